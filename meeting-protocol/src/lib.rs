@@ -1,1 +1,24 @@
-//! placeholder
+//! End-to-end-encrypted meetings as a library: no sockets, no clock, no threads, no GStreamer.
+//!
+//! ```text
+//!  a key's way:    session (lead) --> board post --> session (follow) --> local --> keyring --> frame
+//!  a frame's way:  frame::Sealer --> [ media crosses the relay ] --> frame::Opener
+//! ```
+//!
+//! `frame` and `session` do not know each other: media never waits for membership.
+//! PROTOCOL.md has every byte, label and timer.
+
+#![forbid(unsafe_code)]
+
+pub mod crypto;
+pub mod frame;
+pub mod identity;
+pub mod keyring;
+pub mod link;
+pub mod local;
+pub mod secret;
+pub mod security_code;
+pub mod session;
+mod time;
+
+pub use time::BootTime;

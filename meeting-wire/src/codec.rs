@@ -53,6 +53,11 @@ pub trait Decode: Sized {
 pub struct Writer(Vec<u8>);
 
 impl Writer {
+    /// Starts empty with room for `capacity` bytes.
+    pub fn with_capacity(capacity: usize) -> Self {
+        Self(Vec::with_capacity(capacity))
+    }
+
     /// Appends one byte.
     pub fn u8(&mut self, value: u8) {
         self.0.push(value);
