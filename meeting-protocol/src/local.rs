@@ -4,7 +4,11 @@
 //! Each message is a 32-bit length and that many bytes (PROTOCOL.md 6). The client speaks first with
 //! [`ToAgent::Hello`]; the answer is [`FromAgent::Welcome`] or [`FromAgent::Refused`], whose text is for a person.
 
-use std::fmt;
+use std::{
+    ffi::OsString,
+    fmt,
+    path::{Path, PathBuf},
+};
 
 use meeting_wire::{
     Decode, DecodeError, Encode, Envelope, Kind, MAX_FRAME, MeetingId, ParticipantId, Reader, StreamId, Writer,
@@ -257,6 +261,21 @@ pub enum FromAgent {
     },
     /// Control: an answer as JSON.
     Control(String),
+}
+
+/// Where the agent of this user listens unless told otherwise: `$MEETING_AGENT_SOCKET`, else
+/// `meeting-agent/agent.sock` in `$XDG_RUNTIME_DIR` or `/run/user/UID` where that exists, else in
+/// `/tmp/meeting-agent-UID`.
+pub fn socket_path(env: impl Fn(&str) -> Option<OsString>, uid: u32, exists: impl Fn(&Path) -> bool) -> PathBuf {
+    let set = |name| env(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+    if let Some(path) = set("MEETING_AGENT_SOCKET") {
+        return path;
+    }
+    let user = PathBuf::from(format!("/run/user/{uid}"));
+    match set("XDG_RUNTIME_DIR").or_else(|| exists(&user).then_some(user)) {
+        Some(runtime) => runtime.join("meeting-agent/agent.sock"),
+        None => PathBuf::from(format!("/tmp/meeting-agent-{uid}/agent.sock")),
+    }
 }
 
 /// Reads a message's length, refusing one above [`MAX_MESSAGE`] before anything is allocated.
