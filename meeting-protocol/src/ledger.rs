@@ -1,0 +1,107 @@
+//! The nonce ledger: remembers every nonce that was ever sealed under every key, and panics on a repeat.
+//!
+//! It is on in every test (feature `nonce-ledger`) and never in what is shipped: it grows with every frame. It
+//! knows all seals of this process; with the environment variable `E2EE_NONCE_LEDGER` naming a directory, each
+//! process also writes a file there, and [`check_dir`] looks for repeats across them.
+
+use std::{
+    collections::{HashMap, HashSet},
+    env, fs,
+    io::{Read, Write},
+    path::Path,
+    process,
+    sync::{LazyLock, Mutex, PoisonError},
+};
+
+use sha2::{Digest, Sha256};
+
+/// Names a key without telling it: its SHA-256.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct KeyHash([u8; 32]);
+
+impl KeyHash {
+    /// The hash of an AEAD key.
+    pub fn of(key: &[u8]) -> Self {
+        Self(Sha256::digest(key).into())
+    }
+}
+
+/// Notes that a seal under this key takes this nonce.
+///
+/// # Panics
+///
+/// If this process has sealed under the key with the nonce before, or if the ledger file cannot be written.
+pub fn record(key: &KeyHash, nonce: &[u8; 12]) {
+    // A thread that panicked here left the ledger whole: it inserts, then panics.
+    let mut ledger = LEDGER.lock().unwrap_or_else(PoisonError::into_inner);
+    let Some(ledger) = ledger.as_mut() else { return };
+    let new = ledger.seen.entry(*key).or_default().insert(*nonce);
+    assert!(new, "nonce ledger: a second seal under one key with one nonce");
+    if let Some(file) = &mut ledger.file {
+        let mut record = [0; RECORD_LEN];
+        record[..32].copy_from_slice(&key.0);
+        record[32..].copy_from_slice(nonce);
+        // Unbuffered: what a killed process has sealed must be on the books.
+        file.write_all(&record).expect("write the nonce ledger");
+    }
+}
+
+/// Ends all book-keeping in this process, for a benchmark that must not measure it.
+pub fn close() {
+    *LEDGER.lock().unwrap_or_else(PoisonError::into_inner) = None;
+}
+
+/// Reads the ledgers of all processes in a directory and gives the number of seals on record.
+///
+/// # Errors
+///
+/// A sentence if a key and nonce are there twice or a file cannot be read. A last record cut short by the end of
+/// its process counts as none.
+pub fn check_dir(dir: impl AsRef<Path>) -> Result<u64, String> {
+    let dir = dir.as_ref();
+    let mut seen = HashSet::new();
+    for entry in fs::read_dir(dir).map_err(|error| format!("{}: {error}", dir.display()))? {
+        let path = entry.map_err(|error| format!("{}: {error}", dir.display()))?.path();
+        if path.extension().is_none_or(|extension| extension != EXTENSION) {
+            continue;
+        }
+        let mut bytes = Vec::new();
+        fs::File::open(&path)
+            .and_then(|mut file| file.read_to_end(&mut bytes))
+            .map_err(|error| format!("{}: {error}", path.display()))?;
+        for record in bytes.as_chunks::<RECORD_LEN>().0 {
+            if !seen.insert(*record) {
+                return Err(format!("{}: a nonce was used twice under one key", path.display()));
+            }
+        }
+    }
+    Ok(seen.len() as u64)
+}
+
+struct Ledger {
+    seen: HashMap<KeyHash, HashSet<[u8; 12]>>,
+    file: Option<fs::File>,
+}
+
+impl Ledger {
+    fn open() -> Self {
+        let file = env::var_os("E2EE_NONCE_LEDGER").map(|dir| {
+            fs::create_dir_all(&dir).expect("make the directory of the nonce ledger");
+            // Process ids come back, file names must not: the first free number is ours.
+            (0..)
+                .map(|n| Path::new(&dir).join(format!("{}-{n}.{EXTENSION}", process::id())))
+                .find_map(|path| match fs::File::create_new(path) {
+                    Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => None,
+                    created => Some(created.expect("make a file of the nonce ledger")),
+                })
+                .expect("a free file name")
+        });
+        Self { seen: HashMap::new(), file }
+    }
+}
+
+static LEDGER: LazyLock<Mutex<Option<Ledger>>> = LazyLock::new(|| Mutex::new(Some(Ledger::open())));
+
+/// SHA-256 of the key, then the nonce.
+const RECORD_LEN: usize = 32 + 12;
+const EXTENSION: &str = "nonces";
