@@ -1,0 +1,131 @@
+//! `gst-launch-1.0 -e` with a memory: runs a pipeline, writes the `stats` of our elements to a file twice a second,
+//! prints their messages, and ends the stream cleanly on Ctrl-C.
+
+use std::{fs, path::PathBuf};
+
+use anyhow::{Context, Result, bail};
+use clap::Parser;
+use gst::prelude::*;
+use serde_json::{Map, Value};
+
+#[derive(Parser)]
+#[command(about = "Runs a pipeline and keeps count of what our elements do")]
+struct Arguments {
+    /// Where the counters go, as JSON by element name
+    #[arg(long)]
+    stats: Option<PathBuf>,
+    /// As gst-launch-1.0 takes it
+    description: String,
+}
+
+fn main() -> Result<()> {
+    let arguments = Arguments::parse();
+    let interrupted = interruption();
+    gst::init()?;
+    let pipeline = gst::parse::launch(&arguments.description)?
+        .downcast::<gst::Pipeline>()
+        .map_err(|_| anyhow::anyhow!("the description is one element; a pipeline is needed"))?;
+    let result = run(&pipeline, &arguments, &interrupted);
+    write_stats(&pipeline, &arguments);
+    pipeline.set_state(gst::State::Null)?;
+    result
+}
+
+fn run(pipeline: &gst::Pipeline, arguments: &Arguments, interrupted: &Interruption) -> Result<()> {
+    let bus = pipeline.bus().context("a pipeline without a bus")?;
+    let started = pipeline.set_state(gst::State::Playing);
+    let (mut ending, mut ticks) = (false, 0);
+    loop {
+        if interrupted.load(std::sync::atomic::Ordering::Relaxed) && !ending {
+            ending = true;
+            pipeline.send_event(gst::event::Eos::new());
+        }
+        if ending {
+            ticks += 1;
+            if ticks > 100 {
+                bail!("no end of stream within 10 s of the interruption");
+            }
+        }
+        let Some(message) = bus.timed_pop(gst::ClockTime::from_mseconds(100)) else {
+            write_stats(pipeline, arguments);
+            continue;
+        };
+        match message.view() {
+            gst::MessageView::Eos(_) => return Ok(()),
+            gst::MessageView::Error(error) => {
+                bail!("{}: {} ({:?})", name(&message), error.error(), error.debug())
+            }
+            gst::MessageView::Warning(warning) => println!("warning {}: {}", name(&message), warning.error()),
+            gst::MessageView::Element(element) => {
+                if let Some(structure) = element.structure().filter(|s| s.name().starts_with("e2ee-")) {
+                    println!("{}: {structure}", name(&message));
+                }
+            }
+            gst::MessageView::Latency(_) => {
+                let _ = pipeline.recalculate_latency();
+            }
+            _ => {}
+        }
+        if started.is_err() && bus.peek().is_none() {
+            bail!("the pipeline did not start");
+        }
+    }
+}
+
+fn name(message: &gst::Message) -> String {
+    message.src().map(|src| src.name().to_string()).unwrap_or_default()
+}
+
+/// Puts all counters of all our elements where a reader never sees half of them.
+fn write_stats(pipeline: &gst::Pipeline, arguments: &Arguments) {
+    let Some(path) = &arguments.stats else { return };
+    let mut all = Map::new();
+    for element in pipeline.iterate_recurse().into_iter().flatten() {
+        if element.has_property("stats") {
+            if let Ok(stats) = element.property_value("stats").get::<gst::Structure>() {
+                let fields = stats.iter().filter_map(|(field, value)| Some((field.to_string(), number(value)?)));
+                all.insert(element.name().to_string(), Value::Object(fields.collect()));
+            }
+        }
+    }
+    let fresh = path.with_extension("part");
+    if fs::write(&fresh, Value::Object(all).to_string()).is_ok() {
+        let _ = fs::rename(&fresh, path);
+    }
+}
+
+fn number(value: &gst::glib::Value) -> Option<Value> {
+    value
+        .get::<u64>()
+        .ok()
+        .or_else(|| value.get::<u32>().ok().map(Into::into))
+        .or_else(|| value.get::<i64>().ok().and_then(|n| n.try_into().ok()))
+        .map(Value::from)
+}
+
+type Interruption = &'static std::sync::atomic::AtomicBool;
+
+/// A flag that Ctrl-C and SIGTERM set, by a thread that waits for them.
+fn interruption() -> Interruption {
+    static FLAG: std::sync::atomic::AtomicBool = std::sync::atomic::AtomicBool::new(false);
+    // GLib's own signal source needs a main loop, so one runs on a thread of its own.
+    std::thread::spawn(|| {
+        let context = gst::glib::MainContext::new();
+        let _ = context.with_thread_default(|| {
+            for signal in [2, 15] {
+                let source = gst::glib::unix_signal_source_new(
+                    signal,
+                    None,
+                    gst::glib::Priority::DEFAULT,
+                    || {
+                        FLAG.store(true, std::sync::atomic::Ordering::Relaxed);
+                        gst::glib::ControlFlow::Continue
+                    },
+                );
+                source.attach(Some(&context));
+            }
+            gst::glib::MainLoop::new(Some(&context), false).run();
+        });
+    });
+    &FLAG
+}

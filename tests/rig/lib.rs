@@ -1,0 +1,26 @@
+//! A stage for whole meetings: the real relay, the real agents, real pipelines, each a process of its own.
+//!
+//! ```no_run
+//! let stage = rig::Stage::open()?;
+//! let (alice, bob) = (stage.agent("Alice")?, stage.agent("Bob")?);
+//! let link = alice.create(&stage)?;
+//! bob.join(&link)?;
+//! # anyhow::Ok(())
+//! ```
+//!
+//! Everything stops when it is dropped, and every wait is for an event with a deadline.
+
+mod agent;
+pub mod media;
+mod pipeline;
+mod programs;
+mod proxy;
+mod relay;
+mod stage;
+
+pub use agent::Agent;
+pub use pipeline::{Pipeline, Stats};
+pub use programs::{Programs, until};
+pub use proxy::Proxy;
+pub use relay::Relay;
+pub use stage::Stage;

@@ -1,0 +1,115 @@
+//! Where the built programs are, and how to wait for what they do.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::{Child, Command},
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, Result, bail, ensure};
+
+/// The programs of one build, found beside the running one.
+#[derive(Clone)]
+pub struct Programs {
+    folder: PathBuf,
+}
+
+impl Programs {
+    /// Finds them: tests run from `target/PROFILE/deps`, programs from `target/PROFILE`.
+    pub fn find() -> Result<Self> {
+        let me = std::env::current_exe()?;
+        let folder = me
+            .ancestors()
+            .skip(1)
+            .find(|folder| folder.join("meeting-relay").is_file() && folder.join("libgste2ee.so").is_file())
+            .context("the programs are not built: run `cargo build --workspace` first")?
+            .to_owned();
+        Ok(Self { folder })
+    }
+
+    /// A command for one of the programs.
+    pub fn command(&self, name: &str) -> Command {
+        Command::new(self.folder.join(name))
+    }
+
+    /// A folder that holds the plugin and nothing else, since GStreamer searches a plugin path to its depth.
+    pub fn plugin_path(&self) -> Result<PathBuf> {
+        let folder = self.folder.join("gstreamer-1.0");
+        fs::create_dir_all(&folder)?;
+        let plugin = folder.join("libgste2ee.so");
+        let fresh = folder.join(format!(".{}.so", std::process::id()));
+        let _ = fs::remove_file(&fresh);
+        std::os::unix::fs::symlink("../libgste2ee.so", &fresh)?;
+        fs::rename(&fresh, &plugin)?;
+        Ok(folder)
+    }
+}
+
+/// Waits until `look` finds something, looking every 20 ms; `what` names it when `patience` runs out.
+pub fn until<T>(what: &str, patience: Duration, mut look: impl FnMut() -> Result<Option<T>>) -> Result<T> {
+    let deadline = Instant::now() + patience;
+    loop {
+        if let Some(found) = look()? {
+            return Ok(found);
+        }
+        ensure!(Instant::now() < deadline, "waited {patience:?} in vain for {what}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// A child that is asked to stop, and made to, when dropped.
+pub(crate) struct Process {
+    child: Child,
+    name: String,
+}
+
+impl Process {
+    pub(crate) fn spawn(name: &str, command: &mut Command) -> Result<Self> {
+        let child = command.spawn().with_context(|| format!("cannot start {name}"))?;
+        Ok(Self { child, name: name.to_owned() })
+    }
+
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// An error if the process has ended by itself.
+    pub(crate) fn check(&mut self) -> Result<()> {
+        match self.child.try_wait()? {
+            Some(status) => bail!("{} has ended: {status}", self.name),
+            None => Ok(()),
+        }
+    }
+
+    pub(crate) fn signal(&self, signal: rustix::process::Signal) -> Result<()> {
+        let pid = rustix::process::Pid::from_raw(self.child.id() as i32).context("no such process")?;
+        Ok(rustix::process::kill_process(pid, signal)?)
+    }
+
+    /// Waits for the end.
+    pub(crate) fn wait(&mut self, patience: Duration) -> Result<std::process::ExitStatus> {
+        let name = self.name.clone();
+        until(&format!("the end of {name}"), patience, || Ok(self.child.try_wait()?))
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        if matches!(self.child.try_wait(), Ok(None)) {
+            let _ = self.signal(rustix::process::Signal::TERM);
+            if self.wait(Duration::from_secs(3)).is_err() {
+                let _ = self.child.kill();
+                let _ = self.child.wait();
+            }
+        }
+    }
+}
+
+/// A file's text once it is there and not empty.
+pub(crate) fn read_when_there(path: &Path, process: &mut Process) -> Result<String> {
+    until(&path.display().to_string(), Duration::from_secs(20), || {
+        process.check()?;
+        Ok(fs::read_to_string(path).ok().filter(|text| !text.trim().is_empty()))
+    })
+}

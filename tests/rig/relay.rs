@@ -1,0 +1,61 @@
+//! The real relay as a process.
+
+use std::{collections::HashMap, fs, net::SocketAddr, path::PathBuf};
+
+use anyhow::{Context, Result};
+
+use crate::programs::{Process, Programs, read_when_there};
+
+/// A running relay on a port of its own.
+pub struct Relay {
+    /// Where it listens.
+    pub address: SocketAddr,
+    /// SHA-256 of its certificate, in hex.
+    pub certificate: String,
+    folder: PathBuf,
+    process: Process,
+}
+
+impl Relay {
+    /// Starts one that keeps its state in `folder`, on `address` (port 0 for any).
+    pub fn start(programs: &Programs, folder: PathBuf, address: &str) -> Result<Self> {
+        fs::create_dir_all(&folder)?;
+        let ready = folder.join("ready");
+        let _ = fs::remove_file(&ready);
+        let mut process = Process::spawn(
+            "the relay",
+            programs
+                .command("meeting-relay")
+                .args(["--listen", address, "--state"])
+                .arg(&folder)
+                .arg("--ready-file")
+                .arg(&ready)
+                .arg("--stats")
+                .arg(folder.join("stats"))
+                .arg("--record")
+                .arg(folder.join("view"))
+                .stderr(fs::File::create(folder.join("log"))?),
+        )?;
+        let text = read_when_there(&ready, &mut process)
+            .with_context(|| fs::read_to_string(folder.join("log")).unwrap_or_default())?;
+        let (address, certificate) = text.trim().split_once(' ').context("the ready file has another form")?;
+        Ok(Self { address: address.parse()?, certificate: certificate.to_owned(), folder, process })
+    }
+
+    /// Everything the relay saw inside its connections: posts and sealed frames.
+    pub fn view(&self) -> Result<Vec<u8>> {
+        Ok(fs::read(self.folder.join("view"))?)
+    }
+
+    /// Its counters by name.
+    pub fn counters(&self) -> Result<HashMap<String, u64>> {
+        let text = fs::read_to_string(self.folder.join("stats"))?;
+        let pair = |line: &str| line.split_once(' ').and_then(|(k, v)| Some((k.to_owned(), v.parse().ok()?)));
+        Ok(text.lines().filter_map(pair).collect())
+    }
+
+    /// An error if it has ended.
+    pub fn check(&mut self) -> Result<()> {
+        self.process.check()
+    }
+}

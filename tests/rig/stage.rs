@@ -1,0 +1,51 @@
+//! One relay and a folder for everybody's state.
+
+use std::path::Path;
+
+use anyhow::Result;
+use tempfile::TempDir;
+
+use crate::{Agent, Pipeline, Programs, Relay};
+
+/// Where a meeting happens.
+pub struct Stage {
+    /// The relay, stopped when dropped.
+    pub relay: Relay,
+    programs: Programs,
+    folder: TempDir,
+}
+
+impl Stage {
+    /// Starts a relay in a fresh folder.
+    pub fn open() -> Result<Self> {
+        let programs = Programs::find()?;
+        let folder = tempfile::Builder::new().prefix("meeting").tempdir()?;
+        let relay = Relay::start(&programs, folder.path().join("relay"), "127.0.0.1:0")?;
+        Ok(Self { relay, programs, folder })
+    }
+
+    /// Starts somebody's agent.
+    pub fn agent(&self, name: &str) -> Result<Agent> {
+        Agent::start(&self.programs, self.folder.path().join(name), name)
+    }
+
+    /// Starts a pipeline that reaches `agent` without being told how.
+    pub fn pipeline(&self, agent: &Agent, description: &str) -> Result<Pipeline> {
+        Pipeline::start(&self.programs, &self.folder.path().join("pipelines"), agent.socket(), description)
+    }
+
+    /// Where everybody's files are.
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// Leaves the folder behind for a person to look into.
+    pub fn keep(&mut self) {
+        self.folder.disable_cleanup(true);
+    }
+
+    /// The programs of this build.
+    pub fn programs(&self) -> &Programs {
+        &self.programs
+    }
+}
