@@ -1,1 +1,45 @@
-//! placeholder
+//! The relay of end-to-end-encrypted meetings.
+//!
+//! **Rule 1: the relay cannot name a key.** Of our crates it imports `meeting-wire` alone, which has no key type:
+//! what an agent seals, the relay carries, counts and forgets. What secrecy rests on is never enforced here.
+//!
+//! ```text
+//!  relay      socket, TLS, accept loop, shutdown        config, certificate, files, error
+//!    |
+//!  session    one connection from hello to goodbye      limits, counters
+//!    |  \
+//!    |   media -> forward    frames: publisher -> audience -> one lane per subscriber
+//!  control
+//!    |
+//!  meeting    a lock around each room, deliveries       outlet (the way out to one agent)
+//!    |
+//!  room       pure: who is in, who offers what, who gets what
+//!    |
+//!  board, keyframe    pure: posts with bounds; keyframe requests merged
+//! ```
+//!
+//! [`Relay::bind`] and [`Relay::run`] are all that a program or a test needs.
+
+pub mod config;
+pub mod counters;
+pub mod error;
+pub mod limits;
+
+mod board;
+mod certificate;
+mod control;
+mod files;
+mod forward;
+mod keyframe;
+mod media;
+mod meeting;
+mod outlet;
+mod relay;
+mod room;
+mod session;
+
+pub use config::{Args, Config};
+pub use error::Error;
+pub use forward::reset;
+pub use relay::Relay;
+pub use session::{SHUTDOWN, close_code};

@@ -1,0 +1,139 @@
+//! The relay's TLS identity: a certificate of its own making, kept between starts, or one from files.
+
+use std::fs;
+use std::path::Path;
+use std::sync::Arc;
+
+use rustls::crypto::aws_lc_rs;
+use rustls_pki_types::pem::PemObject;
+use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+
+use crate::error::Error;
+use crate::files;
+
+/// A certificate chain and its private key.
+#[derive(Debug)]
+pub struct Certificate {
+    chain: Vec<CertificateDer<'static>>,
+    key: PrivateKeyDer<'static>,
+}
+
+impl Certificate {
+    /// Reads a chain and a key from PEM files.
+    pub fn from_files(chain: &Path, key: &Path) -> Result<Self, Error> {
+        let fault = |path: &Path, error: rustls_pki_types::pem::Error| Error::Certificate {
+            what: path.display().to_string(),
+            message: error.to_string(),
+        };
+        let certificates: Result<Vec<_>, _> =
+            CertificateDer::pem_file_iter(chain).and_then(Iterator::collect);
+        Ok(Self {
+            chain: certificates.map_err(|error| fault(chain, error))?,
+            key: PrivateKeyDer::from_pem_file(key).map_err(|error| fault(key, error))?,
+        })
+    }
+
+    /// The certificate in the state directory, made there at the first start for this machine's loopback and
+    /// `names`. It stays the same when `names` change, because links carry its hash.
+    pub fn self_signed(state: &Path, names: &[String]) -> Result<Self, Error> {
+        let (chain, key) = (state.join("certificate.pem"), state.join("key.pem"));
+        if !chain.exists() || !key.exists() {
+            make(state, &chain, &key, names)?;
+        }
+        Self::from_files(&chain, &key)
+    }
+
+    /// SHA-256 over the certificate (DER): what a meeting link names a self-signed relay by.
+    pub fn hash(&self) -> [u8; 32] {
+        let suite = aws_lc_rs::cipher_suite::TLS13_AES_128_GCM_SHA256;
+        let mut hash = [0; 32];
+        if let (Some(tls13), Some(certificate)) = (suite.tls13(), self.chain.first()) {
+            hash.copy_from_slice(tls13.common.hash_provider.hash(certificate).as_ref());
+        }
+        hash
+    }
+
+    /// A TLS 1.3 server that speaks our ALPN name and takes no 0-RTT data, which could be replayed.
+    pub fn into_server(self) -> Result<rustls::ServerConfig, Error> {
+        let fault = |error: rustls::Error| Error::Certificate {
+            what: "the certificate".into(),
+            message: error.to_string(),
+        };
+        let mut server = rustls::ServerConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
+            .with_protocol_versions(&[&rustls::version::TLS13])
+            .map_err(fault)?
+            .with_no_client_auth()
+            .with_single_cert(self.chain, self.key)
+            .map_err(fault)?;
+        server.alpn_protocols = vec![meeting_wire::ALPN.to_vec()];
+        server.max_early_data_size = 0;
+        Ok(server)
+    }
+}
+
+fn make(state: &Path, chain: &Path, key: &Path, names: &[String]) -> Result<(), Error> {
+    let fault = |error: rcgen::Error| Error::Certificate {
+        what: "making a certificate".into(),
+        message: error.to_string(),
+    };
+    fs::create_dir_all(state).map_err(Error::io(format!(
+        "making the state directory {}",
+        state.display()
+    )))?;
+    let mut subjects: Vec<String> = ["localhost", "127.0.0.1", "::1"].map(String::from).to_vec();
+    subjects.extend(
+        names
+            .iter()
+            .filter(|name| !subjects.contains(name))
+            .cloned()
+            .collect::<Vec<_>>(),
+    );
+    let made = rcgen::generate_simple_self_signed(subjects).map_err(fault)?;
+    // The key first: a crash in between leaves no certificate, and the next start makes both anew.
+    let pem = made.signing_key.serialize_pem();
+    files::replace(key, &pem, 0o600).map_err(Error::io(format!("writing {}", key.display())))?;
+    files::replace(chain, &made.cert.pem(), 0o644).map_err(Error::io(format!("writing {}", chain.display())))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    #[test]
+    fn is_made_once_and_kept() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let state = dir.path().join("deep/state");
+        let first = Certificate::self_signed(&state, &["relay.example".into()]).expect("made");
+        let second = Certificate::self_signed(&state, &[]).expect("read");
+        assert_eq!(first.hash(), second.hash());
+        assert_ne!(first.hash(), [0; 32]);
+        let mode = fs::metadata(state.join("key.pem"))
+            .expect("there")
+            .permissions()
+            .mode();
+        assert_eq!(mode & 0o777, 0o600);
+        second.into_server().expect("usable");
+    }
+
+    #[test]
+    fn the_hash_is_sha256() {
+        let certificate = Certificate {
+            chain: vec![CertificateDer::from(b"abc".to_vec())],
+            key: PrivateKeyDer::Pkcs8(vec![].into()),
+        };
+        // FIPS 180-2, appendix B.1.
+        let expected = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
+        assert_eq!(hex::encode(certificate.hash()), expected);
+    }
+
+    #[test]
+    fn a_file_without_a_certificate_is_named() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let path = dir.path().join("empty.pem");
+        fs::write(&path, "").expect("written");
+        let error = Certificate::from_files(&path, &path).expect_err("no key in there");
+        assert!(error.to_string().contains("empty.pem"), "{error}");
+    }
+}

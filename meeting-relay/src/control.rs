@@ -1,0 +1,172 @@
+//! The control stream of one connection: what the agent says, and what it is told.
+
+use std::time::Instant;
+
+use bytes::Bytes;
+use meeting_wire::{Decode, DecodeError, FromRelay, Reader, Slot, ToRelay, VERSION, frame_len};
+use quinn::{ReadExactError, RecvStream, SendStream};
+use tokio::sync::{mpsc, oneshot};
+
+use crate::limits::{self, Bucket};
+use crate::outlet::{Outgoing, packed};
+use crate::session::{End, Member, Misbehaviour};
+
+/// The receiving half of a control stream.
+#[derive(Debug)]
+pub struct Ear(RecvStream);
+
+impl Ear {
+    /// At the beginning of the stream.
+    pub fn new(recv: RecvStream) -> Self {
+        Self(recv)
+    }
+
+    /// The first message, `None` if there is none. Of another version's hello only the version is read: the
+    /// rest may look different there.
+    pub async fn hello(&mut self) -> Result<Option<ToRelay>, End> {
+        let Some(bytes) = self.bytes().await? else {
+            return Ok(None);
+        };
+        match ToRelay::from_bytes(&bytes) {
+            Ok(message) => Ok(Some(message)),
+            Err(_) if other_version(&bytes) => Err(End::Refused(meeting_wire::Refusal::Version)),
+            Err(error) => Err(Misbehaviour::Bytes { at: HELLO, error }.into()),
+        }
+    }
+
+    /// The next message, `None` at the end of the stream.
+    pub async fn message(&mut self) -> Result<Option<ToRelay>, End> {
+        let Some(bytes) = self.bytes().await? else {
+            return Ok(None);
+        };
+        let message =
+            ToRelay::from_bytes(&bytes).map_err(|error| Misbehaviour::Bytes { at: MESSAGE, error })?;
+        Ok(Some(message))
+    }
+
+    async fn bytes(&mut self) -> Result<Option<Vec<u8>>, End> {
+        let mut len = [0; 4];
+        match self.0.read_exact(&mut len).await {
+            Ok(()) => {}
+            Err(ReadExactError::FinishedEarly(0)) => return Ok(None),
+            Err(ReadExactError::FinishedEarly(_)) => return Err(Misbehaviour::Truncated(MESSAGE).into()),
+            Err(ReadExactError::ReadError(_)) => return Err(End::Lost),
+        }
+        let len = frame_len(len).map_err(|error| Misbehaviour::Bytes { at: MESSAGE, error })?;
+        let mut bytes = vec![0; len];
+        match self.0.read_exact(&mut bytes).await {
+            Ok(()) => Ok(Some(bytes)),
+            Err(ReadExactError::FinishedEarly(_)) => Err(Misbehaviour::Truncated(MESSAGE).into()),
+            Err(ReadExactError::ReadError(_)) => Err(End::Lost),
+        }
+    }
+}
+
+/// Takes an agent's messages until the end.
+pub async fn listen(mut ear: Ear, member: &Member) -> End {
+    let now = Instant::now();
+    let mut rates = Rates {
+        messages: Bucket::new(limits::MESSAGES, now),
+        log: Bucket::new(limits::LOG, now),
+        bytes: Bucket::new(limits::POST_BYTES, now),
+    };
+    loop {
+        let message = match ear.message().await {
+            Ok(Some(message)) => message,
+            Ok(None) => return End::Lost,
+            Err(end) => return end,
+        };
+        if matches!(message, ToRelay::Goodbye) {
+            return End::Goodbye;
+        }
+        if let Err(misbehaviour) = rates.take(&message).and_then(|()| act(message, member)) {
+            return misbehaviour.into();
+        }
+    }
+}
+
+/// Tells the agent what is queued for it until `ending` brings its last message, or none.
+pub async fn speak(
+    mut send: SendStream,
+    greeting: Vec<FromRelay>,
+    mut queue: mpsc::Receiver<Outgoing>,
+    mut ending: oneshot::Receiver<Option<Bytes>>,
+) {
+    for message in greeting {
+        if send.write_chunk(packed(&message)).await.is_err() {
+            return;
+        }
+    }
+    loop {
+        let message = tokio::select! {
+            biased;
+            last = &mut ending => {
+                if let Ok(Some(last)) = last {
+                    let _ = send.write_chunk(last).await;
+                }
+                let _ = send.finish();
+                let _ = send.stopped().await;
+                return;
+            }
+            message = queue.recv() => message,
+        };
+        let Some(message) = message else { return };
+        if send.write_chunk(message.bytes).await.is_err() {
+            return;
+        }
+    }
+}
+
+struct Rates {
+    messages: Bucket,
+    log: Bucket,
+    bytes: Bucket,
+}
+
+impl Rates {
+    fn take(&mut self, message: &ToRelay) -> Result<(), Misbehaviour> {
+        let now = Instant::now();
+        if !self.messages.take(1.0, now) {
+            return Err(Misbehaviour::TooMany("messages"));
+        }
+        if let ToRelay::Post { slot, body } = message {
+            if !self.bytes.take(body.len() as f64, now) {
+                return Err(Misbehaviour::TooMany("bytes of posts"));
+            }
+            if matches!(slot, Slot::Log) && !self.log.take(1.0, now) {
+                return Err(Misbehaviour::TooMany("log posts"));
+            }
+        }
+        Ok(())
+    }
+}
+
+fn act(message: ToRelay, member: &Member) -> Result<(), Misbehaviour> {
+    let Member { meeting, seat, .. } = member;
+    match message {
+        ToRelay::Post { slot, body } => {
+            member.counters.posts.one();
+            meeting.post(*seat, slot, body)?;
+        }
+        ToRelay::Publish { stream, kind } => meeting.publish(*seat, stream, kind)?,
+        ToRelay::Unpublish { stream } => {
+            meeting.unpublish(*seat, stream);
+            member.newest.forget(stream);
+        }
+        ToRelay::Subscribe { route } => meeting.subscribe(*seat, route)?,
+        ToRelay::Unsubscribe { route } => meeting.unsubscribe(*seat, route),
+        ToRelay::KeyframeRequest { route } => meeting.keyframe_request(*seat, route),
+        // Goodbye is taken before this.
+        _ => return Err(Misbehaviour::SecondHello),
+    }
+    Ok(())
+}
+
+fn other_version(bytes: &[u8]) -> bool {
+    let version =
+        |reader: &mut Reader<'_>| -> Result<(u8, u16), DecodeError> { Ok((reader.u8()?, reader.u16()?)) };
+    matches!(version(&mut Reader::new(bytes)), Ok((0, version)) if version != VERSION)
+}
+
+const HELLO: &str = "the hello";
+const MESSAGE: &str = "a control message";

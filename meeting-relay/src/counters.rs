@@ -1,0 +1,86 @@
+//! What the relay counts: events and bytes, never contents.
+
+use std::fmt::Write;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+macro_rules! counters {
+    ($($(#[$doc:meta])* $name:ident),* $(,)?) => {
+        /// Counts since the start, by name.
+        #[derive(Debug, Default)]
+        pub struct Counters {
+            $($(#[$doc])* pub $name: Count,)*
+        }
+
+        impl Counters {
+            /// One `name value` per line.
+            pub fn to_text(&self) -> String {
+                let mut text = String::new();
+                $(let _ = writeln!(text, concat!(stringify!($name), " {}"), self.$name.value());)*
+                text
+            }
+        }
+    };
+}
+
+counters! {
+    /// Connections that finished their handshake.
+    connections,
+    /// Hellos that were answered with a refusal.
+    refused,
+    /// Connections ended for what they sent.
+    misbehaved,
+    /// Posts taken from agents.
+    posts,
+    /// Records and datagrams taken from agents.
+    frames_in,
+    /// Records and datagrams handed to subscribers' connections.
+    frames_out,
+    /// Records not sent to a subscriber because they, or something before them, came too late.
+    frames_dropped_late,
+    /// Records not sent to a subscriber because its queue was full.
+    frames_dropped_full,
+    /// Records and datagrams of streams that are not published.
+    frames_unrouted,
+    /// Media bytes taken from agents.
+    bytes_in,
+    /// Media bytes handed to subscribers' connections.
+    bytes_out,
+}
+
+/// One counter.
+#[derive(Debug, Default)]
+pub struct Count(AtomicU64);
+
+impl Count {
+    /// Counts one.
+    pub fn one(&self) {
+        self.add(1);
+    }
+
+    /// Counts `n`.
+    pub fn add(&self, n: usize) {
+        self.0.fetch_add(n as u64, Ordering::Relaxed);
+    }
+
+    /// The count so far.
+    pub fn value(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn text_is_a_name_and_a_value_per_line() {
+        let counters = Counters::default();
+        counters.frames_in.add(3);
+        counters.posts.one();
+        let text = counters.to_text();
+        assert!(
+            text.contains("frames_in 3\n") && text.contains("posts 1\n") && text.contains("bytes_out 0\n")
+        );
+        assert!(text.lines().all(|line| line.split(' ').count() == 2));
+    }
+}

@@ -1,0 +1,428 @@
+//! Media fan-out: each record of a group, as it arrives, to each subscriber, and never a slow one at the cost
+//! of another.
+//!
+//! ```text
+//!  publisher's group stream          Group::pass             one lane per subscriber
+//!  record, record, record  ------>  bounded queue  ------>   carry: its own group stream
+//! ```
+//!
+//! **Age decides what is dropped.** A video frame whose turn comes after [`limits::LATE`] ends its lane: the
+//! subscriber's stream is reset and the next group starts afresh. The first frame of a group may take longer as
+//! long as no newer group is there, else a keyframe could never pass a slow link.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use bytes::Bytes;
+use meeting_wire::{Encode, GroupHeader, Kind, Route, StreamId};
+use quinn::{SendDatagramError, SendStream, VarInt};
+use tokio::sync::{mpsc, watch};
+use tokio::time::{Instant, sleep_until, timeout};
+
+use crate::counters::Counters;
+use crate::limits::{self, Charge};
+use crate::outlet::Outlet;
+use crate::room::Audience;
+
+/// A record of a group, as on the wire.
+#[derive(Clone, Debug)]
+pub struct Arrival {
+    /// Kind, length and body.
+    pub record: Bytes,
+    /// When its last byte came.
+    pub at: Instant,
+    /// Whether no other frame needs it.
+    pub droppable: bool,
+}
+
+/// The newest group of each of a publisher's streams and layers: what makes an older one worthless.
+#[derive(Debug, Default)]
+pub struct Newest(Mutex<HashMap<(StreamId, u8), watch::Sender<u64>>>);
+
+/// One group on its way from its publisher to the stream's subscribers.
+#[derive(Debug)]
+pub struct Group {
+    header: GroupHeader,
+    newer: watch::Receiver<u64>,
+    counters: Arc<Counters>,
+    audience: Option<Arc<[Arc<Outlet>]>>,
+    lanes: HashMap<usize, Lane>,
+    begun: bool,
+}
+
+#[derive(Debug)]
+enum Lane {
+    Open(Open),
+    /// Came after the group's first frame: the next group is the first that helps.
+    Waiting,
+    /// Lost a record, and so the rest of the group.
+    Lost,
+}
+
+#[derive(Debug)]
+struct Open {
+    queue: mpsc::Sender<Parcel>,
+    whole: Arc<AtomicBool>,
+}
+
+#[derive(Debug)]
+struct Parcel {
+    arrival: Arrival,
+    _charge: Charge,
+}
+
+/// Why a lane ends early.
+enum Lost {
+    Late,
+    Unfinished,
+    Stopped,
+}
+
+impl Newest {
+    /// Notes a group and gives the means to learn of newer ones.
+    pub fn note(&self, stream: StreamId, header: &GroupHeader) -> watch::Receiver<u64> {
+        let mut newest = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let full = newest.len() >= limits::STREAMS * usize::from(limits::LAYERS);
+        let key = (stream, header.layer);
+        if full && !newest.contains_key(&key) {
+            return watch::channel(header.group).1;
+        }
+        let sender = newest
+            .entry(key)
+            .or_insert_with(|| watch::channel(header.group).0);
+        sender.send_if_modified(|group| {
+            let newer = header.group > *group;
+            *group = header.group.max(*group);
+            newer
+        });
+        sender.subscribe()
+    }
+
+    /// Forgets an unpublished stream.
+    pub fn forget(&self, stream: StreamId) {
+        self.0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .retain(|(other, _), _| *other != stream);
+    }
+}
+
+impl Group {
+    /// A group whose stream has begun; `newer` is from [`Newest::note`], `midway` says that records of it are
+    /// lost already.
+    pub fn new(
+        header: GroupHeader,
+        newer: watch::Receiver<u64>,
+        midway: bool,
+        counters: Arc<Counters>,
+    ) -> Self {
+        Self {
+            header,
+            newer,
+            counters,
+            audience: None,
+            lanes: HashMap::new(),
+            begun: midway,
+        }
+    }
+
+    /// Hands a record to everybody in the audience; without one, the stream is not published.
+    pub fn pass(&mut self, arrival: &Arrival, audience: Option<&Audience<Arc<Outlet>>>) {
+        match audience {
+            Some(audience) => self.settle(audience),
+            None => {
+                self.counters.frames_unrouted.one();
+                self.audience = None;
+                self.lanes.clear();
+            }
+        }
+        self.begun = true;
+        for outlet in self.audience.iter().flat_map(|audience| audience.iter()) {
+            let Some(lane) = self.lanes.get_mut(&Arc::as_ptr(outlet).addr()) else {
+                continue;
+            };
+            let Lane::Open(open) = lane else {
+                if matches!(lane, Lane::Lost) {
+                    self.counters.frames_dropped_late.one();
+                }
+                continue;
+            };
+            let parcel = outlet.charge_media(arrival.record.len()).map(|charge| Parcel {
+                arrival: arrival.clone(),
+                _charge: charge,
+            });
+            let dropped = match parcel.map(|parcel| open.queue.try_send(parcel)) {
+                Some(Ok(())) => continue,
+                Some(Err(mpsc::error::TrySendError::Closed(_))) => &self.counters.frames_dropped_late,
+                Some(Err(mpsc::error::TrySendError::Full(_))) | None => &self.counters.frames_dropped_full,
+            };
+            dropped.one();
+            *lane = Lane::Lost;
+        }
+    }
+
+    /// The publisher has finished the group; without this, dropping it resets the subscribers' streams.
+    pub fn finish(self) {
+        for lane in self.lanes.values() {
+            if let Lane::Open(open) = lane {
+                open.whole.store(true, Ordering::Release);
+            }
+        }
+    }
+
+    /// Opens lanes for those who came and closes those of whom left.
+    fn settle(&mut self, audience: &Audience<Arc<Outlet>>) {
+        if self
+            .audience
+            .as_ref()
+            .is_some_and(|known| Arc::ptr_eq(known, &audience.to))
+        {
+            return;
+        }
+        let mut former = std::mem::take(&mut self.lanes);
+        let header = GroupHeader {
+            route: audience.route,
+            ..self.header
+        };
+        for outlet in audience.to.iter() {
+            let key = Arc::as_ptr(outlet).addr();
+            let lane = match former.remove(&key) {
+                Some(lane) => lane,
+                None if self.begun && audience.kind == Kind::Video => Lane::Waiting,
+                None => open_lane(outlet, audience.kind, header, self.newer.clone(), &self.counters),
+            };
+            self.lanes.insert(key, lane);
+        }
+        self.audience = Some(audience.to.clone());
+    }
+}
+
+/// Hands an audio frame to everybody in the audience, as a datagram or, where the path is too narrow for it, as
+/// a group of one record numbered `group`.
+pub fn pass_datagram(
+    envelope: &[u8],
+    audience: &Audience<Arc<Outlet>>,
+    group: u64,
+    counters: &Arc<Counters>,
+) {
+    let datagram = datagram(audience.route, envelope);
+    for outlet in audience.to.iter() {
+        match outlet.connection().send_datagram(datagram.clone()) {
+            Ok(()) => {
+                counters.frames_out.one();
+                counters.bytes_out.add(datagram.len());
+            }
+            Err(SendDatagramError::TooLarge | SendDatagramError::UnsupportedByPeer) => {
+                let header = GroupHeader {
+                    route: audience.route,
+                    group,
+                    layer: 0,
+                };
+                pass_alone(outlet, header, envelope, counters);
+            }
+            Err(SendDatagramError::Disabled | SendDatagramError::ConnectionLost(_)) => {}
+        }
+    }
+}
+
+fn datagram(route: Route, envelope: &[u8]) -> Bytes {
+    [&route.0.to_be_bytes()[..], envelope].concat().into()
+}
+
+fn pass_alone(outlet: &Arc<Outlet>, header: GroupHeader, envelope: &[u8], counters: &Arc<Counters>) {
+    let record = meeting_wire::Record {
+        kind: meeting_wire::RecordKind::Frame,
+        body: Bytes::copy_from_slice(envelope),
+    };
+    let arrival = Arrival {
+        record: record.to_bytes().into(),
+        at: Instant::now(),
+        droppable: false,
+    };
+    let audience = Audience {
+        kind: Kind::Audio,
+        route: header.route,
+        to: Arc::new([outlet.clone()]),
+    };
+    let mut group = Group::new(header, watch::channel(header.group).1, false, counters.clone());
+    group.pass(&arrival, Some(&audience));
+    group.finish();
+}
+
+fn open_lane(
+    outlet: &Arc<Outlet>,
+    kind: Kind,
+    header: GroupHeader,
+    newer: watch::Receiver<u64>,
+    counters: &Arc<Counters>,
+) -> Lane {
+    let Some(charge) = outlet.charge_lane() else {
+        return Lane::Lost;
+    };
+    let (queue, parcels) = mpsc::channel(limits::QUEUED_RECORDS);
+    let whole = Arc::new(AtomicBool::new(false));
+    let carrier = Carrier {
+        outlet: outlet.clone(),
+        kind,
+        header,
+        newer,
+        whole: whole.clone(),
+        counters: counters.clone(),
+        _charge: charge,
+    };
+    tokio::spawn(carrier.carry(parcels));
+    Lane::Open(Open { queue, whole })
+}
+
+/// Carries one group to one subscriber.
+struct Carrier {
+    outlet: Arc<Outlet>,
+    kind: Kind,
+    header: GroupHeader,
+    newer: watch::Receiver<u64>,
+    whole: Arc<AtomicBool>,
+    counters: Arc<Counters>,
+    _charge: Charge,
+}
+
+impl Carrier {
+    async fn carry(mut self, mut parcels: mpsc::Receiver<Parcel>) {
+        let Some(first) = parcels.recv().await else { return };
+        let mut stream = tokio::select! {
+            opened = self.outlet.connection().open_uni() => match opened {
+                Ok(stream) => stream,
+                Err(_) => return,
+            },
+            () = out_of_patience(self.kind, true, first.arrival.at, &mut self.newer, self.header.group) => {
+                self.counters.frames_dropped_late.add(1 + parcels.len());
+                return;
+            }
+        };
+        let code = match self.write_all(&mut stream, first, &mut parcels).await {
+            Ok(()) => return self.linger(stream).await,
+            Err(Lost::Late) => {
+                self.counters.frames_dropped_late.add(1 + parcels.len());
+                reset::LATE
+            }
+            Err(Lost::Unfinished) => reset::UNFINISHED,
+            Err(Lost::Stopped) => return,
+        };
+        let _ = stream.reset(VarInt::from_u32(code));
+    }
+
+    async fn write_all(
+        &mut self,
+        stream: &mut SendStream,
+        first: Parcel,
+        parcels: &mut mpsc::Receiver<Parcel>,
+    ) -> Result<(), Lost> {
+        let _ = stream.set_priority(match self.kind {
+            Kind::Audio => priority::AUDIO,
+            Kind::Data => priority::DATA,
+            Kind::Video => priority::VIDEO,
+        });
+        let header: Bytes = self.header.to_bytes().into();
+        self.write(
+            stream,
+            &mut [header, first.arrival.record.clone()],
+            true,
+            first.arrival.at,
+        )
+        .await?;
+        drop(first);
+        while let Some(Parcel { arrival, _charge }) = parcels.recv().await {
+            let age = arrival.at.elapsed();
+            if self.kind == Kind::Video && arrival.droppable && age > limits::LATE_DROPPABLE {
+                self.counters.frames_dropped_late.one();
+                continue;
+            }
+            if self.kind == Kind::Video && age > limits::LATE {
+                return Err(Lost::Late);
+            }
+            self.write(stream, &mut [arrival.record], false, arrival.at)
+                .await?;
+        }
+        if self.whole.load(Ordering::Acquire) {
+            Ok(())
+        } else {
+            Err(Lost::Unfinished)
+        }
+    }
+
+    async fn write(
+        &mut self,
+        stream: &mut SendStream,
+        chunks: &mut [Bytes],
+        first: bool,
+        at: Instant,
+    ) -> Result<(), Lost> {
+        let bytes = chunks.iter().map(Bytes::len).sum();
+        tokio::select! {
+            biased;
+            written = stream.write_all_chunks(chunks) => written.map_err(|_| Lost::Stopped)?,
+            () = out_of_patience(self.kind, first, at, &mut self.newer, self.header.group) => {
+                return Err(Lost::Late);
+            }
+        }
+        self.counters.frames_out.one();
+        self.counters.bytes_out.add(bytes);
+        Ok(())
+    }
+
+    /// Sees a finished video group out: when a newer one comes before its bytes have arrived, it goes behind
+    /// that, and then away.
+    async fn linger(mut self, mut stream: SendStream) {
+        if stream.finish().is_err() || self.kind != Kind::Video {
+            return;
+        }
+        let group = self.header.group;
+        let arrived = stream.stopped();
+        tokio::pin!(arrived);
+        let superseded = async { drop(self.newer.wait_for(|newest| *newest > group).await) };
+        tokio::select! {
+            _ = &mut arrived => return,
+            () = superseded => {
+                let _ = stream.set_priority(priority::OLD_VIDEO);
+                if timeout(limits::LATE, &mut arrived).await.is_ok() {
+                    return;
+                }
+            }
+            () = tokio::time::sleep(limits::STALLED) => {}
+        }
+        let _ = stream.reset(VarInt::from_u32(reset::LATE));
+    }
+}
+
+/// Ends when a frame that arrived `at` should not be written any more.
+async fn out_of_patience(kind: Kind, first: bool, at: Instant, newer: &mut watch::Receiver<u64>, group: u64) {
+    match kind {
+        Kind::Data => std::future::pending().await,
+        Kind::Audio => sleep_until(at + limits::LATE).await,
+        Kind::Video => {
+            sleep_until(at + limits::LATE).await;
+            if first {
+                let rest: Duration = limits::STALLED - limits::LATE;
+                let _ = timeout(rest, newer.wait_for(|newest| *newest > group)).await;
+            }
+        }
+    }
+}
+
+/// QUIC error codes of group streams that the relay resets towards a subscriber.
+pub mod reset {
+    /// Its frames came too late: the next group is on its way or has to be asked for.
+    pub const LATE: u32 = 1;
+    /// The publisher, or the subscription, ended before the group did, or the subscriber's queue was full.
+    pub const UNFINISHED: u32 = 2;
+}
+
+/// Stream priorities towards a subscriber: higher goes first, equal ones take turns.
+pub(crate) mod priority {
+    pub(crate) const CONTROL: i32 = 10;
+    pub(crate) const AUDIO: i32 = 5;
+    pub(crate) const DATA: i32 = 1;
+    pub(crate) const VIDEO: i32 = 0;
+    pub(crate) const OLD_VIDEO: i32 = -1;
+}

@@ -1,0 +1,254 @@
+//! Every size, rate and time of the relay, each with its reason.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+/// From the first packet to the end of the hello: five round trips on a bad path, and no longer, because an
+/// unknown peer holds memory meanwhile.
+pub const HELLO: Duration = Duration::from_secs(5);
+
+/// How long the last words to a peer may take before its connection is closed all the same.
+pub const FAREWELL: Duration = Duration::from_millis(500);
+
+/// Above this age a frame no longer helps a conversation: the rest of its group goes instead of adding delay.
+pub const LATE: Duration = Duration::from_millis(150);
+
+/// Above this age a droppable frame goes, so that the frames others depend on need not.
+pub const LATE_DROPPABLE: Duration = Duration::from_millis(75);
+
+/// A first frame of a group has this long if no newer group comes: large keyframes pass a slow link whole.
+pub const STALLED: Duration = Duration::from_secs(2);
+
+/// Keyframe requests for one stream reach its publisher at most this often: a keyframe costs everybody.
+pub const KEYFRAME_EVERY: Duration = Duration::from_millis(500);
+
+/// Silence after which a connection counts as lost.
+pub const IDLE: Duration = Duration::from_secs(15);
+
+/// Keeps NAT bindings open, which may close after 30 s; three fit into [`IDLE`].
+pub const KEEP_ALIVE: Duration = Duration::from_secs(5);
+
+/// Log posts the board keeps: an hour of a lively meeting.
+pub const LOG_POSTS: usize = 4096;
+
+/// Bytes of log posts the board keeps.
+pub const LOG_BYTES: usize = 8 * 1024 * 1024;
+
+/// Cells the board keeps: one for each member of the largest meeting.
+pub const CELLS: usize = 1024;
+
+/// Bytes of all cells together.
+pub const CELL_BYTES: usize = 4 * 1024 * 1024;
+
+/// The longest cell: a heartbeat that answers a thousand 32-byte nonces, twice over.
+pub const CELL: usize = 64 * 1024;
+
+/// Streams that one participant may have published: a few cameras with layers.
+pub const STREAMS: usize = 64;
+
+/// Subscriptions of one connection: five streams each of 200 people.
+pub const SUBSCRIPTIONS: usize = 1024;
+
+/// Layers of one stream: three spatial by three temporal ones, and room.
+pub const LAYERS: u8 = 32;
+
+/// Group streams a publisher may have open: quinn keeps state for each allowed one (64 to 128 measured well).
+pub const INCOMING_STREAMS: u32 = 128;
+
+/// Bytes of unfinished records one connection may hold: one largest record and some.
+pub const ASSEMBLING: usize = meeting_wire::Record::MAX + 1024 * 1024;
+
+/// Bytes waiting for one subscriber, over all its streams; they are shared with the other subscribers.
+pub const QUEUED_MEDIA: usize = 4 * 1024 * 1024;
+
+/// Records waiting for one subscriber in one group.
+pub const QUEUED_RECORDS: usize = 256;
+
+/// Groups on their way to one subscriber at one time.
+pub const LANES: usize = 1024;
+
+/// Control messages waiting for one agent.
+pub const QUEUED_MESSAGES: usize = 16 * 1024;
+
+/// Bytes of control messages waiting for one agent: a replayed board's worth.
+pub const QUEUED_CONTROL: usize = 8 * 1024 * 1024;
+
+/// quinn's unsent and unacknowledged bytes for one subscriber before its bandwidth is known: more would only
+/// age there, out of reach of [`LATE`].
+pub const SEND_WINDOW: u64 = 32 * 1024;
+
+/// The most that the send window grows to.
+pub const SEND_WINDOW_MAX: u64 = 4 * 1024 * 1024;
+
+/// Datagrams waiting for one subscriber: about 0.3 s of three voices; quinn drops the oldest.
+pub const DATAGRAM_SEND: usize = 16 * 1024;
+
+/// Datagrams received and not yet read.
+pub const DATAGRAM_RECEIVE: usize = 256 * 1024;
+
+/// Flow control over all streams of one connection.
+pub const RECEIVE_WINDOW: u32 = 4 * 1024 * 1024;
+
+/// Flow control of one stream: 8 Mbit/s at 1 s round trip.
+pub const STREAM_RECEIVE_WINDOW: u32 = 1024 * 1024;
+
+/// Messages of one connection: a leader wraps a key for a thousand, once a second.
+pub const MESSAGES: Rate = Rate {
+    per_second: 1_000.0,
+    burst: 8_192.0,
+};
+
+/// Log posts of one connection: nobody may flush the board in one breath.
+pub const LOG: Rate = Rate {
+    per_second: 20.0,
+    burst: 512.0,
+};
+
+/// Bytes of one connection's posts.
+pub const POST_BYTES: Rate = Rate {
+    per_second: 4.0 * 1024.0 * 1024.0,
+    burst: 16.0 * 1024.0 * 1024.0,
+};
+
+/// Group streams of one connection: large audio frames travel as a group each.
+pub const GROUPS: Rate = Rate {
+    per_second: 1_000.0,
+    burst: 2_048.0,
+};
+
+/// A sustained rate and how much may come at once.
+#[derive(Clone, Copy, Debug)]
+pub struct Rate {
+    /// Refilled each second.
+    pub per_second: f64,
+    /// The most that is saved up.
+    pub burst: f64,
+}
+
+/// A token bucket over a [`Rate`]; time is an argument.
+#[derive(Debug)]
+pub struct Bucket {
+    rate: Rate,
+    level: f64,
+    at: Instant,
+}
+
+impl Bucket {
+    /// Starts full.
+    pub fn new(rate: Rate, now: Instant) -> Self {
+        Self {
+            rate,
+            level: rate.burst,
+            at: now,
+        }
+    }
+
+    /// Takes `amount`; false means that the rate is passed.
+    #[must_use]
+    pub fn take(&mut self, amount: f64, now: Instant) -> bool {
+        let gained = now.saturating_duration_since(self.at).as_secs_f64() * self.rate.per_second;
+        self.level = (self.level + gained).min(self.rate.burst);
+        self.at = now;
+        if self.level < amount {
+            return false;
+        }
+        self.level -= amount;
+        true
+    }
+}
+
+/// A shared account of something bounded, such as bytes in a queue.
+#[derive(Debug)]
+pub struct Budget {
+    used: AtomicUsize,
+    limit: usize,
+}
+
+impl Budget {
+    /// An empty account of at most `limit`.
+    pub fn new(limit: usize) -> Arc<Self> {
+        Arc::new(Self {
+            used: AtomicUsize::new(0),
+            limit,
+        })
+    }
+
+    /// Reserves `amount` until the charge is dropped; `None` when it does not fit. Into an empty account
+    /// anything fits, so that one item above the limit is slow rather than impossible.
+    pub fn charge(self: &Arc<Self>, amount: usize) -> Option<Charge> {
+        let mut used = self.used.load(Ordering::Relaxed);
+        loop {
+            if used != 0 && used.saturating_add(amount) > self.limit {
+                return None;
+            }
+            match self
+                .used
+                .compare_exchange_weak(used, used + amount, Ordering::Relaxed, Ordering::Relaxed)
+            {
+                Ok(_) => {
+                    return Some(Charge {
+                        budget: self.clone(),
+                        amount,
+                    });
+                }
+                Err(now) => used = now,
+            }
+        }
+    }
+
+    /// What is reserved now.
+    pub fn used(&self) -> usize {
+        self.used.load(Ordering::Relaxed)
+    }
+}
+
+/// A reserved part of a [`Budget`], given back on drop.
+#[derive(Debug)]
+pub struct Charge {
+    budget: Arc<Budget>,
+    amount: usize,
+}
+
+impl Drop for Charge {
+    fn drop(&mut self) {
+        self.budget.used.fetch_sub(self.amount, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_bucket_empties_and_refills() {
+        let now = Instant::now();
+        let mut bucket = Bucket::new(
+            Rate {
+                per_second: 2.0,
+                burst: 3.0,
+            },
+            now,
+        );
+        assert!((0..3).all(|_| bucket.take(1.0, now)));
+        assert!(!bucket.take(1.0, now));
+        assert!(bucket.take(1.0, now + Duration::from_millis(500)));
+        assert!(!bucket.take(1.0, now + Duration::from_millis(600)));
+        let later = now + Duration::from_secs(60);
+        assert!((0..3).all(|_| bucket.take(1.0, later)));
+        assert!(!bucket.take(1.0, later), "no more than the burst is saved up");
+    }
+
+    #[test]
+    fn a_budget_is_given_back() {
+        let budget = Budget::new(10);
+        let first = budget.charge(6).expect("fits");
+        assert!(budget.charge(5).is_none());
+        let second = budget.charge(4).expect("fits exactly");
+        drop((first, second));
+        assert_eq!(budget.used(), 0);
+        let large = budget.charge(11).expect("one large item into an empty account");
+        assert!(budget.charge(1).is_none());
+        drop(large);
+    }
+}

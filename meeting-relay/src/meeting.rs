@@ -1,0 +1,190 @@
+//! The meetings of a relay: each a [`Room`] behind a lock, with its deliveries carried out before the next
+//! change, which gives all members one order.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use bytes::Bytes;
+use meeting_wire::{Admission, FromRelay, Kind, MeetingId, ParticipantId, Refusal, Route, Slot, StreamId};
+
+use crate::config::Meetings as Rules;
+use crate::outlet::{Outlet, packed};
+use crate::room::{Asked, Audience, Delivery, Fault, Room, Seat};
+
+/// All meetings that are open.
+#[derive(Debug)]
+pub struct Meetings {
+    rules: Rules,
+    open: Mutex<HashMap<MeetingId, Arc<Meeting>>>,
+}
+
+/// One meeting.
+#[derive(Debug)]
+pub struct Meeting(Mutex<Room<Arc<Outlet>>>);
+
+/// A connection's entry into a meeting.
+#[derive(Debug)]
+pub struct Entry {
+    /// Where it is now.
+    pub meeting: Arc<Meeting>,
+    /// Its place there.
+    pub seat: Seat,
+    /// What it has to be told first.
+    pub greeting: Vec<FromRelay>,
+}
+
+impl Meetings {
+    /// None yet, under these rules.
+    pub fn new(rules: Rules) -> Self {
+        Self {
+            rules,
+            open: Mutex::default(),
+        }
+    }
+
+    /// Lets a connection in, or says why not.
+    pub fn admit(
+        &self,
+        id: MeetingId,
+        admission: &Admission,
+        participant: ParticipantId,
+        outlet: Arc<Outlet>,
+        since: u64,
+    ) -> Result<Entry, Refusal> {
+        let may_create = match admission {
+            Admission::Create { token } if !self.rules.accepts(token) => return Err(Refusal::Token),
+            Admission::Create { .. } => true,
+            Admission::Join => false,
+        };
+        let mut open = lock(&self.open);
+        let meeting = match open.get(&id) {
+            Some(meeting) => meeting.clone(),
+            None if !may_create => return Err(Refusal::NoMeeting),
+            None if open.len() >= self.rules.max_meetings => return Err(Refusal::Busy),
+            None => {
+                let room = Room::new(self.rules.max_participants, board_base(), Instant::now());
+                let meeting = Arc::new(Meeting(Mutex::new(room)));
+                open.insert(id, meeting.clone());
+                meeting
+            }
+        };
+        // Still under the lock of the list, so that the meeting cannot end in between.
+        let mut room = lock(&meeting.0);
+        let joined = room.join(participant, outlet, since).map_err(|_| Refusal::Full)?;
+        if let Some(former) = joined.replaced {
+            former.expel(Refusal::Replaced);
+        }
+        deliver(joined.deliveries);
+        drop(room);
+        Ok(Entry {
+            meeting,
+            seat: joined.seat,
+            greeting: joined.greeting,
+        })
+    }
+
+    /// Ends the meetings that nobody has been in for as long as the rules keep them.
+    pub fn sweep(&self, now: Instant) {
+        let keep: Duration = self.rules.keep_empty;
+        lock(&self.open).retain(|_, meeting| {
+            let empty_since = lock(&meeting.0).empty_since();
+            empty_since.is_none_or(|since| now.saturating_duration_since(since) < keep)
+        });
+    }
+
+    /// How many are open.
+    pub fn count(&self) -> usize {
+        lock(&self.open).len()
+    }
+}
+
+impl Meeting {
+    /// See [`Room::post`].
+    pub fn post(&self, seat: Seat, slot: Slot, body: Bytes) -> Result<(), Fault> {
+        let mut room = lock(&self.0);
+        deliver(room.post(seat, slot, body)?);
+        Ok(())
+    }
+
+    /// See [`Room::publish`].
+    pub fn publish(&self, seat: Seat, stream: StreamId, kind: Kind) -> Result<(), Fault> {
+        let mut room = lock(&self.0);
+        deliver(room.publish(seat, stream, kind)?);
+        Ok(())
+    }
+
+    /// See [`Room::unpublish`].
+    pub fn unpublish(&self, seat: Seat, stream: StreamId) {
+        let mut room = lock(&self.0);
+        deliver(room.unpublish(seat, stream));
+    }
+
+    /// See [`Room::subscribe`].
+    pub fn subscribe(self: &Arc<Self>, seat: Seat, route: Route) -> Result<(), Fault> {
+        let mut room = lock(&self.0);
+        let asked = room.subscribe(seat, route, Instant::now())?;
+        self.ask(asked, route);
+        Ok(())
+    }
+
+    /// See [`Room::unsubscribe`].
+    pub fn unsubscribe(&self, seat: Seat, route: Route) {
+        lock(&self.0).unsubscribe(seat, route);
+    }
+
+    /// See [`Room::keyframe_request`].
+    pub fn keyframe_request(self: &Arc<Self>, seat: Seat, route: Route) {
+        let mut room = lock(&self.0);
+        let asked = room.keyframe_request(seat, route, Instant::now());
+        self.ask(asked, route);
+    }
+
+    /// See [`Room::audience`].
+    pub fn audience(&self, seat: Seat, stream: StreamId) -> Option<Audience<Arc<Outlet>>> {
+        lock(&self.0).audience(seat, stream)
+    }
+
+    /// See [`Room::leave`].
+    pub fn leave(&self, seat: Seat, goodbye: bool) {
+        let mut room = lock(&self.0);
+        deliver(room.leave(seat, goodbye, Instant::now()));
+    }
+
+    fn ask(self: &Arc<Self>, asked: Asked<Arc<Outlet>>, route: Route) {
+        deliver(asked.delivery);
+        if let Some(due) = asked.wake {
+            let meeting = self.clone();
+            tokio::spawn(async move {
+                tokio::time::sleep_until(due.into()).await;
+                let mut room = lock(&meeting.0);
+                deliver(room.keyframe_due(route, Instant::now()));
+            });
+        }
+    }
+}
+
+/// Encodes each message once and queues it; never waits, so it may run under the room's lock.
+fn deliver(deliveries: impl IntoIterator<Item = Delivery<Arc<Outlet>>>) {
+    for Delivery { to, message } in deliveries {
+        if to.is_empty() {
+            continue;
+        }
+        let bytes = packed(&message);
+        for outlet in to {
+            outlet.send(bytes.clone());
+        }
+    }
+}
+
+/// Microseconds since 1970: above every number of a board that was opened earlier and got fewer posts than that.
+fn board_base() -> u64 {
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |since| since.as_micros() as u64)
+}
+
+/// A panic while the lock was held has ended that connection; the room itself is changed in whole steps.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

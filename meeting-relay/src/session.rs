@@ -1,0 +1,255 @@
+//! One agent's connection, from hello to goodbye.
+//!
+//! ```text
+//!  handshake -> hello -> admission -> listen | speak | groups | datagrams -> leave -> last words, close
+//!                                     (whichever ends first ends all)
+//! ```
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::time::Duration;
+
+use meeting_wire::{FromRelay, Refusal, ToRelay, VERSION};
+use quinn::{Connection, Incoming, RecvStream, SendStream, VarInt};
+use thiserror::Error;
+use tokio::sync::oneshot;
+use tokio::time::timeout;
+use tracing::{debug, info};
+
+use crate::control::{self, Ear};
+use crate::counters::Counters;
+use crate::forward::{Newest, priority};
+use crate::limits::{self, Budget};
+use crate::media;
+use crate::meeting::{Entry, Meeting, Meetings};
+use crate::outlet::{Outlet, packed};
+use crate::room::{Fault, Seat};
+
+/// An admitted connection, as its tasks share it.
+#[derive(Debug)]
+pub struct Member {
+    /// Where it is.
+    pub meeting: Arc<Meeting>,
+    /// Its place there.
+    pub seat: Seat,
+    /// The way out to it.
+    pub outlet: Arc<Outlet>,
+    /// What the relay counts.
+    pub counters: Arc<Counters>,
+    /// The newest groups it publishes.
+    pub newest: Newest,
+    /// Bytes of its unfinished records.
+    pub assembling: Arc<Budget>,
+    /// Numbers the groups that the relay makes of audio frames too large for a datagram.
+    pub large_audio: AtomicU64,
+}
+
+/// How a connection ends.
+#[derive(Debug, Error)]
+pub enum End {
+    /// The agent said so.
+    #[error("goodbye")]
+    Goodbye,
+    /// It went away without a word.
+    #[error("connection lost")]
+    Lost,
+    /// The relay has a reason that has nothing to do with what the agent sent last.
+    #[error("{0}")]
+    Refused(Refusal),
+    /// What the agent sent.
+    #[error(transparent)]
+    Misbehaved(#[from] Misbehaviour),
+}
+
+/// What an agent must not send. Its own connection ends, and nobody else's.
+#[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Misbehaviour {
+    /// Bytes with no meaning.
+    #[error("{at}: {error}")]
+    Bytes {
+        /// What was being read.
+        at: &'static str,
+        /// What is wrong with it.
+        error: meeting_wire::DecodeError,
+    },
+    /// A stream that ends inside of something.
+    #[error("{0} ends too early")]
+    Truncated(&'static str),
+    /// A message at the wrong time.
+    #[error("a hello that is not the first message")]
+    SecondHello,
+    /// No hello at all.
+    #[error("no hello in time")]
+    NoHello,
+    /// A layer above [`limits::LAYERS`].
+    #[error("a layer number that is too high")]
+    Layer,
+    /// A rate passed.
+    #[error("too many {0}")]
+    TooMany(&'static str),
+    /// A rule of the room.
+    #[error(transparent)]
+    Fault(#[from] Fault),
+}
+
+/// Serves one connection to its end. With `busy` the hello is answered by [`Refusal::Busy`].
+pub async fn serve(incoming: Incoming, busy: bool, meetings: &Meetings, counters: Arc<Counters>) {
+    let Ok(connecting) = incoming.accept() else { return };
+    let deadline = tokio::time::Instant::now() + limits::HELLO;
+    let connection = match tokio::time::timeout_at(deadline, connecting).await {
+        Ok(Ok(connection)) => connection,
+        Ok(Err(error)) => return debug!(%error, "handshake failed"),
+        Err(_) => return debug!("handshake timed out"),
+    };
+    counters.connections.one();
+    let number = connection.stable_id();
+    debug!(number, address = %connection.remote_address(), "connected");
+
+    let hello = tokio::time::timeout_at(deadline, hello(&connection)).await;
+    let (hello, send, ear) = match hello.unwrap_or(Err(Misbehaviour::NoHello.into())) {
+        Ok(greeted) => greeted,
+        Err(end) => return close(&connection, &end, &counters),
+    };
+    let (outlet, queue) = Outlet::new(connection.clone());
+    let entry = if busy {
+        Err(Refusal::Busy)
+    } else {
+        enter(hello, meetings, &outlet)
+    };
+    let Entry {
+        meeting,
+        seat,
+        greeting,
+    } = match entry {
+        Ok(entry) => entry,
+        Err(refusal) => {
+            counters.refused.one();
+            return refuse(&connection, send, refusal).await;
+        }
+    };
+
+    let member = Arc::new(Member {
+        meeting,
+        seat,
+        outlet,
+        counters: counters.clone(),
+        newest: Newest::default(),
+        assembling: Budget::new(limits::ASSEMBLING),
+        large_audio: AtomicU64::new(0),
+    });
+    let (last_words, ending) = oneshot::channel();
+    let _ = send.set_priority(priority::CONTROL);
+    let speaker = tokio::spawn(control::speak(send, greeting, queue, ending));
+    let end = tokio::select! {
+        end = control::listen(ear, &member) => end,
+        end = media::groups(&member) => end,
+        end = media::datagrams(&member) => end,
+        refusal = member.outlet.expelled() => End::Refused(refusal),
+        () = widen(&connection) => End::Lost,
+    };
+    member.meeting.leave(seat, matches!(end, End::Goodbye));
+
+    let _ = last_words.send(end.refusal().map(|refusal| packed(&FromRelay::Refused(refusal))));
+    let abort = speaker.abort_handle();
+    let _ = timeout(limits::FAREWELL, speaker).await;
+    abort.abort();
+    close(&connection, &end, &counters);
+}
+
+impl End {
+    /// What the agent is told, if there is anything to tell.
+    fn refusal(&self) -> Option<Refusal> {
+        match self {
+            End::Goodbye | End::Lost => None,
+            End::Refused(refusal) => Some(*refusal),
+            End::Misbehaved(_) => Some(Refusal::Protocol),
+        }
+    }
+}
+
+/// The QUIC application error code that a connection is closed with; 0 is a goodbye.
+pub fn close_code(refusal: Refusal) -> u32 {
+    match refusal {
+        Refusal::Version => 1,
+        Refusal::Token => 2,
+        Refusal::NoMeeting => 3,
+        Refusal::Full => 4,
+        Refusal::Busy => 5,
+        Refusal::Protocol => 6,
+        Refusal::Replaced => 7,
+        _ => 15,
+    }
+}
+
+/// The code of a relay that is shutting down.
+pub const SHUTDOWN: u32 = 16;
+
+async fn hello(connection: &Connection) -> Result<(ToRelay, SendStream, Ear), End> {
+    let (send, recv): (SendStream, RecvStream) = connection.accept_bi().await.map_err(|_| End::Lost)?;
+    let mut ear = Ear::new(recv);
+    match ear.hello().await? {
+        Some(hello) => Ok((hello, send, ear)),
+        None => Err(End::Lost),
+    }
+}
+
+fn enter(hello: ToRelay, meetings: &Meetings, outlet: &Arc<Outlet>) -> Result<Entry, Refusal> {
+    match hello {
+        ToRelay::Hello {
+            version,
+            meeting,
+            participant,
+            since,
+            admission,
+        } if version == VERSION => meetings.admit(meeting, &admission, participant, outlet.clone(), since),
+        ToRelay::Hello { .. } => Err(Refusal::Version),
+        _ => Err(Refusal::Protocol),
+    }
+}
+
+async fn refuse(connection: &Connection, mut send: SendStream, refusal: Refusal) {
+    debug!(number = connection.stable_id(), reason = %refusal, "refused");
+    let _ = timeout(limits::FAREWELL, async {
+        send.write_chunk(packed(&FromRelay::Refused(refusal)))
+            .await
+            .ok()?;
+        send.finish().ok()?;
+        send.stopped().await.ok()
+    })
+    .await;
+    connection.close(
+        VarInt::from_u32(close_code(refusal)),
+        refusal.to_string().as_bytes(),
+    );
+}
+
+fn close(connection: &Connection, end: &End, counters: &Counters) {
+    if matches!(end, End::Misbehaved(_)) {
+        counters.misbehaved.one();
+        info!(number = connection.stable_id(), reason = %end, "ended a connection for what it sent");
+    } else {
+        debug!(number = connection.stable_id(), reason = %end, "connection ended");
+    }
+    let code = end.refusal().map_or(0, close_code);
+    connection.close(VarInt::from_u32(code), end.to_string().as_bytes());
+}
+
+/// Lets the send window follow the congestion window, twice over: less would starve a long path, more would
+/// only let frames grow old where nothing can drop them. Ends with the connection.
+async fn widen(connection: &Connection) {
+    let mut window = limits::SEND_WINDOW;
+    let mut tick = tokio::time::interval(Duration::from_millis(250));
+    loop {
+        tokio::select! {
+            _ = connection.closed() => return,
+            _ = tick.tick() => {}
+        }
+        let wanted = connection.stats().path.cwnd.saturating_mul(2);
+        let wanted = wanted.clamp(limits::SEND_WINDOW, limits::SEND_WINDOW_MAX);
+        if wanted != window {
+            window = wanted;
+            connection.set_send_window(window);
+        }
+    }
+}
