@@ -38,6 +38,8 @@ pub struct KeyRing {
     open: HashMap<KeyId, OpenSlot>,
     /// Open keys by when they came, the oldest first.
     order: BTreeMap<u64, KeyId>,
+    /// The same for each participant.
+    owned: HashMap<ParticipantId, BTreeMap<u64, KeyId>>,
     inserts: u64,
 }
 
@@ -93,19 +95,12 @@ impl KeyRing {
         {
             key.floor = key.floor.max(old.key.floor);
         }
-        let mut own = self.order.values().filter(|kid| self.owned_by(**kid, owner.participant));
-        let oldest_own = own.next().copied();
-        let full_own = own.count() + 1 >= MAX_OPEN_PER_PARTICIPANT;
-        let victim = match (oldest_own, self.order.first_key_value()) {
-            (Some(oldest), _) if full_own => Some(oldest),
-            (_, Some((_, oldest))) if self.open.len() >= MAX_OPEN => Some(*oldest),
-            _ => None,
-        };
-        if let Some(victim) = victim {
-            self.remove_open(victim);
+        if let Some(oldest) = self.victim(owner.participant) {
+            self.remove_open(oldest);
         }
         self.inserts += 1;
         self.order.insert(self.inserts, kid);
+        self.owned.entry(owner.participant).or_default().insert(self.inserts, kid);
         self.open.insert(kid, OpenSlot { key, owner, age: self.inserts });
     }
 
@@ -133,41 +128,48 @@ impl KeyRing {
 
     /// Forgets the keys of a participant's stream.
     pub fn close(&mut self, participant: ParticipantId, stream: StreamId) {
-        self.forget(|kid, owner| kid.stream() == stream && owner.participant == participant);
+        let Some(owned) = self.owned.get(&participant) else { return };
+        let gone: Vec<_> = owned.values().copied().filter(|kid| kid.stream() == stream).collect();
+        for kid in gone {
+            self.remove_open(kid);
+        }
     }
 
     /// Forgets all keys of a participant.
     pub fn close_participant(&mut self, participant: ParticipantId) {
-        self.forget(|_, owner| owner.participant == participant);
+        for kid in self.owned.remove(&participant).unwrap_or_default().into_values() {
+            self.remove_open(kid);
+        }
     }
 
-    /// Forgets everything; the streams of our own that were here do not come back.
+    /// Forgets every key. An epoch that a stream of our own has seen stays past.
     pub fn clear(&mut self) {
         self.open.clear();
         self.order.clear();
+        self.owned.clear();
         for slot in self.seal.values_mut() {
             slot.lease = None;
         }
     }
 
-    fn forget(&mut self, gone: impl Fn(KeyId, &Owner) -> bool) {
-        let order = &mut self.order;
-        self.open.retain(|kid, slot| {
-            let gone = gone(*kid, &slot.owner);
-            if gone {
-                order.remove(&slot.age);
-            }
-            !gone
-        });
-    }
-
-    fn owned_by(&self, kid: KeyId, participant: ParticipantId) -> bool {
-        self.open.get(&kid).is_some_and(|slot| slot.owner.participant == participant)
+    /// The key that goes when one more of this participant comes.
+    fn victim(&self, participant: ParticipantId) -> Option<KeyId> {
+        match self.owned.get(&participant) {
+            Some(owned) if owned.len() >= MAX_OPEN_PER_PARTICIPANT => owned.values().next().copied(),
+            _ if self.open.len() >= MAX_OPEN => self.order.values().next().copied(),
+            _ => None,
+        }
     }
 
     fn remove_open(&mut self, kid: KeyId) -> Option<OpenSlot> {
         let slot = self.open.remove(&kid)?;
         self.order.remove(&slot.age);
+        if let Some(owned) = self.owned.get_mut(&slot.owner.participant) {
+            owned.remove(&slot.age);
+            if owned.is_empty() {
+                self.owned.remove(&slot.owner.participant);
+            }
+        }
         Some(slot)
     }
 }
@@ -178,3 +180,106 @@ pub const MAX_STREAMS: usize = 1024;
 pub const MAX_OPEN: usize = 16 * 1024;
 /// Keys to open of one participant: 64 streams, four epochs each.
 pub const MAX_OPEN_PER_PARTICIPANT: usize = 256;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{frame::CipherSuite, secret::Secret};
+
+    const STREAM: StreamId = StreamId(5);
+
+    fn lease(epoch: u64) -> Lease {
+        Lease::new(KeyId::new(STREAM, 1, epoch), CipherSuite::default(), Secret::init_with(|_| ()))
+    }
+
+    fn key(kid: KeyId, byte: u8, floor: u64) -> OpenKey {
+        OpenKey { kid, suite: CipherSuite::default(), base_key: Secret::init_with(|key| key[0] = byte), floor }
+    }
+
+    fn owner(id: u32) -> Owner {
+        let mut participant = [0; 16];
+        participant[..4].copy_from_slice(&id.to_be_bytes());
+        Owner { participant: ParticipantId(participant), track: "camera".into() }
+    }
+
+    fn kid(stream: u32, index: u16) -> KeyId {
+        KeyId::new(StreamId(stream), index, 0)
+    }
+
+    #[test]
+    fn a_lease_goes_out_once_and_epochs_only_grow() {
+        let mut ring = KeyRing::new();
+        assert!(ring.take_seal(STREAM).is_none());
+        assert_eq!(ring.insert_seal(STREAM, 4, lease(4)), Ok(()));
+        assert_eq!(ring.take_seal(STREAM).map(|(epoch, lease)| (epoch, lease.kid().epoch_byte())), Some((4, 4)));
+        assert!(ring.take_seal(STREAM).is_none());
+        assert_eq!(ring.insert_seal(STREAM, 4, lease(4)), Err(KeyRingError::EpochPast(4)));
+        assert_eq!(ring.insert_seal(STREAM, 6, lease(6)), Ok(()));
+        assert_eq!(ring.insert_seal(STREAM, 5, lease(5)), Err(KeyRingError::EpochPast(5)));
+        ring.clear();
+        assert!(ring.take_seal(STREAM).is_none());
+        assert_eq!(ring.insert_seal(STREAM, 6, lease(6)), Err(KeyRingError::EpochPast(6)));
+    }
+
+    #[test]
+    fn own_streams_are_bounded() {
+        let mut ring = KeyRing::new();
+        for stream in 0..MAX_STREAMS as u32 {
+            assert_eq!(ring.insert_seal(StreamId(stream), 1, lease(1)), Ok(()));
+        }
+        let one_more = StreamId(MAX_STREAMS as u32);
+        assert_eq!(ring.insert_seal(one_more, 1, lease(1)), Err(KeyRingError::TooManyStreams));
+        assert_eq!(ring.insert_seal(StreamId(0), 2, lease(2)), Ok(()));
+        ring.close_seal(StreamId(3));
+        assert_eq!(ring.insert_seal(one_more, 1, lease(1)), Ok(()));
+    }
+
+    #[test]
+    fn floors_only_rise_while_the_key_stays() {
+        let mut ring = KeyRing::new();
+        ring.insert_open(key(kid(1, 1), 7, 10), owner(1));
+        ring.raise_floor(kid(1, 1), 5);
+        ring.insert_open(key(kid(1, 1), 7, 3), owner(1));
+        assert_eq!(ring.open_key(kid(1, 1)).map(|key| key.floor), Some(10));
+        ring.insert_open(key(kid(1, 1), 8, 3), owner(2));
+        assert_eq!(ring.open_key(kid(1, 1)).map(|key| (key.floor, key.base_key.expose()[0])), Some((3, 8)));
+        assert_eq!(ring.owner(kid(1, 1)), Some(&owner(2)));
+    }
+
+    #[test]
+    fn closing_takes_exactly_what_it_names() {
+        let mut ring = KeyRing::new();
+        for (stream, id) in [(1, 1), (2, 1), (1, 2), (2, 2)] {
+            ring.insert_open(key(kid(stream, id), 0, 0), owner(id.into()));
+        }
+        ring.close(owner(1).participant, StreamId(1));
+        assert_eq!(ring.open_kids().collect::<Vec<_>>(), [kid(2, 1), kid(1, 2), kid(2, 2)]);
+        ring.close_participant(owner(2).participant);
+        assert_eq!(ring.open_kids().collect::<Vec<_>>(), [kid(2, 1)]);
+        ring.clear();
+        assert!(ring.open_key(kid(2, 1)).is_none());
+        assert_eq!(ring.open_kids().count(), 0);
+    }
+
+    #[test]
+    fn a_greedy_participant_pushes_out_only_its_own() {
+        let mut ring = KeyRing::new();
+        ring.insert_open(key(kid(0, 1), 0, 0), owner(1));
+        for stream in 0..MAX_OPEN_PER_PARTICIPANT as u32 + 20 {
+            ring.insert_open(key(kid(stream, 2), 0, 0), owner(2));
+        }
+        assert!(ring.open_key(kid(0, 1)).is_some());
+        assert_eq!(ring.open_kids().count(), MAX_OPEN_PER_PARTICIPANT + 1);
+        assert!(ring.open_key(kid(19, 2)).is_none() && ring.open_key(kid(20, 2)).is_some());
+    }
+
+    #[test]
+    fn the_ring_is_bounded() {
+        let mut ring = KeyRing::new();
+        for n in 0..MAX_OPEN as u32 + 5 {
+            ring.insert_open(key(kid(n, 1), 0, 0), owner(n / 100));
+        }
+        assert_eq!(ring.open_kids().count(), MAX_OPEN);
+        assert!(ring.open_key(kid(4, 1)).is_none() && ring.open_key(kid(5, 1)).is_some());
+    }
+}

@@ -10,7 +10,10 @@ use std::{
     io::{Read, Write},
     path::Path,
     process,
-    sync::{LazyLock, Mutex, PoisonError},
+    sync::{
+        LazyLock, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use sha2::{Digest, Sha256};
@@ -32,9 +35,11 @@ impl KeyHash {
 ///
 /// If this process has sealed under the key with the nonce before, or if the ledger file cannot be written.
 pub fn record(key: &KeyHash, nonce: &[u8; 12]) {
+    if CLOSED.load(Ordering::Relaxed) {
+        return;
+    }
     // A thread that panicked here left the ledger whole: it inserts, then panics.
-    let mut ledger = LEDGER.lock().unwrap_or_else(PoisonError::into_inner);
-    let Some(ledger) = ledger.as_mut() else { return };
+    let ledger = &mut *LEDGER.lock().unwrap_or_else(PoisonError::into_inner);
     let new = ledger.seen.entry(*key).or_default().insert(*nonce);
     assert!(new, "nonce ledger: a second seal under one key with one nonce");
     if let Some(file) = &mut ledger.file {
@@ -48,7 +53,7 @@ pub fn record(key: &KeyHash, nonce: &[u8; 12]) {
 
 /// Ends all book-keeping in this process, for a benchmark that must not measure it.
 pub fn close() {
-    *LEDGER.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    CLOSED.store(true, Ordering::Relaxed);
 }
 
 /// Reads the ledgers of all processes in a directory and gives the number of seals on record.
@@ -100,7 +105,8 @@ impl Ledger {
     }
 }
 
-static LEDGER: LazyLock<Mutex<Option<Ledger>>> = LazyLock::new(|| Mutex::new(Some(Ledger::open())));
+static LEDGER: LazyLock<Mutex<Ledger>> = LazyLock::new(|| Mutex::new(Ledger::open()));
+static CLOSED: AtomicBool = AtomicBool::new(false);
 
 /// SHA-256 of the key, then the nonce.
 const RECORD_LEN: usize = 32 + 12;

@@ -14,6 +14,8 @@ pub mod crypto;
 pub mod frame;
 pub mod identity;
 pub mod keyring;
+#[cfg(feature = "nonce-ledger")]
+pub mod ledger;
 pub mod link;
 pub mod local;
 pub mod secret;
