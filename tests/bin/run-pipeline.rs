@@ -1,12 +1,20 @@
 //! `gst-launch-1.0 -e` with a memory: runs a pipeline, writes the `stats` of our elements to a file twice a second,
 //! prints their messages, and ends the stream cleanly on Ctrl-C.
 
-use std::{fs, path::PathBuf};
+use std::{
+    fs,
+    path::PathBuf,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+};
 
 use anyhow::{Context, Result, bail};
 use clap::Parser;
 use gst::prelude::*;
 use serde_json::{Map, Value};
+use signal_hook::consts::{SIGINT, SIGTERM};
 
 #[derive(Parser)]
 #[command(about = "Runs a pipeline and keeps count of what our elements do")]
@@ -20,7 +28,10 @@ struct Arguments {
 
 fn main() -> Result<()> {
     let arguments = Arguments::parse();
-    let interrupted = interruption();
+    let interrupted = Arc::new(AtomicBool::new(false));
+    for signal in [SIGINT, SIGTERM] {
+        signal_hook::flag::register(signal, Arc::clone(&interrupted))?;
+    }
     gst::init()?;
     let pipeline = gst::parse::launch(&arguments.description)?
         .downcast::<gst::Pipeline>()
@@ -31,12 +42,12 @@ fn main() -> Result<()> {
     result
 }
 
-fn run(pipeline: &gst::Pipeline, arguments: &Arguments, interrupted: &Interruption) -> Result<()> {
+fn run(pipeline: &gst::Pipeline, arguments: &Arguments, interrupted: &AtomicBool) -> Result<()> {
     let bus = pipeline.bus().context("a pipeline without a bus")?;
     let started = pipeline.set_state(gst::State::Playing);
     let (mut ending, mut ticks) = (false, 0);
     loop {
-        if interrupted.load(std::sync::atomic::Ordering::Relaxed) && !ending {
+        if interrupted.load(Ordering::Relaxed) && !ending {
             ending = true;
             pipeline.send_event(gst::event::Eos::new());
         }
@@ -73,7 +84,10 @@ fn run(pipeline: &gst::Pipeline, arguments: &Arguments, interrupted: &Interrupti
 }
 
 fn name(message: &gst::Message) -> String {
-    message.src().map(|src| src.name().to_string()).unwrap_or_default()
+    message
+        .src()
+        .map(|src| src.name().to_string())
+        .unwrap_or_default()
 }
 
 /// Puts all counters of all our elements where a reader never sees half of them.
@@ -83,7 +97,9 @@ fn write_stats(pipeline: &gst::Pipeline, arguments: &Arguments) {
     for element in pipeline.iterate_recurse().into_iter().flatten() {
         if element.has_property("stats") {
             if let Ok(stats) = element.property_value("stats").get::<gst::Structure>() {
-                let fields = stats.iter().filter_map(|(field, value)| Some((field.to_string(), number(value)?)));
+                let fields = stats
+                    .iter()
+                    .filter_map(|(field, value)| Some((field.to_string(), number(value)?)));
                 all.insert(element.name().to_string(), Value::Object(fields.collect()));
             }
         }
@@ -101,31 +117,4 @@ fn number(value: &gst::glib::Value) -> Option<Value> {
         .or_else(|| value.get::<u32>().ok().map(Into::into))
         .or_else(|| value.get::<i64>().ok().and_then(|n| n.try_into().ok()))
         .map(Value::from)
-}
-
-type Interruption = &'static std::sync::atomic::AtomicBool;
-
-/// A flag that Ctrl-C and SIGTERM set, by a thread that waits for them.
-fn interruption() -> Interruption {
-    static FLAG: std::sync::atomic::AtomicBool = std::sync::atomic::AtomicBool::new(false);
-    // GLib's own signal source needs a main loop, so one runs on a thread of its own.
-    std::thread::spawn(|| {
-        let context = gst::glib::MainContext::new();
-        let _ = context.with_thread_default(|| {
-            for signal in [2, 15] {
-                let source = gst::glib::unix_signal_source_new(
-                    signal,
-                    None,
-                    gst::glib::Priority::DEFAULT,
-                    || {
-                        FLAG.store(true, std::sync::atomic::Ordering::Relaxed);
-                        gst::glib::ControlFlow::Continue
-                    },
-                );
-                source.attach(Some(&context));
-            }
-            gst::glib::MainLoop::new(Some(&context), false).run();
-        });
-    });
-    &FLAG
 }

@@ -15,7 +15,9 @@ pub fn print(arguments: &Arguments, show: &Show) -> Result<bool> {
         println!("  {name:6} {}", groups(code));
     }
     verdict.check(
-        show.codes.iter().all(|(_, code)| code.len() == 40 && *code == show.codes[0].1),
+        show.codes
+            .iter()
+            .all(|(_, code)| code.len() == 40 && *code == show.codes[0].1),
         "all codes are equal, 40 digits each",
     );
 
@@ -24,7 +26,10 @@ pub fn print(arguments: &Arguments, show: &Show) -> Result<bool> {
     let published = show.sealed.1 - show.sealed.0;
     verdict.check(
         pictures.len() as u64 * 100 >= published * 95,
-        &format!("his file holds {} of the {published} pictures published while he was in", pictures.len()),
+        &format!(
+            "his file holds {} of the {published} pictures published while he was in",
+            pictures.len()
+        ),
     );
     let step = (pictures.len() / 12).max(1);
     let chosen: Vec<&Picture> = pictures.iter().step_by(step).take(12).collect();
@@ -34,23 +39,44 @@ pub fn print(arguments: &Arguments, show: &Show) -> Result<bool> {
         println!("    contact sheet: {}", path.display());
     }
     let likeness = likeness(&media::sound(&arguments.film)?, &media::sound(&show.bob_file)?);
-    verdict.check(likeness > 0.9, &format!("its sound is the film's (likeness {likeness:.3} of 1)"));
+    verdict.check(
+        likeness > 0.9,
+        &format!("its sound is the film's (likeness {likeness:.3} of 1)"),
+    );
 
     println!("\nWhat the relay saw");
     let view = show.stage.relay.view()?;
     let (width, height) = (320, 180);
-    let noise: Vec<u8> =
-        view.iter().rev().take(width * height).flat_map(|byte| [*byte, *byte, *byte]).collect();
+    let noise: Vec<u8> = view
+        .iter()
+        .rev()
+        .take(width * height)
+        .flat_map(|byte| [*byte, *byte, *byte])
+        .collect();
     let path = arguments.out.join("relay-saw.png");
     media::write_png(&path, width, height, &pad(noise, width * height * 3))?;
-    println!("    the last of its {} kB as a picture: {}", view.len() / 1000, path.display());
+    println!(
+        "    the last of its {} kB as a picture: {}",
+        view.len() / 1000,
+        path.display()
+    );
     let wire = arguments.out.join("wire.bin");
     fs::write(&wire, &show.wire)?;
-    println!("    between relay and Bob: {} kB captured: {}", show.wire.len() / 1000, wire.display());
+    println!(
+        "    between relay and Bob: {} kB captured: {}",
+        show.wire.len() / 1000,
+        wire.display()
+    );
     let recorded = arguments.out.join("relay-view.bin");
     fs::write(&recorded, &view)?;
     let decoder = decode(&recorded)?;
-    verdict.check(decoder.is_err(), &format!("a decoder makes nothing of it: {}", decoder.err().unwrap_or_default()));
+    verdict.check(
+        decoder.is_err(),
+        &format!(
+            "a decoder makes nothing of it: {}",
+            decoder.err().unwrap_or_default()
+        ),
+    );
     let own = fs::read(&show.bob_file)?;
     let mark = b"x264 - core".as_slice();
     let contains = |bytes: &[u8]| bytes.windows(mark.len()).any(|window| window == mark);
@@ -67,17 +93,33 @@ pub fn print(arguments: &Arguments, show: &Show) -> Result<bool> {
         stats.get(&format!("{element}-video"), field) + stats.get(&format!("{element}-audio"), field)
     };
     println!("    sealed by Alice    {:6}", kinds(alice, "seal", "sealed"));
-    println!("    relayed            {:6} in, {} out", count("frames_in"), count("frames_out"));
+    println!(
+        "    relayed            {:6} in, {} out",
+        count("frames_in"),
+        count("frames_out")
+    );
     println!("    opened by Bob      {:6}", kinds(bob, "open", "opened"));
-    println!("    lost on the way    {:6} late at the relay", count("frames_dropped_late"));
+    println!(
+        "    lost on the way    {:6} late at the relay",
+        count("frames_dropped_late")
+    );
     println!("    the key changed    {:6} times", show.epochs.saturating_sub(1));
-    let refused: u64 = ["forged", "replayed", "malformed", "mismatch"].iter().map(|r| kinds(bob, "open", r)).sum();
+    let refused: u64 = ["forged", "replayed", "malformed", "mismatch"]
+        .iter()
+        .map(|r| kinds(bob, "open", r))
+        .sum();
     verdict.check(refused == 0, "nothing forged, replayed or malformed reached Bob");
-    verdict.check(show.epochs >= 5, "a new key for Bob, by hand, for Carol's coming and for her going");
+    verdict.check(
+        show.epochs >= 5,
+        "a new key for Bob, by hand, for Carol's coming and for her going",
+    );
     let opened = show.carol_stats.get("open-video", "opened");
     verdict.check(
         0 < opened && opened <= show.carol_stay,
-        &format!("Carol opened {opened} pictures of the {} sealed during her stay, none from outside", show.carol_stay),
+        &format!(
+            "Carol opened {opened} pictures of the {} sealed during her stay, none from outside",
+            show.carol_stay
+        ),
     );
     println!();
     Ok(verdict.0)
@@ -93,7 +135,11 @@ impl Verdict {
 }
 
 fn groups(code: &str) -> String {
-    code.as_bytes().chunks(5).map(String::from_utf8_lossy).collect::<Vec<_>>().join(" ")
+    code.as_bytes()
+        .chunks(5)
+        .map(String::from_utf8_lossy)
+        .collect::<Vec<_>>()
+        .join(" ")
 }
 
 fn pad(mut bytes: Vec<u8>, len: usize) -> Vec<u8> {
@@ -110,8 +156,16 @@ fn decode(path: &Path) -> Result<Result<String, String>> {
         .env_remove("G_DEBUG")
         .output()?;
     let text = String::from_utf8_lossy(&output.stderr).into_owned();
-    let line = text.lines().find(|line| line.contains("ERROR")).unwrap_or("it failed").trim();
-    Ok(if output.status.success() { Ok(text) } else { Err(line.to_owned()) })
+    let line = text
+        .lines()
+        .find(|line| line.contains("ERROR"))
+        .unwrap_or("it failed")
+        .trim();
+    Ok(if output.status.success() {
+        Ok(text)
+    } else {
+        Err(line.to_owned())
+    })
 }
 
 /// How alike two recordings sound, 0 to 1: the best correlation of their loudness over time at any offset.
@@ -119,18 +173,32 @@ fn likeness(film: &[i16], heard: &[i16]) -> f64 {
     let (film, heard) = (loudness_curve(film), loudness_curve(heard));
     // The middle of what was heard, so that neither the start nor the end of the stay matters.
     let middle = &heard[heard.len() / 4..heard.len() * 3 / 4];
-    (0..film.len().saturating_sub(middle.len())).map(|at| correlation(&film[at..], middle)).fold(0.0, f64::max)
+    (0..film.len().saturating_sub(middle.len()))
+        .map(|at| correlation(&film[at..], middle))
+        .fold(0.0, f64::max)
 }
 
 fn loudness_curve(sound: &[i16]) -> Vec<f64> {
-    sound.chunks(960).map(|chunk| chunk.iter().map(|s| f64::from(*s).abs()).sum()).collect()
+    sound
+        .chunks(960)
+        .map(|chunk| chunk.iter().map(|s| f64::from(*s).abs()).sum())
+        .collect()
 }
 
 fn correlation(a: &[f64], b: &[f64]) -> f64 {
     let n = b.len().max(1) as f64;
     let a = &a[..b.len()];
     let (mean_a, mean_b) = (a.iter().sum::<f64>() / n, b.iter().sum::<f64>() / n);
-    let sum = |f: &dyn Fn(f64, f64) -> f64| a.iter().zip(b).map(|(a, b)| f(a - mean_a, b - mean_b)).sum::<f64>();
+    let sum = |f: &dyn Fn(f64, f64) -> f64| {
+        a.iter()
+            .zip(b)
+            .map(|(a, b)| f(a - mean_a, b - mean_b))
+            .sum::<f64>()
+    };
     let scale = (sum(&|a, _| a * a) * sum(&|_, b| b * b)).sqrt();
-    if scale == 0.0 { 0.0 } else { sum(&|a, b| a * b) / scale }
+    if scale == 0.0 {
+        0.0
+    } else {
+        sum(&|a, b| a * b) / scale
+    }
 }

@@ -38,7 +38,9 @@ pub fn run(arguments: &Arguments, clock: &Clock) -> Result<Show> {
     clock.say("Alice opens a meeting and starts the film");
     let film = arguments.film.canonicalize()?;
     let mut publish = stage.pipeline(&alice, &publishing(&film.to_string_lossy()))?;
-    publish.until("the first sealed frame", |stats| stats.get("seal-video", "sealed") > 0)?;
+    publish.until("the first sealed frame", |stats| {
+        stats.get("seal-video", "sealed") > 0
+    })?;
 
     let tapped = link.replace(&stage.relay.address.to_string(), &proxy.address.to_string());
     bob.join(&tapped)?;
@@ -46,22 +48,30 @@ pub fn run(arguments: &Arguments, clock: &Clock) -> Result<Show> {
     clock.say("Bob joins, watches and records");
     let bob_file = arguments.out.join("bob.mkv");
     let mut watch = stage.pipeline(&bob, &recording(&bob_file.to_string_lossy()))?;
-    watch.until("Bob's first picture", |stats| stats.get("open-video", "opened") > 0)?;
+    watch.until("Bob's first picture", |stats| {
+        stats.get("open-video", "opened") > 0
+    })?;
     clock.say("Bob sees the film");
 
     alice.run(&["rotate"], "")?;
     clock.say("Alice changes the key by hand");
-    publish.until("a third of the film", |stats| stats.get("seal-video", "sealed") > 220)?;
+    publish.until("a third of the film", |stats| {
+        stats.get("seal-video", "sealed") > 220
+    })?;
     let carol_from = publish.stats().get("seal-video", "sealed");
     carol.join(&link)?;
     let mut peek = stage.pipeline(&carol, watching())?;
-    peek.until("Carol's first picture", |stats| stats.get("open-video", "opened") > 0)?;
+    peek.until("Carol's first picture", |stats| {
+        stats.get("open-video", "opened") > 0
+    })?;
     clock.say("Carol joins late: the key changes");
     let codes = [&alice, &bob, &carol]
         .map(|agent| Ok((agent.name().to_owned(), agent.code()?)))
         .into_iter()
         .collect::<Result<Vec<_>>>()?;
-    publish.until("two thirds of the film", |stats| stats.get("seal-video", "sealed") > 400)?;
+    publish.until("two thirds of the film", |stats| {
+        stats.get("seal-video", "sealed") > 400
+    })?;
     carol.run(&["leave"], "")?;
     // Counters are written twice a second, so the next ones are from after the leave.
     std::thread::sleep(Duration::from_millis(600));
@@ -69,7 +79,9 @@ pub fn run(arguments: &Arguments, clock: &Clock) -> Result<Show> {
     let carol_stats = peek.kill()?;
     clock.say("Carol leaves: the key changes again");
 
-    let epochs = alice.status()?["epoch"].as_u64().context("no epoch in Alice's status")?;
+    let epochs = alice.status()?["epoch"]
+        .as_u64()
+        .context("no epoch in Alice's status")?;
     let alice_stats = publish.wait(Duration::from_secs(40))?;
     clock.say("the film is over");
     until("Bob to open the last frame", Duration::from_secs(5), || {
@@ -81,7 +93,19 @@ pub fn run(arguments: &Arguments, clock: &Clock) -> Result<Show> {
     let sealed = (before_bob, alice_stats.get("seal-video", "sealed"));
     let wire = proxy.seen();
     Ok(Show {
-        stage, alice, bob, link, codes, epochs, sealed, alice_stats, bob_stats, bob_file, carol_stay, carol_stats, wire,
+        stage,
+        alice,
+        bob,
+        link,
+        codes,
+        epochs,
+        sealed,
+        alice_stats,
+        bob_stats,
+        bob_file,
+        carol_stay,
+        carol_stats,
+        wire,
     })
 }
 

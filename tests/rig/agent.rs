@@ -12,8 +12,9 @@ use anyhow::{Context, Result, bail};
 use serde_json::Value;
 
 use crate::{
-    Stage, until,
+    Stage,
     programs::{Process, Programs},
+    until,
 };
 
 /// A running agent.
@@ -39,10 +40,18 @@ impl Agent {
             .env("RUST_LOG", "info")
             .stderr(fs::File::create(folder.join("log"))?);
         let process = Process::spawn(&format!("the agent of {name}"), &mut command)?;
-        let mut agent = Self { name: name.to_owned(), folder, programs: programs.clone(), process };
+        let mut agent = Self {
+            name: name.to_owned(),
+            folder,
+            programs: programs.clone(),
+            process,
+        };
         let socket = agent.socket();
         until("the agent's socket", Duration::from_secs(20), || {
-            agent.process.check().with_context(|| fs::read_to_string(agent.folder.join("log")).unwrap_or_default())?;
+            agent
+                .process
+                .check()
+                .with_context(|| fs::read_to_string(agent.folder.join("log")).unwrap_or_default())?;
             Ok(std::os::unix::net::UnixStream::connect(&socket).ok())
         })?;
         Ok(agent)
@@ -83,10 +92,19 @@ impl Agent {
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn()?;
-        child.stdin.take().context("no stdin")?.write_all(input.as_bytes())?;
+        child
+            .stdin
+            .take()
+            .context("no stdin")?
+            .write_all(input.as_bytes())?;
         let output = child.wait_with_output()?;
         if !output.status.success() {
-            bail!("`meeting-agent {}` of {}: {}", arguments.join(" "), self.name, String::from_utf8_lossy(&output.stderr));
+            bail!(
+                "`meeting-agent {}` of {}: {}",
+                arguments.join(" "),
+                self.name,
+                String::from_utf8_lossy(&output.stderr)
+            );
         }
         Ok(String::from_utf8(output.stdout)?)
     }
@@ -112,7 +130,11 @@ impl Agent {
     pub fn status(&self) -> Result<Value> {
         let status: Value = serde_json::from_str(&self.run(&["status", "--json"], "")?)?;
         // With one meeting its fields are at the top or first in the list.
-        Ok(status.get("meetings").and_then(|meetings| meetings.get(0)).cloned().unwrap_or(status))
+        Ok(status
+            .get("meetings")
+            .and_then(|meetings| meetings.get(0))
+            .cloned()
+            .unwrap_or(status))
     }
 
     /// The security code without its groups.
@@ -124,15 +146,23 @@ impl Agent {
 
     /// Waits until its status is as `wanted`.
     pub fn until(&self, what: &str, wanted: impl Fn(&Value) -> bool) -> Result<Value> {
-        until(&format!("{what} at {}", self.name), Duration::from_secs(20), || {
-            Ok(Some(self.status()?).filter(&wanted))
-        })
+        until(
+            &format!("{what} at {}", self.name),
+            Duration::from_secs(20),
+            || Ok(Some(self.status()?).filter(&wanted)),
+        )
         .with_context(|| format!("status: {}", self.status().unwrap_or_default()))
     }
 
     /// Sends a signal to the process.
     pub fn signal(&self, signal: rustix::process::Signal) -> Result<()> {
         self.process.signal(signal)
+    }
+
+    /// Asks it to stop and waits until it has.
+    pub fn stop(&mut self) -> Result<()> {
+        self.process.signal(rustix::process::Signal::TERM)?;
+        self.process.wait(Duration::from_secs(5)).map(drop)
     }
 
     /// Where it keeps its things.

@@ -11,6 +11,7 @@
 //! Everything stops when it is dropped, and every wait is for an event with a deadline.
 
 mod agent;
+mod hoarder;
 pub mod media;
 mod pipeline;
 mod programs;
@@ -19,8 +20,9 @@ mod relay;
 mod stage;
 
 pub use agent::Agent;
+pub use hoarder::Hoarder;
 pub use pipeline::{Pipeline, Stats};
 pub use programs::{Programs, until};
 pub use proxy::Proxy;
-pub use relay::Relay;
+pub use relay::{Relay, Seen};
 pub use stage::Stage;

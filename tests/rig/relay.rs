@@ -3,8 +3,17 @@
 use std::{collections::HashMap, fs, net::SocketAddr, path::PathBuf};
 
 use anyhow::{Context, Result};
+use meeting_wire::{Decode, Envelope, Reader};
 
 use crate::programs::{Process, Programs, read_when_there};
+
+/// One thing the relay saw.
+pub struct Seen {
+    /// When, in ms since 1970.
+    pub at: u64,
+    /// The sealed frame and its envelope; none for a post.
+    pub frame: Option<Envelope>,
+}
 
 /// A running relay on a port of its own.
 pub struct Relay {
@@ -38,19 +47,50 @@ impl Relay {
         )?;
         let text = read_when_there(&ready, &mut process)
             .with_context(|| fs::read_to_string(folder.join("log")).unwrap_or_default())?;
-        let (address, certificate) = text.trim().split_once(' ').context("the ready file has another form")?;
-        Ok(Self { address: address.parse()?, certificate: certificate.to_owned(), folder, process })
+        let (address, certificate) = text
+            .trim()
+            .split_once(' ')
+            .context("the ready file has another form")?;
+        Ok(Self {
+            address: address.parse()?,
+            certificate: certificate.to_owned(),
+            folder,
+            process,
+        })
     }
 
-    /// Everything the relay saw inside its connections: posts and sealed frames.
+    /// Everything the relay saw inside its connections, as it recorded it: posts and sealed frames.
     pub fn view(&self) -> Result<Vec<u8>> {
         Ok(fs::read(self.folder.join("view"))?)
+    }
+
+    /// The same, a piece at a time. A record is kind(1) | ms since 1970 (8) | length(4) | bytes.
+    pub fn seen(&self) -> Result<Vec<Seen>> {
+        let view = self.view()?;
+        let mut reader = Reader::new(&view);
+        let mut seen = Vec::new();
+        // The last record may be half written.
+        while let (Ok(kind), Ok(at), Ok(bytes)) =
+            (reader.u8(), reader.u64(), reader.bytes(view.len(), "a record"))
+        {
+            match kind {
+                0 => seen.push(Seen { at, frame: None }),
+                _ => seen.push(Seen {
+                    at,
+                    frame: Some(Envelope::from_bytes(bytes)?),
+                }),
+            }
+        }
+        Ok(seen)
     }
 
     /// Its counters by name.
     pub fn counters(&self) -> Result<HashMap<String, u64>> {
         let text = fs::read_to_string(self.folder.join("stats"))?;
-        let pair = |line: &str| line.split_once(' ').and_then(|(k, v)| Some((k.to_owned(), v.parse().ok()?)));
+        let pair = |line: &str| {
+            line.split_once(' ')
+                .and_then(|(k, v)| Some((k.to_owned(), v.parse().ok()?)))
+        };
         Ok(text.lines().filter_map(pair).collect())
     }
 

@@ -21,7 +21,11 @@ impl Stage {
         let programs = Programs::find()?;
         let folder = tempfile::Builder::new().prefix("meeting").tempdir()?;
         let relay = Relay::start(&programs, folder.path().join("relay"), "127.0.0.1:0")?;
-        Ok(Self { relay, programs, folder })
+        Ok(Self {
+            relay,
+            programs,
+            folder,
+        })
     }
 
     /// Starts somebody's agent.
@@ -31,7 +35,12 @@ impl Stage {
 
     /// Starts a pipeline that reaches `agent` without being told how.
     pub fn pipeline(&self, agent: &Agent, description: &str) -> Result<Pipeline> {
-        Pipeline::start(&self.programs, &self.folder.path().join("pipelines"), agent.socket(), description)
+        Pipeline::start(
+            &self.programs,
+            &self.folder.path().join("pipelines"),
+            agent.socket(),
+            description,
+        )
     }
 
     /// Where everybody's files are.

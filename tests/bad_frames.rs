@@ -1,0 +1,243 @@
+//! What `e2eeopen` and `e2eeseal` do with frames and pipelines that are wrong, with real agents behind them.
+
+use std::{
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use anyhow::{Context, Result};
+use gst::prelude::*;
+use rig::{Agent, Stage, until};
+
+const TALK: &str = "meetingkey audiotestsrc is-live=true samplesperbuffer=960 ! audio/x-raw,rate=48000 ! opusenc \
+     ! e2eeseal name=seal ! meetingsink";
+
+#[test]
+fn a_tampered_and_a_replayed_frame_do_not_come_through() -> Result<()> {
+    let (stage, _alice, bob, mut talks) = two_talking()?;
+    let watches = in_process(&stage, &bob, |socket| {
+        format!(
+            "meetingkey agent={socket} meetingsrc agent={socket} name=in in.audio_0 ! queue ! identity name=wire \
+             ! e2eeopen name=open ! fakesink name=sink async=false sync=false"
+        )
+    })?;
+    // Of each ten frames one is tampered with and one comes twice.
+    let wire = watches
+        .by_name("wire")
+        .and_then(|wire| wire.static_pad("src"))
+        .context("no pad")?;
+    let count = Arc::new(Mutex::new((0_u64, None::<gst::Buffer>)));
+    wire.add_probe(gst::PadProbeType::BUFFER, move |_, info| {
+        let mut count = count.lock().expect("no panic under the lock");
+        count.0 += 1;
+        if let Some(buffer) = info.buffer_mut() {
+            match count.0 % 10 {
+                3 => count.1 = Some(buffer.copy_deep().expect("a copy")),
+                4 => {
+                    let replayed = count.1.take().expect("kept one before");
+                    let (pts, dts) = (buffer.pts(), buffer.dts());
+                    *buffer = replayed;
+                    buffer.make_mut().set_pts(pts);
+                    buffer.make_mut().set_dts(dts);
+                }
+                7 => {
+                    let mut map = buffer.make_mut().map_writable().expect("writable");
+                    let last = map.len() - 1;
+                    map[last] ^= 1;
+                }
+                _ => {}
+            }
+        }
+        gst::PadProbeReturn::Ok
+    });
+    watches.set_state(gst::State::Playing)?;
+    let stats = stats_until(&watches, "open", |get| get("opened") > 80)?;
+    assert!(stats.get::<u64>("forged")? >= 5, "{stats}");
+    assert!(stats.get::<u64>("replayed")? >= 5, "{stats}");
+    let failures = element_messages(&watches, "e2ee-open-failure");
+    let reasons: Vec<String> = failures
+        .iter()
+        .filter_map(|s| s.get::<String>("reason").ok())
+        .collect();
+    assert!(reasons.iter().any(|reason| reason == "forged"), "{failures:?}");
+    assert!(failures.len() < 20, "messages are throttled: {}", failures.len());
+    assert!(
+        failures
+            .iter()
+            .any(|s| s.get::<String>("name").is_ok_and(|name| name == "Alice")),
+        "{failures:?}"
+    );
+    watches.set_state(gst::State::Null)?;
+    talks.until("Alice to go on", |stats| stats.get("seal", "sealed") > 100)?;
+    Ok(())
+}
+
+#[test]
+fn plaintext_pushed_into_e2eeopen_does_not_come_through() -> Result<()> {
+    let (stage, _alice, bob, _talks) = two_talking()?;
+    let pipeline = in_process(&stage, &bob, |socket| {
+        format!(
+            "meetingkey agent={socket} audiotestsrc num-buffers=50 ! opusenc \
+             ! capssetter replace=true caps=\"application/x-sframe,original-media-type=(string)audio/x-opus,\
+             channel-mapping-family=(int)0,channels=(int)1,rate=(int)48000\" \
+             ! e2eeopen name=open ! fakesink name=sink sync=false async=false"
+        )
+    })?;
+    pipeline.set_state(gst::State::Playing)?;
+    let bus = pipeline.bus().context("no bus")?;
+    let end = bus.timed_pop_filtered(
+        gst::ClockTime::from_seconds(60),
+        &[gst::MessageType::Eos, gst::MessageType::Error],
+    );
+    assert!(
+        end.is_some_and(|message| message.type_() == gst::MessageType::Eos),
+        "no error, no hang: dropped"
+    );
+    let stats = pipeline
+        .by_name("open")
+        .context("no element")?
+        .property::<gst::Structure>("stats");
+    assert_eq!(stats.get::<u64>("opened")?, 0, "{stats}");
+    let sink = pipeline
+        .by_name("sink")
+        .context("no sink")?
+        .property::<gst::Structure>("stats");
+    assert_eq!(sink.get::<u64>("rendered")?, 0, "{sink}");
+    pipeline.set_state(gst::State::Null)?;
+    Ok(())
+}
+
+#[test]
+fn without_a_meetingkey_the_error_names_it_within_two_seconds() -> Result<()> {
+    let stage = Stage::open()?;
+    let alice = stage.agent("Alice")?;
+    let pipeline = stage.pipeline(
+        &alice,
+        "audiotestsrc is-live=true ! opusenc ! e2eeseal ! fakesink",
+    )?;
+    let said = pipeline.wait_for_failure(Duration::from_secs(4))?;
+    assert!(said.contains("meetingkey"), "{said}");
+    Ok(())
+}
+
+#[test]
+fn without_a_meeting_or_an_agent_the_error_names_the_command_to_type() -> Result<()> {
+    let stage = Stage::open()?;
+    let mut alice = stage.agent("Alice")?;
+    let said = stage
+        .pipeline(&alice, TALK)?
+        .wait_for_failure(Duration::from_secs(4))?;
+    assert!(said.contains("meeting-agent join"), "no meeting: {said}");
+    alice.stop()?;
+    let said = stage
+        .pipeline(&alice, TALK)?
+        .wait_for_failure(Duration::from_secs(4))?;
+    assert!(said.contains("meeting-agent run"), "no agent: {said}");
+    Ok(())
+}
+
+#[test]
+fn two_meetings_in_one_process_keep_their_keys_apart() -> Result<()> {
+    let stage = Stage::open()?;
+    let alice = stage.agent("Alice")?;
+    let (one, two) = (alice.create(&stage)?, alice.create(&stage)?);
+    let id = |link: &str| {
+        link.split(['/', '#'])
+            .nth(3)
+            .map(str::to_owned)
+            .context("no id in the link")
+    };
+    let (one_id, two_id) = (id(&one)?, id(&two)?);
+    let said = stage
+        .pipeline(&alice, TALK)?
+        .wait_for_failure(Duration::from_secs(4))?;
+    assert!(
+        said.contains(&one_id) && said.contains(&two_id),
+        "with several the error lists them: {said}"
+    );
+
+    let (bob, carol) = (stage.agent("Bob")?, stage.agent("Carol")?);
+    bob.join(&one)?;
+    carol.join(&two)?;
+    // One pipeline of Alice's, one process, both meetings: a tone of its own in each.
+    let talk = |meeting: &str, hz: u32| {
+        format!(
+            "meetingkey meeting={meeting} audiotestsrc is-live=true freq={hz} ! opusenc \
+             ! e2eeseal meeting={meeting} ! meetingsink meeting={meeting} "
+        )
+    };
+    let _talks = stage.pipeline(&alice, &(talk(&one_id, 440) + &talk(&two_id, 880)))?;
+    for (agent, hz) in [(&bob, 440.0), (&carol, 880.0)] {
+        let file = stage.folder().join(format!("{}.mkv", agent.name()));
+        let mut hears = stage.pipeline(
+            agent,
+            &format!(
+                "meetingkey meetingsrc name=in in.audio_0 ! queue ! e2eeopen name=open ! opusparse ! matroskamux \
+                 ! filesink location={}",
+                file.display()
+            ),
+        )?;
+        hears.until("3 s of sound", |stats| stats.get("open", "opened") > 150)?;
+        let stats = hears.finish()?;
+        assert_eq!(
+            stats.get("open", "forged") + stats.get("open", "mismatch"),
+            0,
+            "{}",
+            stats.0
+        );
+        let sound = rig::media::sound(&file)?;
+        let heard = rig::media::pitch(&sound[sound.len() / 2..]);
+        assert!(
+            (heard - hz).abs() <= 2.0,
+            "{} heard {heard} Hz, not {hz}",
+            agent.name()
+        );
+    }
+    Ok(())
+}
+
+fn two_talking() -> Result<(Stage, Agent, Agent, rig::Pipeline)> {
+    let stage = Stage::open()?;
+    let (alice, bob) = (stage.agent("Alice")?, stage.agent("Bob")?);
+    let link = alice.create(&stage)?;
+    bob.join(&link)?;
+    let mut talks = stage.pipeline(&alice, TALK)?;
+    talks.until("the first frame", |stats| stats.get("seal", "sealed") > 0)?;
+    Ok((stage, alice, bob, talks))
+}
+
+/// A pipeline inside the test, for tests that reach into it.
+fn in_process(stage: &Stage, agent: &Agent, describe: impl Fn(&str) -> String) -> Result<gst::Pipeline> {
+    gst::init()?;
+    gst::Registry::get().scan_path(stage.programs().plugin_path()?);
+    let description = describe(&agent.socket().to_string_lossy());
+    gst::parse::launch(&description)?
+        .downcast()
+        .map_err(|_| anyhow::anyhow!("not a pipeline"))
+}
+
+fn stats_until(
+    pipeline: &gst::Pipeline,
+    element: &str,
+    wanted: impl Fn(&dyn Fn(&str) -> u64) -> bool,
+) -> Result<gst::Structure> {
+    let element = pipeline.by_name(element).context("no such element")?;
+    until("the counters", Duration::from_secs(20), || {
+        let stats = element.property::<gst::Structure>("stats");
+        let get = |field: &str| stats.get::<u64>(field).unwrap_or(0);
+        Ok(wanted(&get).then(|| stats.clone()))
+    })
+}
+
+fn element_messages(pipeline: &gst::Pipeline, name: &str) -> Vec<gst::Structure> {
+    let Some(bus) = pipeline.bus() else {
+        return Vec::new();
+    };
+    bus.iter()
+        .filter_map(|message| match message.view() {
+            gst::MessageView::Element(element) => element.structure().map(ToOwned::to_owned),
+            _ => None,
+        })
+        .filter(|structure| structure.name() == name)
+        .collect()
+}

@@ -1,0 +1,90 @@
+//! The pages stay true: every path they name exists, every element and test they list is there.
+
+use std::{fs, path::Path};
+
+use anyhow::{Context, Result};
+
+const PAGES: [&str; 5] = [
+    "README.md",
+    "ARCHITECTURE.md",
+    "PROTOCOL.md",
+    "SECURITY.md",
+    "CHANGELOG.md",
+];
+
+#[test]
+fn every_path_that_a_page_links_exists() -> Result<()> {
+    for page in PAGES {
+        let text = read(page)?;
+        for link in text.split("](").skip(1).filter_map(|rest| rest.split(')').next()) {
+            let path = link.split('#').next().unwrap_or_default();
+            if !path.is_empty() && !path.contains("://") {
+                assert!(
+                    root().join(path).exists(),
+                    "{page} links {path}, which is not there"
+                );
+            }
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn every_test_that_security_md_names_exists() -> Result<()> {
+    let sources = sources(&root())?;
+    let text = read("SECURITY.md")?;
+    let names: Vec<&str> = text
+        .split('`')
+        .skip(1)
+        .step_by(2)
+        .filter(|name| name.contains("::") && name.split("::").all(|part| !part.is_empty()))
+        .collect();
+    assert!(names.len() >= 10, "SECURITY.md names only {} tests", names.len());
+    for name in names {
+        let function = name.rsplit("::").next().context("a name has a last part")?;
+        assert!(
+            sources
+                .iter()
+                .any(|source| source.contains(&format!("fn {function}("))),
+            "SECURITY.md names the test {name}, which is not there"
+        );
+    }
+    Ok(())
+}
+
+#[test]
+fn the_readme_shows_a_result_before_line_20_and_lists_every_element() -> Result<()> {
+    let readme = read("README.md")?;
+    let line = readme.lines().position(|line| line.contains("./pipelines/demo"));
+    assert!(
+        line.is_some_and(|line| line < 20),
+        "./pipelines/demo is on line {line:?}"
+    );
+    for element in ["e2eeseal", "e2eeopen", "meetingkey", "meetingsink", "meetingsrc"] {
+        assert!(readme.contains(element), "README.md does not name {element}");
+    }
+    Ok(())
+}
+
+fn root() -> std::path::PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
+}
+
+fn read(page: &str) -> Result<String> {
+    fs::read_to_string(root().join(page)).with_context(|| format!("cannot read {page}"))
+}
+
+/// The text of every Rust file below a folder.
+fn sources(folder: &Path) -> Result<Vec<String>> {
+    let mut all = Vec::new();
+    for entry in fs::read_dir(folder)? {
+        let path = entry?.path();
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        if path.is_dir() && !name.starts_with('.') && !name.starts_with("target") {
+            all.extend(sources(&path)?);
+        } else if name.ends_with(".rs") {
+            all.push(fs::read_to_string(&path)?);
+        }
+    }
+    Ok(all)
+}

@@ -1,0 +1,109 @@
+//! A member who keeps every key it was ever given, to try them on everything the relay saw.
+
+use std::{
+    io::{Read, Write},
+    os::unix::net::UnixStream,
+    path::Path,
+    sync::{Arc, Mutex},
+    thread,
+    time::Duration,
+};
+
+use anyhow::{Context, Result};
+use meeting_protocol::{
+    frame::{CipherSuite, Header, KeyId, OpenKey, Opener},
+    local::{self, FromAgent, Purpose, ToAgent},
+    secret::Secret,
+};
+use meeting_wire::Decode;
+
+use crate::until;
+
+struct Hoarded {
+    kid: KeyId,
+    suite: u16,
+    base_key: Secret<32>,
+}
+
+/// Everything one agent hands to opening elements, kept for ever.
+pub struct Hoarder {
+    keys: Arc<Mutex<Vec<Hoarded>>>,
+}
+
+impl Hoarder {
+    /// Connects to an agent as an opening element would, and never forgets.
+    pub fn start(socket: &Path) -> Result<Self> {
+        let mut stream = UnixStream::connect(socket)?;
+        let purpose = Purpose::Keys { meeting: None };
+        stream.write_all(&local::to_frame(&ToAgent::Hello {
+            version: local::VERSION,
+            purpose,
+        }))?;
+        stream.write_all(&local::to_frame(&ToAgent::WantOpenKeys))?;
+        let keys = Arc::new(Mutex::new(Vec::new()));
+        let kept = Arc::clone(&keys);
+        thread::spawn(move || {
+            while let Ok(message) = read(&mut stream) {
+                if let FromAgent::OpenKey {
+                    kid, suite, base_key, ..
+                } = message
+                {
+                    kept.lock()
+                        .expect("no panic under the lock")
+                        .push(Hoarded { kid, suite, base_key });
+                }
+            }
+        });
+        Ok(Self { keys })
+    }
+
+    /// Waits for the first key.
+    pub fn until_it_has_keys(&self) -> Result<()> {
+        until("a key to hoard", Duration::from_secs(20), || {
+            Ok((self.count() > 0).then_some(()))
+        })
+    }
+
+    /// How many keys it has.
+    pub fn count(&self) -> usize {
+        self.keys.lock().expect("no panic under the lock").len()
+    }
+
+    /// Whether any of its keys opens a frame.
+    pub fn opens(&self, sealed: &[u8]) -> bool {
+        let Some((header, _)) = Header::parse(sealed) else {
+            return false;
+        };
+        let keys = self.keys.lock().expect("no panic under the lock");
+        keys.iter()
+            .filter(|key| u64::from(key.kid) == header.kid)
+            .any(|key| {
+                let Ok(suite) = CipherSuite::try_from(key.suite) else {
+                    return false;
+                };
+                let mut opener = Opener::new();
+                opener.insert(OpenKey {
+                    kid: key.kid,
+                    suite,
+                    base_key: key.base_key.duplicate(),
+                    floor: 0,
+                });
+                opener.open(sealed).is_ok()
+            })
+    }
+
+    /// Whether any of its keys stands in `bytes`.
+    pub fn finds_a_key_in(&self, bytes: &[u8]) -> bool {
+        let keys = self.keys.lock().expect("no panic under the lock");
+        keys.iter()
+            .any(|key| bytes.windows(32).any(|window| window == key.base_key.expose()))
+    }
+}
+
+fn read(stream: &mut UnixStream) -> Result<FromAgent> {
+    let mut len = [0; 4];
+    stream.read_exact(&mut len)?;
+    let mut body = vec![0; local::frame_len(len)?];
+    stream.read_exact(&mut body)?;
+    FromAgent::from_bytes(&body).context("the agent speaks another language")
+}
