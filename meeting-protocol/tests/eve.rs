@@ -8,8 +8,8 @@ use getrandom::SysRng;
 use meeting_protocol::{
     crypto::aead::{Aead, TAG_LEN, aws_lc, pure_rust},
     frame::{
-        CipherSuite, FrameKey, Header, KeyId, Lease, MAX_CTR, MAX_KEYS, OpenError, OpenKey, Opener, SealError, Sealer,
-        WINDOW,
+        CipherSuite, FrameKey, Header, KeyId, Lease, MAX_CTR, MAX_KEYS, OpenError, OpenKey, Opener,
+        SealError, Sealer, WINDOW,
     },
     secret::Secret,
 };
@@ -166,6 +166,11 @@ on_both! {
 
     fn one_base_key_gives_each_kid_and_suite_its_own<A: Aead>() {
         let base_key = random();
+        let salt = |suite, kid| FrameKey::<A>::derive(suite, kid, base_key.expose()).nonce_of(0);
+        let (four, five) = (CipherSuite::Aes128GcmSha256_128, CipherSuite::Aes256GcmSha512_128);
+        assert_ne!(salt(five, ALICE), salt(five, BOB));
+        assert_ne!(salt(four, ALICE), salt(five, ALICE));
+
         let mut alice = Sealer::<A>::with_backend(lease(ALICE, &base_key));
         let sealed = alice.seal(b"frame").expect("sealed");
         let (_, len) = Header::parse(&sealed).expect("a header");
@@ -317,7 +322,12 @@ fn the_counter_stops_for_good() {
 fn the_back_ends_open_each_other() {
     for suite in [CipherSuite::Aes128GcmSha256_128, CipherSuite::Aes256GcmSha512_128] {
         let (one, two) = (random(), random());
-        let key = |key: &Secret<32>| OpenKey { kid: ALICE, suite, base_key: key.duplicate(), floor: 0 };
+        let key = |key: &Secret<32>| OpenKey {
+            kid: ALICE,
+            suite,
+            base_key: key.duplicate(),
+            floor: 0,
+        };
         let mut aws = Sealer::<aws_lc::AeadKey>::with_backend(Lease::new(ALICE, suite, one.duplicate()));
         let mut rust = Sealer::<pure_rust::AeadKey>::with_backend(Lease::new(ALICE, suite, two.duplicate()));
         let mut by_rust = Opener::<pure_rust::AeadKey>::with_backend();
@@ -325,8 +335,14 @@ fn the_back_ends_open_each_other() {
         let mut by_aws = Opener::<aws_lc::AeadKey>::with_backend();
         by_aws.insert(key(&two));
         for frame in (0..300).map(frame) {
-            assert_eq!(by_rust.open(&aws.seal(&frame).expect("sealed")).as_ref(), Ok(&frame));
-            assert_eq!(by_aws.open(&rust.seal(&frame).expect("sealed")).as_ref(), Ok(&frame));
+            assert_eq!(
+                by_rust.open(&aws.seal(&frame).expect("sealed")).as_ref(),
+                Ok(&frame)
+            );
+            assert_eq!(
+                by_aws.open(&rust.seal(&frame).expect("sealed")).as_ref(),
+                Ok(&frame)
+            );
         }
     }
 }
@@ -346,10 +362,16 @@ fn another_implementation_opens_our_frames_and_we_its() {
         let (from_us, from_them) = (random(), random());
         let mut sealer = Sealer::new(Lease::new(ALICE, ours, from_us.duplicate()));
         let key = DecryptionKey::derive_from(theirs, u64::from(ALICE), from_us.expose()).expect("their key");
-        let their_key = EncryptionKey::derive_from(theirs, u64::from(BOB), from_them.expose()).expect("their key");
+        let their_key =
+            EncryptionKey::derive_from(theirs, u64::from(BOB), from_them.expose()).expect("their key");
         let mut their_counter = MonotonicCounter::new(u64::MAX);
         let mut opener = Opener::new();
-        opener.insert(OpenKey { kid: BOB, suite: ours, base_key: from_them, floor: 0 });
+        opener.insert(OpenKey {
+            kid: BOB,
+            suite: ours,
+            base_key: from_them,
+            floor: 0,
+        });
 
         for frame in (0..300).map(frame) {
             let sealed = sealer.seal(&frame).expect("sealed");
@@ -412,18 +434,26 @@ fn lease(kid: KeyId, base_key: &Secret<32>) -> Lease {
 
 fn opener<A: Aead>(kid: KeyId, base_key: &Secret<32>) -> Opener<A> {
     let mut opener = Opener::with_backend();
-    opener.insert(OpenKey { kid, suite: CipherSuite::default(), base_key: base_key.duplicate(), floor: 0 });
+    opener.insert(OpenKey {
+        kid,
+        suite: CipherSuite::default(),
+        base_key: base_key.duplicate(),
+        floor: 0,
+    });
     opener
 }
 
 fn pair<A: Aead>(kid: KeyId) -> (Sealer<A>, Opener<A>) {
     let base_key = random();
-    (Sealer::with_backend(lease(kid, &base_key)), opener(kid, &base_key))
+    (
+        Sealer::with_backend(lease(kid, &base_key)),
+        opener(kid, &base_key),
+    )
 }
 
 /// A frame of `n` bytes.
 fn frame(n: usize) -> Vec<u8> {
-    (0..n).map(|i| (i * 29 ^ n) as u8).collect()
+    (0..n).map(|i| ((i * 29) ^ n) as u8).collect()
 }
 
 fn with_header(kid: KeyId, ctr: u64, rest: &[u8]) -> Vec<u8> {

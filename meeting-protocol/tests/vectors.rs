@@ -14,7 +14,10 @@ fn sframe_headers() {
     let vectors: SFrameFile = json(include_str!("vectors/sframe-rfc9605.json"));
     assert_eq!(vectors.header.len(), 289);
     for vector in vectors.header {
-        let header = Header { kid: vector.kid, ctr: vector.ctr };
+        let header = Header {
+            kid: vector.kid,
+            ctr: vector.ctr,
+        };
         let mut emitted = [0; Header::MAX_LEN];
         let len = header.emit(&mut emitted);
         assert_eq!(emitted[..len], vector.encoded, "{header:?}");
@@ -38,23 +41,37 @@ fn sframe<A: Aead>() {
     let vectors: SFrameFile = json(include_str!("vectors/sframe-rfc9605.json"));
     let mut run = Vec::new();
     for vector in vectors.sframe {
-        let Ok(suite) = CipherSuite::try_from(vector.cipher_suite) else { continue };
+        let Ok(suite) = CipherSuite::try_from(vector.cipher_suite) else {
+            continue;
+        };
         let key = FrameKey::<A>::derive(suite, KeyId::from(vector.kid), &vector.base_key);
         let nonce = key.nonce_of(vector.ctr);
         assert_eq!(nonce[..], vector.nonce, "suite {suite:?}");
 
         let mut header = [0; Header::MAX_LEN];
-        let header_len = Header { kid: vector.kid, ctr: vector.ctr }.emit(&mut header);
+        let header_len = Header {
+            kid: vector.kid,
+            ctr: vector.ctr,
+        }
+        .emit(&mut header);
         let aad = [&header[..header_len], &vector.metadata].concat();
         assert_eq!(aad, vector.aad);
 
         let mut sealed = vec![0; vector.pt.len()];
         let mut tag = [0; 16];
-        key.aead().seal(&nonce, &aad, &vector.pt, &mut sealed, &mut tag).expect("sealed");
-        assert_eq!([&header[..header_len], &sealed, &tag].concat(), vector.ct, "suite {suite:?}");
+        key.aead()
+            .seal(&nonce, &aad, &vector.pt, &mut sealed, &mut tag)
+            .expect("sealed");
+        assert_eq!(
+            [&header[..header_len], &sealed, &tag].concat(),
+            vector.ct,
+            "suite {suite:?}"
+        );
 
         let mut opened = vec![0; vector.pt.len()];
-        key.aead().open(&nonce, &aad, &sealed, &tag, &mut opened).expect("opened");
+        key.aead()
+            .open(&nonce, &aad, &sealed, &tag, &mut opened)
+            .expect("opened");
         assert_eq!(opened, vector.pt);
         run.push(vector.cipher_suite);
     }
@@ -80,23 +97,33 @@ fn aes_gcm<A: Aead>() {
             32 => A::aes_256_gcm(test.key[..].try_into().expect("32 bytes")),
             _ => continue,
         };
-        let Ok(nonce) = <[u8; 12]>::try_from(&test.iv[..]) else { continue };
+        let Ok(nonce) = <[u8; 12]>::try_from(&test.iv[..]) else {
+            continue;
+        };
         let tag = test.tag[..].try_into().expect("a tag of 16 bytes");
 
         let mut opened = vec![0xee; test.ct.len()];
         let mut in_place = test.ct.clone();
         let result = key.open(&nonce, &test.aad, &test.ct, &tag, &mut opened);
-        assert_eq!(key.open_in_place(&nonce, &test.aad, &mut in_place, &tag), result, "test {}", test.id);
+        assert_eq!(
+            key.open_in_place(&nonce, &test.aad, &mut in_place, &tag),
+            result,
+            "test {}",
+            test.id
+        );
         assert_eq!(in_place, opened);
 
         if test.result == "valid" {
             assert_eq!((result, &opened), (Ok(()), &test.msg), "test {}", test.id);
             let mut sealed = vec![0; test.msg.len()];
             let mut sealed_tag = [0; 16];
-            key.seal(&nonce, &test.aad, &test.msg, &mut sealed, &mut sealed_tag).expect("sealed");
+            key.seal(&nonce, &test.aad, &test.msg, &mut sealed, &mut sealed_tag)
+                .expect("sealed");
             assert_eq!((sealed, sealed_tag), (test.ct.clone(), tag), "test {}", test.id);
             let mut in_place = test.msg.clone();
-            let sealed_tag = key.seal_in_place_detached(&nonce, &test.aad, &mut in_place).expect("sealed");
+            let sealed_tag = key
+                .seal_in_place_detached(&nonce, &test.aad, &mut in_place)
+                .expect("sealed");
             assert_eq!((in_place, sealed_tag), (test.ct, tag), "test {}", test.id);
             valid += 1;
         } else {
@@ -127,12 +154,22 @@ fn wycheproof_hkdf() {
     // A shorter output is the start of a longer one (RFC 5869 2.3), so the longest serves for all.
     check(
         include_str!("vectors/hkdf_sha256_test.json"),
-        |test| HkdfSha256::extract(&test.salt, &test.ikm).expand_raw::<{ 255 * 32 }>(&test.info).expose().to_vec(),
+        |test| {
+            HkdfSha256::extract(&test.salt, &test.ikm)
+                .expand_raw::<{ 255 * 32 }>(&test.info)
+                .expose()
+                .to_vec()
+        },
         255 * 32,
     );
     check(
         include_str!("vectors/hkdf_sha512_test.json"),
-        |test| HkdfSha512::extract(&test.salt, &test.ikm).expand_raw::<{ 255 * 64 }>(&test.info).expose().to_vec(),
+        |test| {
+            HkdfSha512::extract(&test.salt, &test.ikm)
+                .expand_raw::<{ 255 * 64 }>(&test.info)
+                .expose()
+                .to_vec()
+        },
         255 * 64,
     );
     assert_eq!(run, HKDF_RUN);
@@ -144,8 +181,15 @@ fn rfc_5869_hkdf() {
     let mut run = 0;
     for case in text.split("COUNT = ").skip(1) {
         let field = |name: &str| {
-            let line = case.lines().find(|line| line.split('=').next().is_some_and(|left| left.trim() == name));
-            hex::decode(line.and_then(|line| line.split('=').nth(1)).expect("a field").trim()).expect("hex")
+            let line = case
+                .lines()
+                .find(|line| line.split('=').next().is_some_and(|left| left.trim() == name));
+            hex::decode(
+                line.and_then(|line| line.split('=').nth(1))
+                    .expect("a field")
+                    .trim(),
+            )
+            .expect("hex")
         };
         let okm = field("OKM");
         let out = HkdfSha256::extract(&field("salt"), &field("IKM")).expand_raw::<82>(&field("info"));

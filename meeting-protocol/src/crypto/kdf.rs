@@ -12,7 +12,8 @@ use crate::secret::Secret;
 
 /// The injective encoding of a label and its parts: each preceded by its length, 32 bits big-endian.
 pub fn info(label: &str, parts: &[&[u8]]) -> Vec<u8> {
-    let mut info = Vec::with_capacity(parts.iter().map(|part| 4 + part.len()).sum::<usize>() + 4 + label.len());
+    let mut info =
+        Vec::with_capacity(parts.iter().map(|part| 4 + part.len()).sum::<usize>() + 4 + label.len());
     for part in [label.as_bytes()].iter().chain(parts) {
         // Parts are ids, hashes and bounded labels; one of 4 GiB is a bug in this program.
         let length = u32::try_from(part.len()).expect("a part under 4 GiB");

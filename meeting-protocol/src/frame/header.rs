@@ -65,7 +65,10 @@ fn field(code: u8, bytes: &[u8]) -> Option<(u64, usize)> {
     let len = usize::from(code & 7) + 1;
     let value = match bytes.first_chunk::<8>() {
         Some(chunk) => u64::from_be_bytes(*chunk) >> (64 - 8 * len),
-        None => bytes.get(..len)?.iter().fold(0, |value, &byte| value << 8 | u64::from(byte)),
+        None => bytes
+            .get(..len)?
+            .iter()
+            .fold(0, |value, &byte| value << 8 | u64::from(byte)),
     };
     let least = if len == 1 { 8 } else { 1 << (8 * (len - 1)) };
     (value >= least).then_some((value, len))
@@ -78,9 +81,9 @@ mod tests {
     #[test]
     fn only_the_shortest_encoding_is_read() {
         for long in [
-            &[0x80, 0x07][..],             // 7 fits the config byte
-            &[0x08, 0x00],                 // so does 0
-            &[0x90, 0x00, 0xff],           // 255 fits one byte
+            &[0x80, 0x07][..],                  // 7 fits the config byte
+            &[0x08, 0x00],                      // so does 0
+            &[0x90, 0x00, 0xff],                // 255 fits one byte
             &[0x0f, 0, 0xff, 1, 2, 3, 4, 5, 6], // seven bytes
         ] {
             assert_eq!(Header::parse(long), None, "{long:02x?}");
@@ -90,7 +93,10 @@ mod tests {
     #[test]
     fn an_early_end_is_refused() {
         let mut bytes = [0; Header::MAX_LEN];
-        let header = Header { kid: u64::MAX, ctr: u64::MAX - 1 };
+        let header = Header {
+            kid: u64::MAX,
+            ctr: u64::MAX - 1,
+        };
         let len = header.emit(&mut bytes);
         assert_eq!(len, Header::MAX_LEN);
         for end in 0..len {
