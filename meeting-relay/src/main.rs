@@ -1,5 +1,7 @@
 //! Arguments, log and signals; the rest is [`meeting_relay::Relay`].
 
+use std::io::IsTerminal;
+
 use anyhow::Context;
 use clap::Parser;
 use meeting_relay::{Args, Config, Relay};
@@ -11,6 +13,7 @@ async fn main() -> anyhow::Result<()> {
     let config = Config::load(Args::parse())?;
     tracing_subscriber::fmt()
         .with_env_filter(EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info")))
+        .with_ansi(std::io::stderr().is_terminal())
         .with_writer(std::io::stderr)
         .init();
 
