@@ -1,0 +1,186 @@
+//! What shows something: `status`, `code`, `roster`. Names of others are made harmless once more: the daemon
+//! may be of another version.
+
+use std::{
+    io::{self, IsTerminal, Write},
+    process::ExitCode,
+};
+
+use anyhow::bail;
+use serde_json::json;
+
+use super::Common;
+use crate::{
+    control::{Person, Request, Status},
+    show::{harmless, sentence},
+};
+
+fn look(common: &Common) -> anyhow::Result<Status> {
+    common.client()?.status(&Request::Status { meeting: common.meeting.clone() })
+}
+
+pub fn status(common: &Common) -> anyhow::Result<ExitCode> {
+    let status = look(common)?;
+    let mut out = io::stdout().lock();
+    if common.json {
+        writeln!(out, "{}", serde_json::to_string_pretty(&status)?)?;
+    } else {
+        write!(out, "{}", glance(&status, io::stdout().is_terminal()))?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+pub fn code(common: &Common) -> anyhow::Result<ExitCode> {
+    let status = look(common)?;
+    if status.code.is_empty() {
+        bail!("there is no security code yet: {}", status.detail);
+    }
+    let mut out = io::stdout().lock();
+    if common.json {
+        let code = json!({
+            "meeting": status.meeting, "code": status.code, "leading": status.leading,
+            "leader_verified": status.leader_verified,
+        });
+        writeln!(out, "{code}")?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    let (first, second) = status.code.split_at(status.code.len() / 2);
+    writeln!(out, "  {}\n  {}", first.trim(), second.trim())?;
+    let how = if status.leading {
+        "You lead: read these 40 digits aloud, over a channel where the others know your voice. Whoever sees\n\
+         other digits is talking to somebody in between: end the meeting then."
+    } else {
+        "The leader reads theirs aloud first; compare every digit. Are they the same, nobody is in between.\n\
+         Are they not, leave: `meeting-agent leave`. After a change of leader, compare again."
+    };
+    writeln!(out, "{how}")?;
+    Ok(ExitCode::SUCCESS)
+}
+
+pub fn roster(common: &Common) -> anyhow::Result<ExitCode> {
+    let status = look(common)?;
+    let mut out = io::stdout().lock();
+    if common.json {
+        let roster = json!({
+            "meeting": status.meeting, "people": status.people, "waiting": status.waiting, "locked": status.locked,
+        });
+        writeln!(out, "{}", serde_json::to_string_pretty(&roster)?)?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    for person in &status.people {
+        writeln!(out, "{}", line(person))?;
+    }
+    for waiting in &status.waiting {
+        let name = harmless(&waiting.name);
+        writeln!(out, "{name:<24} waits: `meeting-agent approve {}`   device {}", id(&waiting.id), waiting.device)?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The meeting on one screen.
+fn glance(status: &Status, colours: bool) -> String {
+    let paint = |text: &str, code: u8| match colours {
+        true => format!("\x1b[{code}m{text}\x1b[0m"),
+        false => text.to_owned(),
+    };
+    let (shield, colour) = match status.phase.as_str() {
+        "live" => ("end-to-end encrypted", 32),
+        "joining" => ("joining", 33),
+        "stale" => ("stale", 31),
+        _ => ("ended", 31),
+    };
+    let mut lines = vec![format!(
+        "{}  meeting {}  epoch {} ({} seen){}{}",
+        paint(shield, colour),
+        status.meeting,
+        status.epoch,
+        status.epochs,
+        if status.locked { "  locked" } else { "" },
+        if status.connected { "" } else { "  no relay connection" },
+    )];
+    if !status.detail.is_empty() {
+        lines.push(sentence(&status.detail));
+    }
+    if !status.code.is_empty() {
+        let verified = match (status.leading, status.leader_verified) {
+            (true, _) => "you lead".to_owned(),
+            (false, true) => "leader verified by the link".to_owned(),
+            (false, false) => paint("UNVERIFIED LEADER: compare the code", 31),
+        };
+        lines.push(format!("code    {}  ({verified})", status.code));
+    }
+    lines.push(format!("people  {}", status.people.len()));
+    lines.extend(status.people.iter().map(|person| format!("  {}", line(person))));
+    for waiting in &status.waiting {
+        let who = harmless(&waiting.name);
+        let text = format!("  {who} (device {}) waits: `meeting-agent approve {}`", waiting.device, id(&waiting.id));
+        lines.push(paint(&text, 33));
+    }
+    if !status.streams.is_empty() {
+        lines.push("streams".into());
+        lines.extend(status.streams.iter().map(|stream| {
+            let whose = if stream.me { "you".to_owned() } else { harmless(&stream.name) };
+            format!("  {whose:<24} {} ({})", harmless(&stream.track), stream.kind)
+        }));
+    }
+    let dropped = match status.dropped {
+        0 => "none dropped".to_owned(),
+        n => {
+            let by: Vec<String> = status.dropped_by.iter().map(|(why, n)| format!("{why} {n}")).collect();
+            format!("{n} dropped ({})", by.join(", "))
+        }
+    };
+    lines.push(format!("frames  {} out, {} in, {dropped}", status.frames_out, status.frames_in));
+    if let Some(event) = status.events.last() {
+        lines.push(format!("last    {}", sentence(event)));
+    }
+    lines.iter().map(|line| format!("{line}\n")).collect()
+}
+
+fn line(person: &Person) -> String {
+    let mut marks = Vec::new();
+    if person.me {
+        marks.push("you".to_owned());
+    }
+    if person.leader {
+        marks.push("leads".to_owned());
+    }
+    if let Some(place) = person.successor {
+        marks.push(format!("successor {place}"));
+    }
+    if person.role != "participant" {
+        marks.push(person.role.clone());
+    }
+    if !person.present {
+        marks.push("invited".to_owned());
+    }
+    let (name, marks) = (harmless(&person.name), marks.join(", "));
+    format!("{name:<24} {marks:<20} id {}   device {}", id(&person.id), person.device)
+}
+
+fn id(id: &str) -> &str {
+    id.get(..8).unwrap_or(id)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn status() -> Status {
+        let eve = Person { name: "Eve\x1b]0;x\x07".into(), id: "ee".repeat(16), ..Person::default() };
+        Status { phase: "live".into(), people: vec![eve], code: "1 2".into(), ..Status::default() }
+    }
+
+    #[test]
+    fn a_hostile_name_cannot_reach_the_terminal() {
+        assert!(!glance(&status(), false).contains('\x1b'));
+        assert!(!glance(&status(), true).contains("\x1b]"));
+    }
+
+    #[test]
+    fn an_unverified_leader_is_said_aloud() {
+        assert!(glance(&status(), false).contains("UNVERIFIED"));
+        let verified = Status { leader_verified: true, ..status() };
+        assert!(!glance(&verified, false).contains("UNVERIFIED"));
+    }
+}

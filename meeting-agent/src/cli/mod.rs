@@ -1,0 +1,198 @@
+//! The command line: parsing, and what the commands have in common.
+//!
+//! Exit codes: 0 done, 1 refused or failed, 2 wrong usage. What a program reads goes to stdout, all else to
+//! stderr.
+
+mod client;
+mod enter;
+mod lead;
+mod link_input;
+mod look;
+mod run;
+
+use std::{io, path::PathBuf, process::ExitCode};
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use meeting_protocol::local;
+
+use crate::control::{Answer, Request};
+use client::Client;
+
+/// Keeps this device's place in end-to-end-encrypted meetings and hands its pipelines their keys.
+#[derive(Debug, Parser)]
+#[command(name = "meeting-agent", version, after_help = EXAMPLE)]
+pub struct Cli {
+    #[command(flatten)]
+    common: Common,
+    #[command(subcommand)]
+    command: Command,
+}
+
+/// For every command.
+#[derive(Debug, Args)]
+pub struct Common {
+    /// The agent's socket [default: $MEETING_AGENT_SOCKET, else below $XDG_RUNTIME_DIR]
+    #[arg(long, global = true, value_name = "PATH")]
+    socket: Option<PathBuf>,
+    /// The meeting's id or its first digits; needed only when the agent is in several
+    #[arg(long, global = true, value_name = "ID")]
+    meeting: Option<String>,
+    /// JSON on stdout, from commands that show something
+    #[arg(long, global = true)]
+    json: bool,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Start the daemon in the foreground
+    Run(run::Run),
+    /// Open a new meeting, lead it, and print its link
+    Create(enter::Create),
+    /// Ask for a place in a meeting; the link comes from a prompt, stdin or a file
+    Join(enter::Join),
+    /// Leave the meeting
+    Leave,
+    /// Leader: remove somebody and change the key
+    Remove(Whom),
+    /// Leader: change the key now
+    Rotate,
+    /// Leader: let nobody new in
+    Lock,
+    /// Leader: let new people in again
+    Unlock,
+    /// Leader: let in somebody who waits
+    Approve(Whom),
+    /// The meeting at a glance
+    Status,
+    /// The security code, for reading aloud
+    Code,
+    /// Who is in the meeting
+    Roster,
+}
+
+#[derive(Debug, Args)]
+struct Whom {
+    /// A name, or the start of an id as `roster` and `status` show it
+    who: String,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum RoleName {
+    Participant,
+    Recorder,
+    Gateway,
+    Bot,
+}
+
+impl Common {
+    fn socket(&self) -> PathBuf {
+        let uid = rustix::process::getuid().as_raw();
+        self.socket
+            .clone()
+            .unwrap_or_else(|| local::socket_path(|name| std::env::var_os(name), uid, |path| path.exists()))
+    }
+
+    fn client(&self) -> anyhow::Result<Client> {
+        Client::connect(&self.socket())
+    }
+
+    /// Asks for something that is answered by a sentence, and prints it.
+    fn order(&self, request: Request) -> anyhow::Result<ExitCode> {
+        if let Answer::Done { text } = self.client()?.ask(&request)? {
+            eprintln!("{}", crate::show::sentence(&text));
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+/// Runs the command of this process's arguments.
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    match dispatch(cli) {
+        Ok(code) => code,
+        // whoever reads our output has gone: that is theirs to decide
+        Err(error) if broken_pipe(&error) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("meeting-agent: {}", crate::show::sentence(&format!("{error:#}")));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
+    let Cli { common, command } = cli;
+    let meeting = common.meeting.clone();
+    match command {
+        Command::Run(run) => run.run(common.socket()),
+        Command::Create(create) => create.run(&common),
+        Command::Join(join) => join.run(&common),
+        Command::Leave => common.order(Request::Leave { meeting }),
+        Command::Remove(Whom { who }) => lead::remove(&common, who),
+        Command::Rotate => lead::rotate(&common),
+        Command::Lock => lead::lock(&common, true),
+        Command::Unlock => lead::lock(&common, false),
+        Command::Approve(Whom { who }) => lead::approve(&common, who),
+        Command::Status => look::status(&common),
+        Command::Code => look::code(&common),
+        Command::Roster => look::roster(&common),
+    }
+}
+
+fn broken_pipe(error: &anyhow::Error) -> bool {
+    error.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
+}
+
+const EXAMPLE: &str = "\
+Alice:  meeting-agent run --name Alice &
+        meeting-agent create --relay relay.example      prints the link
+Bob:    meeting-agent run --name Bob &
+        meeting-agent join                              asks for the link
+Both:   meeting-agent code                              Alice reads the digits aloud, Bob compares";
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+
+    fn parse(line: &str) -> Result<Cli, clap::Error> {
+        Cli::try_parse_from(line.split_whitespace())
+    }
+
+    #[test]
+    fn the_arguments_are_consistent() {
+        use clap::CommandFactory;
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn what_scripts_type_is_understood() {
+        for line in [
+            "meeting-agent run --socket /s --state /t --name Alice",
+            "meeting-agent create --relay r:1 --relay-certificate 00 --name A --successors 2 --json",
+            "meeting-agent create --relay-ready-file f --token-file t --link-file l",
+            "meeting-agent join",
+            "meeting-agent join -",
+            "meeting-agent join --link-file l --guest --role recorder --wait 0",
+            "meeting-agent --socket /s status --json",
+            "meeting-agent remove Bob --meeting 0a",
+            "meeting-agent unlock",
+        ] {
+            assert!(parse(line).is_ok(), "{line}: {}", parse(line).unwrap_err());
+        }
+    }
+
+    #[test]
+    fn wrong_usage_is_code_2() {
+        for line in [
+            "meeting-agent",
+            "meeting-agent remove",
+            "meeting-agent join --role king",
+            "meeting-agent join meeting://x --link-file l",
+            "meeting-agent create",
+            "meeting-agent create --relay r --successors 4",
+        ] {
+            assert_eq!(parse(line).unwrap_err().exit_code(), 2, "{line}");
+        }
+    }
+}

@@ -1,0 +1,207 @@
+//! What the command line asks of the daemon, and what it hears: JSON inside [`meeting_protocol::local`]'s
+//! control messages.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+/// One request; `meeting` is the start of a meeting id, needed only when there are several.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(tag = "do", rename_all = "kebab-case", deny_unknown_fields)]
+pub enum Request {
+    /// Opens a new meeting and leads it. Answer: [`Answer::Created`].
+    Create {
+        /// `HOST[:PORT]`.
+        relay: String,
+        /// SHA-256 of a self-signed relay's certificate, in hex.
+        certificate: Option<String>,
+        /// The right to create, where the relay asks for one.
+        token: String,
+        /// The display name, else the daemon's.
+        name: Option<String>,
+        /// How many of those present may take over.
+        successors: u8,
+        /// A fresh device key for this meeting.
+        guest: bool,
+    },
+    /// Asks for a place. Answer: [`Answer::Joined`].
+    Join {
+        /// The whole link.
+        link: String,
+        /// As in `Create`.
+        name: Option<String>,
+        /// `participant`, `recorder`, `gateway` or `bot`.
+        role: String,
+        /// As in `Create`.
+        guest: bool,
+    },
+    /// Leaves. Answer: [`Answer::Done`], as for all that follow but the last two.
+    Leave {
+        /// Which.
+        meeting: Option<String>,
+    },
+    /// Removes somebody.
+    Remove {
+        /// Which.
+        meeting: Option<String>,
+        /// A name or the start of an id.
+        who: String,
+    },
+    /// Makes a new key.
+    Rotate {
+        /// Which.
+        meeting: Option<String>,
+    },
+    /// Lets nobody new in, or does.
+    Lock {
+        /// Which.
+        meeting: Option<String>,
+        /// Whether to lock.
+        locked: bool,
+    },
+    /// Lets somebody in who waits.
+    Approve {
+        /// Which.
+        meeting: Option<String>,
+        /// A name or the start of an id.
+        who: String,
+    },
+    /// A glance. Answer: [`Answer::Status`].
+    Status {
+        /// Which.
+        meeting: Option<String>,
+    },
+    /// A glance once phase or detail differ from what was seen, or the time is up. Answer: [`Answer::Status`].
+    Wait {
+        /// Which.
+        meeting: Option<String>,
+        /// The phase seen last.
+        phase: String,
+        /// The detail seen last.
+        detail: String,
+        /// At most this long, in ms.
+        millis: u64,
+    },
+}
+
+/// One answer.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(tag = "answer", rename_all = "kebab-case")]
+pub enum Answer {
+    /// A meeting was opened.
+    Created {
+        /// For those who are invited, and nobody's log.
+        link: String,
+        /// Its id.
+        meeting: String,
+    },
+    /// A place was asked for.
+    Joined {
+        /// The meeting's id.
+        meeting: String,
+    },
+    /// It was done.
+    Done {
+        /// What, for a person.
+        text: String,
+    },
+    /// A glance at a meeting.
+    Status(Box<Status>),
+    /// It was not done.
+    Refused {
+        /// Why, and what to type.
+        text: String,
+    },
+}
+
+/// One meeting at a glance. Texts of others are harmless to show.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Status {
+    /// Its id.
+    pub meeting: String,
+    /// `joining`, `live`, `stale` or `ended`.
+    pub phase: String,
+    /// What it waits for, why it ended.
+    pub detail: String,
+    /// Whether the relay connection is up.
+    pub connected: bool,
+    /// Whether this device leads.
+    pub leading: bool,
+    /// Whether the leader's chain reaches back to the creator named in the link.
+    pub leader_verified: bool,
+    /// Whether nobody new is let in.
+    pub locked: bool,
+    /// The newest epoch, 0 before the first.
+    pub epoch: u64,
+    /// How many epochs this device has seen begin in this meeting.
+    pub epochs: u64,
+    /// 40 digits in groups of five; empty before there is one.
+    pub code: String,
+    /// Everybody, by index.
+    pub people: Vec<Person>,
+    /// Who waits for approval.
+    pub waiting: Vec<Waiting>,
+    /// Streams, of others and of this device.
+    pub streams: Vec<Stream>,
+    /// Frames handed to the relay.
+    pub frames_out: u64,
+    /// Frames that came from the relay.
+    pub frames_in: u64,
+    /// Frames that went nowhere, all together.
+    pub dropped: u64,
+    /// The same by reason.
+    pub dropped_by: BTreeMap<String, u64>,
+    /// What happened lately, oldest first.
+    pub events: Vec<String>,
+}
+
+/// Somebody in the roster.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Person {
+    /// Their address in this stay.
+    pub id: String,
+    /// As signed, made harmless.
+    pub name: String,
+    /// `participant`, `recorder`, `gateway` or `bot`.
+    pub role: String,
+    /// For recognising a device.
+    pub device: String,
+    /// Proved to be there; else invited at most.
+    pub present: bool,
+    /// Makes the keys.
+    pub leader: bool,
+    /// Place in the order of succession.
+    pub successor: Option<u8>,
+    /// This device.
+    pub me: bool,
+}
+
+/// Somebody who waits for approval.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Waiting {
+    /// For `approve`.
+    pub id: String,
+    /// As announced, made harmless.
+    pub name: String,
+    /// As announced.
+    pub role: String,
+    /// For comparing with what the person reads out.
+    pub device: String,
+}
+
+/// A stream.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Stream {
+    /// Whose: an id.
+    pub from: String,
+    /// Their name, made harmless.
+    pub name: String,
+    /// The label, made harmless.
+    pub track: String,
+    /// `video`, `audio` or `data`.
+    pub kind: String,
+    /// Its number.
+    pub stream: u32,
+    /// Whether this device sends it.
+    pub me: bool,
+}

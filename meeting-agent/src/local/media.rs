@@ -1,0 +1,91 @@
+//! Connections of purpose `Publish` and `Watch`: sealed frames through, both ways. No key passes here.
+
+use std::sync::Arc;
+
+use meeting_protocol::local::{FromAgent, MAX_MESSAGE, ToAgent};
+use tokio::{net::UnixStream, sync::mpsc};
+
+use super::{
+    ClientError,
+    wire::{read, write, write_bytes},
+};
+use crate::{
+    meeting::{Meeting, ToMeeting},
+    watch::{Queue, Watcher},
+};
+
+pub async fn publish(mut stream: UnixStream, meeting: Meeting) -> Result<(), ClientError> {
+    let publisher = meeting.publisher.clone();
+    let commands = meeting.commands.clone();
+    drop(meeting);
+    let (wishes, mut wished) = mpsc::channel(WISHES);
+    let (mut from, mut to) = stream.split();
+    let reading = async {
+        while let Some(message) = read(&mut from, MAX_MESSAGE).await? {
+            match message {
+                ToAgent::Frame { stream, envelope } => publisher.push(stream, envelope, &wishes),
+                _ => return Err(ClientError::OutOfPlace),
+            }
+        }
+        Ok(())
+    };
+    let writing = async {
+        while let Some(stream) = wished.recv().await {
+            write(&mut to, &FromAgent::KeyframeWanted { stream }).await?;
+        }
+        Ok(())
+    };
+    tokio::select! {
+        end = reading => end,
+        end = writing => end,
+        () = commands.closed() => Ok(()),
+    }
+}
+
+pub async fn watch(
+    mut stream: UnixStream,
+    id: u64,
+    meeting: Meeting,
+    participant: String,
+    track: String,
+) -> Result<(), ClientError> {
+    let commands = meeting.commands.clone();
+    drop(meeting);
+    let queue = Arc::new(Queue::default());
+    let watcher = Watcher::new(participant, track, queue.clone());
+    if commands.send(ToMeeting::Watch(id, watcher)).await.is_err() {
+        return Ok(());
+    }
+    let (mut from, mut to) = stream.split();
+    let reading = async {
+        while let Some(message) = read(&mut from, MAX_SAID).await? {
+            match message {
+                ToAgent::KeyframeRequest { from, stream } => {
+                    if commands.send(ToMeeting::Keyframe(from, stream)).await.is_err() {
+                        break;
+                    }
+                }
+                _ => return Err(ClientError::OutOfPlace),
+            }
+        }
+        Ok(())
+    };
+    let writing = async {
+        while let Some(frame) = queue.pop().await {
+            write_bytes(&mut to, &frame).await?;
+        }
+        Ok(())
+    };
+    let end = tokio::select! {
+        end = reading => end,
+        end = writing => end,
+        () = commands.closed() => Ok(()),
+    };
+    let _ = commands.send(ToMeeting::WatchGone(id)).await;
+    end
+}
+
+/// Keyframe wishes of all streams of one pipeline.
+const WISHES: usize = 64;
+/// A keyframe request is shorter.
+const MAX_SAID: usize = 1024;

@@ -1,0 +1,105 @@
+//! The socket for this machine's elements and command line.
+//!
+//! ```text
+//!  accept --same user?--> hello (in time, small) --> keys     keys::serve
+//!                                                    publish  media::publish
+//!                                                    watch    media::watch
+//!                                                    control  control::serve
+//! ```
+//!
+//! Whatever one connection says, it can end no other.
+
+mod control;
+mod keys;
+mod listener;
+mod media;
+mod wire;
+
+pub use listener::Listener;
+
+use std::sync::Arc;
+
+use meeting_protocol::local::{self, FromAgent, Purpose, ToAgent};
+use meeting_wire::MeetingId;
+use thiserror::Error;
+use tokio::{net::UnixStream, time::timeout};
+use tracing::debug;
+use wire::{read, write};
+
+use crate::{agent::Shared, meeting::Meeting};
+
+/// Why a local connection ends early; the fault is the client's, and only its connection is affected.
+#[derive(Debug, Error)]
+pub(crate) enum ClientError {
+    /// It is another user.
+    #[error("a process of user {0} may not connect")]
+    Stranger(u32),
+    /// It did not introduce itself.
+    #[error("no hello in time")]
+    Silent,
+    /// It spoke out of turn or made no sense.
+    #[error("{0}")]
+    Garbage(#[from] meeting_wire::DecodeError),
+    /// It said something that its purpose does not have.
+    #[error("a message that does not belong to its purpose")]
+    OutOfPlace,
+    /// It went away, or the system took it.
+    #[error("gone: {0}")]
+    Gone(#[from] std::io::Error),
+}
+
+/// Serves one connection to its end.
+pub(crate) async fn serve(stream: UnixStream, shared: Arc<Shared>) {
+    if let Err(error) = admit(stream, &shared).await {
+        debug!(%error, "a local connection ended");
+    }
+}
+
+async fn admit(mut stream: UnixStream, shared: &Arc<Shared>) -> Result<(), ClientError> {
+    let peer = stream.peer_cred()?.uid();
+    if peer != rustix::process::getuid().as_raw() && peer != 0 {
+        return Err(ClientError::Stranger(peer));
+    }
+    let hello = timeout(shared.config.handshake, read(&mut stream, MAX_HELLO)).await;
+    let (version, purpose) = match hello.map_err(|_| ClientError::Silent)?? {
+        Some(ToAgent::Hello { version, purpose }) => (version, purpose),
+        Some(_) => return Err(ClientError::OutOfPlace),
+        None => return Ok(()),
+    };
+    if version != local::VERSION {
+        let text = format!(
+            "this agent speaks version {} of the local messages, the client version {version}: install agent and \
+             plugin of the same release, then restart `meeting-agent run`",
+            local::VERSION
+        );
+        return refuse(&mut stream, text).await;
+    }
+    let selected = match &purpose {
+        Purpose::Control => {
+            write(&mut stream, &FromAgent::Welcome { version, meeting: MeetingId([0; 16]) }).await?;
+            return control::serve(stream, shared).await;
+        }
+        Purpose::Keys { meeting } | Purpose::Publish { meeting } | Purpose::Watch { meeting, .. } => {
+            shared.select(meeting.map(|id| id.to_string()).as_deref())
+        }
+    };
+    let meeting: Meeting = match selected {
+        Ok(meeting) => meeting,
+        Err(text) => return refuse(&mut stream, text).await,
+    };
+    write(&mut stream, &FromAgent::Welcome { version, meeting: meeting.id }).await?;
+    let id = shared.next_connection();
+    match purpose {
+        Purpose::Keys { .. } => keys::serve(stream, id, meeting).await,
+        Purpose::Publish { .. } => media::publish(stream, meeting).await,
+        Purpose::Watch { participant, track, .. } => media::watch(stream, id, meeting, participant, track).await,
+        Purpose::Control => Ok(()),
+    }
+}
+
+async fn refuse(stream: &mut UnixStream, text: String) -> Result<(), ClientError> {
+    Ok(write(stream, &FromAgent::Refused { text }).await?)
+}
+
+/// A hello with the longest names is shorter.
+const MAX_HELLO: usize = 1024;

@@ -1,0 +1,165 @@
+//! Frames of this device on their way out: a bounded queue and a writer for each stream.
+//!
+//! ```text
+//!  local connection --push--> queue --pop--> writer --> group streams and datagrams to the relay
+//!                             drops here      gives up late groups here
+//! ```
+//!
+//! Nothing here waits for the relay but the writers, and nothing here knows a key. A video group that falls
+//! behind loses its rest, never the next keyframe.
+
+mod queue;
+mod writer;
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
+};
+
+use meeting_wire::{Envelope, Kind, StreamId};
+use queue::Queue;
+use tokio::sync::mpsc;
+
+use crate::{
+    counters::{Counters, reason},
+    task::Task,
+};
+
+/// What a pipeline that publishes hears back: a stream that needs a keyframe.
+pub type KeyframeWishes = mpsc::Sender<StreamId>;
+
+/// All streams that this device publishes in one meeting.
+#[derive(Debug)]
+pub struct Publisher {
+    state: Mutex<Publishing>,
+    counters: Arc<Counters>,
+}
+
+#[derive(Debug, Default)]
+struct Publishing {
+    connection: Option<quinn::Connection>,
+    streams: HashMap<StreamId, Stream>,
+}
+
+#[derive(Debug)]
+struct Stream {
+    kind: Kind,
+    queue: Arc<Queue>,
+    writer: Option<Task>,
+    source: Option<KeyframeWishes>,
+    asked: Option<Instant>,
+}
+
+impl Publisher {
+    /// No streams, no connection.
+    pub fn new(counters: Arc<Counters>) -> Arc<Self> {
+        Arc::new(Self { state: Mutex::default(), counters })
+    }
+
+    /// Frames of this stream may come from now on.
+    pub fn open(self: &Arc<Self>, stream: StreamId, kind: Kind) {
+        let mut state = self.lock();
+        let queue = Arc::new(Queue::new(kind));
+        let writer = state.connection.clone().map(|link| self.writer(stream, kind, link, queue.clone()));
+        state.streams.insert(stream, Stream { kind, queue, writer, source: None, asked: None });
+    }
+
+    /// No more frames of this stream; ends when those that wait are with the relay.
+    pub fn close(&self, stream: StreamId) -> impl Future<Output = ()> + use<> {
+        let closed = self.lock().streams.remove(&stream);
+        async move {
+            let Some(Stream { queue, writer: Some(mut writer), .. }) = closed else { return };
+            queue.close();
+            writer.ended().await;
+        }
+    }
+
+    /// Every open stream, for telling the relay again.
+    pub fn streams(&self) -> Vec<(StreamId, Kind)> {
+        let mut streams: Vec<_> = self.lock().streams.iter().map(|(id, stream)| (*id, stream.kind)).collect();
+        streams.sort_by_key(|(id, _)| *id);
+        streams
+    }
+
+    /// Frames have a way out.
+    pub fn attach(self: &Arc<Self>, connection: quinn::Connection) {
+        let mut state = self.lock();
+        for (id, stream) in &mut state.streams {
+            stream.queue.restart();
+            stream.writer = Some(self.writer(*id, stream.kind, connection.clone(), stream.queue.clone()));
+        }
+        state.connection = Some(connection);
+    }
+
+    /// The way out is gone.
+    pub fn detach(&self) {
+        let mut state = self.lock();
+        state.connection = None;
+        for stream in state.streams.values_mut() {
+            stream.writer = None;
+            self.counters.dropped(reason::OFFLINE, stream.queue.restart());
+        }
+    }
+
+    /// Takes a frame from a pipeline, which hears through `source` when a keyframe is needed.
+    pub fn push(&self, id: StreamId, envelope: Envelope, source: &KeyframeWishes) {
+        let mut state = self.lock();
+        let online = state.connection.is_some();
+        let Some(stream) = state.streams.get_mut(&id) else {
+            return self.counters.dropped(reason::UNKNOWN, 1);
+        };
+        stream.source.get_or_insert_with(|| source.clone());
+        if !online {
+            return self.counters.dropped(reason::OFFLINE, 1);
+        }
+        let lost = stream.queue.push(envelope, Instant::now());
+        if let Some((why, n)) = lost {
+            self.counters.dropped(why, n);
+            if stream.kind == Kind::Video {
+                stream.ask_for_keyframe(id);
+            }
+        }
+    }
+
+    /// Somebody cannot go on without a keyframe of this stream.
+    pub fn keyframe_wanted(&self, id: StreamId) {
+        if let Some(stream) = self.lock().streams.get_mut(&id) {
+            stream.ask_for_keyframe(id);
+        }
+    }
+
+    fn writer(self: &Arc<Self>, id: StreamId, kind: Kind, link: quinn::Connection, queue: Arc<Queue>) -> Task {
+        // weak: the publisher owns the task
+        let (publisher, counters) = (Arc::downgrade(self), self.counters.clone());
+        Task::spawn(async move {
+            let keyframe = || {
+                if let Some(publisher) = publisher.upgrade() {
+                    publisher.keyframe_wanted(id);
+                }
+            };
+            writer::run(id, kind, &link, &queue, &counters, keyframe).await;
+        })
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Publishing> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Stream {
+    fn ask_for_keyframe(&mut self, id: StreamId) {
+        let now = Instant::now();
+        if self.asked.is_some_and(|asked| now.duration_since(asked) < KEYFRAME_EVERY) {
+            return;
+        }
+        if let Some(source) = &self.source
+            && source.try_send(id).is_ok()
+        {
+            self.asked = Some(now);
+        }
+    }
+}
+
+/// A keyframe costs everybody: at most two a second for one stream.
+const KEYFRAME_EVERY: Duration = Duration::from_millis(500);

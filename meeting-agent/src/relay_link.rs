@@ -1,0 +1,274 @@
+//! The one connection to the relay of one stay in a meeting: made, kept, and made again.
+//!
+//! ```text
+//!  idle --dial--> hello --welcome--> up ( control both ways | group streams | datagrams ) --lost--> idle
+//!    ^                                                                                         |
+//!    +---------------------------- 250 ms .. 5 s, with jitter ---------------------------------+
+//! ```
+
+mod dial;
+
+use std::{sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use meeting_wire::{
+    Admission, Decode, Encode, FromRelay, MeetingId, ParticipantId, Refusal, Slot, ToRelay, VERSION, Writer, frame_len,
+};
+use quinn::{Connection, RecvStream, SendStream};
+use tokio::{sync::mpsc, time::timeout};
+use tracing::{debug, info};
+
+use crate::{clock, error::AgentError, publish::Publisher, task::Task, watch, watch::Watching};
+
+pub use dial::address;
+
+/// Whom to call and what to say first.
+#[derive(Clone, Debug)]
+pub struct Hail {
+    /// `HOST[:PORT]`.
+    pub relay: String,
+    /// SHA-256 of the only certificate accepted.
+    pub certificate: Option<[u8; 32]>,
+    /// Which meeting.
+    pub meeting: MeetingId,
+    /// Our address in it.
+    pub participant: ParticipantId,
+    /// Our right to be there.
+    pub admission: Admission,
+}
+
+/// The media ends of the connection.
+#[derive(Clone, Debug)]
+pub struct Media {
+    /// Ours, out.
+    pub publisher: Arc<Publisher>,
+    /// Theirs, in.
+    pub watching: Arc<Watching>,
+}
+
+/// What happens on the connection.
+#[derive(Debug)]
+pub enum LinkEvent {
+    /// The relay let us in.
+    Up,
+    /// Not connected, or no longer; the text is for a person. It is tried again.
+    Down(String),
+    /// The relay will not let us in; it is not tried again.
+    Refused(Refusal),
+    /// The relay said something.
+    Message(FromRelay),
+}
+
+/// A running connection; dropped, it ends at once.
+#[derive(Debug)]
+pub struct RelayLink {
+    /// To the relay; dropped while there is no connection.
+    pub out: mpsc::Sender<ToRelay>,
+    /// What happens.
+    pub events: mpsc::Receiver<LinkEvent>,
+    task: Task,
+}
+
+impl RelayLink {
+    /// Starts calling.
+    pub fn start(hail: Hail, media: Media) -> Result<Self, AgentError> {
+        let dialler = dial::Dialler::new(&hail)?;
+        let (out, messages) = mpsc::channel(QUEUED);
+        let (happened, events) = mpsc::channel(QUEUED);
+        let caller = Caller { hail, dialler, media, messages, happened, since: 0 };
+        Ok(Self { out, events, task: Task::spawn(caller.run()) })
+    }
+
+    /// Sends what waits, says goodbye, and waits a moment for both to arrive.
+    pub async fn goodbye(mut self) {
+        let _ = self.out.try_send(ToRelay::Goodbye);
+        // the driver no longer listens: a full queue must not keep the reader from ending
+        self.events.close();
+        let _ = timeout(FAREWELL, self.task.ended()).await;
+    }
+}
+
+struct Caller {
+    hail: Hail,
+    dialler: dial::Dialler,
+    media: Media,
+    messages: mpsc::Receiver<ToRelay>,
+    happened: mpsc::Sender<LinkEvent>,
+    since: u64,
+}
+
+/// How one connection ended.
+enum End {
+    /// We said so.
+    Goodbye,
+    /// The relay said so, for a reason that calling again does not change.
+    Refused(Refusal),
+    /// Try again.
+    Lost(String),
+}
+
+impl Caller {
+    async fn run(mut self) {
+        let mut wait = FIRST_WAIT;
+        loop {
+            let (end, was_up) = self.call().await;
+            self.media.publisher.detach();
+            let reason = match end {
+                End::Goodbye => return,
+                End::Refused(refusal) => {
+                    let _ = self.happened.send(LinkEvent::Refused(refusal)).await;
+                    return;
+                }
+                End::Lost(reason) => reason,
+            };
+            debug!(meeting = %self.hail.meeting, reason, "no relay connection");
+            if self.happened.send(LinkEvent::Down(reason)).await.is_err() {
+                return;
+            }
+            if was_up {
+                wait = FIRST_WAIT;
+            }
+            let jittered = wait / 2 + Duration::from_millis(clock::jitter(wait.as_millis() as u64));
+            if self.unless_goodbye(tokio::time::sleep(jittered)).await.is_none() {
+                return;
+            }
+            wait = (wait * 2).min(LAST_WAIT);
+        }
+    }
+
+    /// One connection from dial to end, and whether it was ever up.
+    async fn call(&mut self) -> (End, bool) {
+        let dialler = self.dialler.clone();
+        let connection = match self.unless_goodbye(timeout(PATIENCE, dialler.dial())).await {
+            None => return (End::Goodbye, false),
+            Some(Err(_)) => return (End::Lost("the relay does not answer".into()), false),
+            Some(Ok(Err(reason))) => return (End::Lost(reason), false),
+            Some(Ok(Ok(connection))) => connection,
+        };
+        let hello = ToRelay::Hello {
+            version: VERSION,
+            meeting: self.hail.meeting,
+            participant: self.hail.participant,
+            since: self.since,
+            admission: self.hail.admission.clone(),
+        };
+        let (send, recv) = match self.unless_goodbye(timeout(PATIENCE, greet(&connection, hello))).await {
+            None => return (End::Goodbye, false),
+            Some(Err(_)) => return (End::Lost("the relay does not say hello back".into()), false),
+            Some(Ok(Err(end))) => return (end, false),
+            Some(Ok(Ok(streams))) => streams,
+        };
+        // what was meant for the last connection is void on this one
+        while let Ok(message) = self.messages.try_recv() {
+            if message == ToRelay::Goodbye {
+                return (End::Goodbye, false);
+            }
+        }
+        if self.happened.send(LinkEvent::Up).await.is_err() {
+            return (End::Goodbye, true);
+        }
+        info!(meeting = %self.hail.meeting, participant = %self.hail.participant, "connected to the relay");
+        self.media.publisher.attach(connection.clone());
+        let end = tokio::select! {
+            end = speak(send, &mut self.messages) => end,
+            end = listen(recv, &self.happened, &mut self.since) => end,
+            () = watch::run(&connection, &self.media.watching) => {
+                End::Lost("the connection to the relay was lost".into())
+            }
+        };
+        if matches!(end, End::Goodbye) {
+            // closing at once would discard what is still on its way: the relay closes when it has read it
+            let _ = timeout(FAREWELL / 2, connection.closed()).await;
+        }
+        connection.close(0u32.into(), b"");
+        (end, true)
+    }
+
+    /// `future`'s outcome; none if we have to leave first. Other messages are void without a connection.
+    async fn unless_goodbye<T>(&mut self, future: impl Future<Output = T>) -> Option<T> {
+        tokio::pin!(future);
+        loop {
+            tokio::select! {
+                outcome = &mut future => return Some(outcome),
+                message = self.messages.recv() => match message {
+                    None | Some(ToRelay::Goodbye) => return None,
+                    Some(_) => {}
+                }
+            }
+        }
+    }
+}
+
+async fn greet(connection: &Connection, hello: ToRelay) -> Result<(SendStream, RecvStream), End> {
+    let lost = || End::Lost("the relay hung up at hello".into());
+    let (mut send, mut recv) = connection.open_bi().await.map_err(|_| lost())?;
+    // nothing may overtake what says which streams there are
+    let _ = send.set_priority(10);
+    send.write_all(&packed(&hello)).await.map_err(|_| lost())?;
+    match read(&mut recv).await {
+        Some(FromRelay::Welcome { .. }) => Ok((send, recv)),
+        Some(FromRelay::Refused(refusal)) => Err(refused(refusal)),
+        _ => Err(lost()),
+    }
+}
+
+/// What a refusal means for calling again.
+fn refused(refusal: Refusal) -> End {
+    match refusal {
+        Refusal::Version | Refusal::Token => End::Refused(refusal),
+        // the creator may still come, somebody may leave, an older connection of ours may still be ending
+        _ => End::Lost(refusal.to_string()),
+    }
+}
+
+async fn speak(mut send: SendStream, messages: &mut mpsc::Receiver<ToRelay>) -> End {
+    loop {
+        let message = messages.recv().await.unwrap_or(ToRelay::Goodbye);
+        let last = message == ToRelay::Goodbye;
+        if send.write_all(&packed(&message)).await.is_err() {
+            return End::Lost("the connection to the relay was lost".into());
+        }
+        if last {
+            let _ = send.finish();
+            let _ = timeout(FAREWELL / 2, send.stopped()).await;
+            return End::Goodbye;
+        }
+    }
+}
+
+async fn listen(mut recv: RecvStream, happened: &mpsc::Sender<LinkEvent>, since: &mut u64) -> End {
+    while let Some(message) = read(&mut recv).await {
+        match &message {
+            FromRelay::Post(post) if post.slot == Slot::Log => *since = post.seq,
+            FromRelay::Refused(refusal) => return refused(*refusal),
+            _ => {}
+        }
+        if happened.send(LinkEvent::Message(message)).await.is_err() {
+            return std::future::pending().await;
+        }
+    }
+    End::Lost("the connection to the relay was lost".into())
+}
+
+/// The next message; none when there is none or it makes no sense.
+async fn read(recv: &mut RecvStream) -> Option<FromRelay> {
+    let mut len = [0; 4];
+    recv.read_exact(&mut len).await.ok()?;
+    let mut message = vec![0; frame_len(len).ok()?];
+    recv.read_exact(&mut message).await.ok()?;
+    FromRelay::from_bytes(&message).inspect_err(|error| debug!(%error, "the relay makes no sense")).ok()
+}
+
+fn packed(message: &ToRelay) -> Bytes {
+    let mut out = Writer::default();
+    out.bytes(&message.to_bytes());
+    out.into_bytes().into()
+}
+
+/// Messages that wait either way: a leader's wraps for a meeting of 1,000.
+const QUEUED: usize = 4_096;
+const FIRST_WAIT: Duration = Duration::from_millis(250);
+const LAST_WAIT: Duration = Duration::from_secs(5);
+/// For a dial, and for a hello: three retransmissions.
+const PATIENCE: Duration = Duration::from_secs(5);
+const FAREWELL: Duration = Duration::from_secs(1);

@@ -1,0 +1,240 @@
+//! Frames of others on their way in: who publishes what, who on this machine wants it, and a bounded queue for
+//! each of those.
+//!
+//! ```text
+//!  relay --group streams, datagrams--> reader --deliver--> queue --pop--> local connection
+//!                                      keeps groups in order  drops old groups here
+//! ```
+//!
+//! A track is shown when the relay offers it *and* its sender has stated it under the meeting's key; frames are
+//! asked for only while somebody here watches. Nothing here knows a key.
+
+mod queue;
+mod reader;
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use meeting_protocol::local::{self, FromAgent};
+use meeting_wire::{Envelope, Kind, ParticipantId, Route, StreamId, ToRelay};
+
+pub use queue::{Parcel, Queue};
+pub use reader::run;
+
+use crate::counters::{Counters, reason};
+
+/// A stream of somebody.
+pub type Source = (ParticipantId, StreamId);
+
+/// Everything that is watched in one meeting.
+#[derive(Debug)]
+pub struct Watching {
+    state: Mutex<State>,
+    counters: Arc<Counters>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    offered: HashMap<Route, Offer>,
+    stated: BTreeMap<Source, Stated>,
+    watchers: HashMap<u64, Watcher>,
+}
+
+#[derive(Debug)]
+struct Offer {
+    source: Source,
+    kind: Kind,
+    subscribed: bool,
+}
+
+/// What the sender of a stream said of it under the meeting's key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Stated {
+    /// The sender's name.
+    pub name: String,
+    /// The label.
+    pub track: String,
+    /// What it carries.
+    pub kind: Kind,
+    /// Its caps.
+    pub caps: String,
+}
+
+/// A local connection and its wishes.
+#[derive(Debug)]
+pub struct Watcher {
+    /// Whose streams: an id in hex or a name; empty for everybody's.
+    pub participant: String,
+    /// Which label; empty for all.
+    pub track: String,
+    /// Where its messages go.
+    pub queue: Arc<Queue>,
+    /// What it was told of.
+    shown: BTreeSet<Source>,
+}
+
+impl Watcher {
+    /// A watcher who has seen nothing yet.
+    pub fn new(participant: String, track: String, queue: Arc<Queue>) -> Self {
+        Self { participant, track, queue, shown: BTreeSet::new() }
+    }
+
+    fn wants(&self, source: &Source, stated: &Stated) -> bool {
+        let person = self.participant.is_empty()
+            || self.participant == stated.name
+            || self.participant.eq_ignore_ascii_case(&source.0.to_string());
+        person && (self.track.is_empty() || self.track == stated.track)
+    }
+}
+
+impl Watching {
+    /// Nobody watches, nothing is offered.
+    pub fn new(counters: Arc<Counters>) -> Arc<Self> {
+        Arc::new(Self { state: Mutex::default(), counters })
+    }
+
+    /// Somebody here wants to watch; the answer goes to the relay, as from all of these.
+    pub fn add(&self, id: u64, watcher: Watcher) -> Vec<ToRelay> {
+        let mut state = self.lock();
+        state.watchers.insert(id, watcher);
+        state.settle()
+    }
+
+    /// Somebody here is gone.
+    pub fn remove(&self, id: u64) -> Vec<ToRelay> {
+        let mut state = self.lock();
+        state.watchers.remove(&id);
+        state.settle()
+    }
+
+    /// The relay offers a stream.
+    pub fn offered(&self, route: Route, source: Source, kind: Kind) -> Vec<ToRelay> {
+        let mut state = self.lock();
+        if state.offered.len() >= MAX_OFFERS {
+            return Vec::new();
+        }
+        state.offered.insert(route, Offer { source, kind, subscribed: false });
+        state.settle()
+    }
+
+    /// The relay no longer offers a stream.
+    pub fn withdrawn(&self, route: Route) -> Vec<ToRelay> {
+        let mut state = self.lock();
+        state.offered.remove(&route);
+        state.settle()
+    }
+
+    /// The relay connection is gone, and its routes with it. Tracks stay: they come back, or the session says
+    /// that they have ended.
+    pub fn disconnected(&self) {
+        self.lock().offered.clear();
+    }
+
+    /// A sender stated a stream, for the first time or with other caps.
+    pub fn stated(&self, source: Source, stated: Stated) -> Vec<ToRelay> {
+        let mut state = self.lock();
+        let old = state.stated.get(&source);
+        if old == Some(&stated) || (old.is_none() && state.stated.len() >= MAX_OFFERS) {
+            return Vec::new();
+        }
+        state.stated.insert(source, stated);
+        for watcher in state.watchers.values_mut() {
+            watcher.shown.remove(&source);
+        }
+        state.settle()
+    }
+
+    /// A stream has ended, as the session says.
+    pub fn ended(&self, source: Source) -> Vec<ToRelay> {
+        let mut state = self.lock();
+        state.stated.remove(&source);
+        state.settle()
+    }
+
+    /// A new stay begins: no stream of the old one goes on.
+    pub fn all_ended(&self) {
+        let mut state = self.lock();
+        state.offered.clear();
+        state.stated.clear();
+        state.settle();
+    }
+
+    /// The relay's name for a stream, for asking for a keyframe.
+    pub fn route(&self, source: Source) -> Option<Route> {
+        self.lock().offered.iter().find(|(_, offer)| offer.source == source).map(|(route, _)| *route)
+    }
+
+    /// Hands a frame to everybody here who wants it.
+    fn deliver(&self, route: Route, envelope: Envelope, group: u64) {
+        let mut state = self.lock();
+        let State { offered, watchers, .. } = &mut *state;
+        let Some(offer) = offered.get(&route) else {
+            return self.counters.dropped(reason::UNKNOWN, 1);
+        };
+        self.counters.received();
+        let (from, stream) = offer.source;
+        let keyframe = envelope.flags.has(meeting_wire::Flags::KEYFRAME | meeting_wire::Flags::HEADER);
+        let message = FromAgent::Frame { from, stream, envelope };
+        let frame: bytes::Bytes = local::to_frame(&message).to_vec().into();
+        for watcher in watchers.values().filter(|watcher| watcher.shown.contains(&offer.source)) {
+            let parcel =
+                Parcel { source: offer.source, kind: offer.kind, group, keyframe, bytes: frame.clone() };
+            let dropped = watcher.queue.push(parcel);
+            self.counters.dropped(reason::FULL, dropped);
+        }
+    }
+
+    fn kind(&self, route: Route) -> Option<Kind> {
+        self.lock().offered.get(&route).map(|offer| offer.kind)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    /// Brings what watchers were told, and what the relay was asked for, in line with what there is.
+    fn settle(&mut self) -> Vec<ToRelay> {
+        let Self { offered, stated, watchers } = self;
+        for watcher in watchers.values_mut() {
+            let gone: Vec<Source> =
+                watcher.shown.iter().filter(|source| !stated.contains_key(source)).copied().collect();
+            for (from, stream) in gone {
+                watcher.shown.remove(&(from, stream));
+                watcher.queue.say(&FromAgent::TrackGone { from, stream });
+            }
+            for offer in offered.values() {
+                let Some(track) = stated.get(&offer.source) else { continue };
+                if watcher.wants(&offer.source, track) && watcher.shown.insert(offer.source) {
+                    watcher.queue.say(&FromAgent::Track {
+                        from: offer.source.0,
+                        name: track.name.clone(),
+                        stream: offer.source.1,
+                        track: track.track.clone(),
+                        kind: track.kind,
+                        caps: track.caps.clone(),
+                    });
+                }
+            }
+        }
+        let mut messages = Vec::new();
+        for (route, offer) in offered {
+            let wanted = watchers.values().any(|watcher| watcher.shown.contains(&offer.source));
+            if wanted != offer.subscribed {
+                offer.subscribed = wanted;
+                let route = *route;
+                messages.push(if wanted { ToRelay::Subscribe { route } } else { ToRelay::Unsubscribe { route } });
+            }
+        }
+        messages
+    }
+}
+
+/// Streams of one meeting: five each of 1,000 people fit.
+const MAX_OFFERS: usize = 8_192;
+
+#[cfg(test)]
+mod tests;

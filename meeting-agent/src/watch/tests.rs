@@ -1,0 +1,76 @@
+#![allow(clippy::unwrap_used)]
+
+use meeting_wire::Flags;
+
+use super::*;
+
+const BOB: ParticipantId = ParticipantId([0xb; 16]);
+const CAMERA: Source = (BOB, StreamId(1));
+const ROUTE: Route = Route(7);
+
+fn camera(caps: &str) -> Stated {
+    Stated { name: "Bob".into(), track: "video".into(), kind: Kind::Video, caps: caps.into() }
+}
+
+fn watcher(participant: &str, track: &str) -> (Watcher, Arc<Queue>) {
+    let queue = Arc::new(Queue::default());
+    (Watcher::new(participant.into(), track.into(), queue.clone()), queue)
+}
+
+async fn next(queue: &Queue) -> FromAgent {
+    let bytes = tokio::time::timeout(std::time::Duration::from_secs(5), queue.pop()).await.unwrap().unwrap();
+    meeting_wire::Decode::from_bytes(&bytes[4..]).unwrap()
+}
+
+#[tokio::test]
+async fn a_track_needs_the_relays_offer_and_the_senders_statement() {
+    let watching = Watching::new(Arc::default());
+    let (alice, queue) = watcher("", "");
+    assert_eq!(watching.add(1, alice), []);
+    assert_eq!(watching.offered(ROUTE, CAMERA, Kind::Video), []);
+    assert_eq!(watching.stated(CAMERA, camera("x")), [ToRelay::Subscribe { route: ROUTE }]);
+    assert!(matches!(next(&queue).await, FromAgent::Track { from: BOB, caps, .. } if caps == "x"));
+
+    assert_eq!(watching.stated(CAMERA, camera("y")), [], "subscribed already");
+    assert!(matches!(next(&queue).await, FromAgent::Track { caps, .. } if caps == "y"));
+    assert_eq!(watching.ended(CAMERA), [ToRelay::Unsubscribe { route: ROUTE }]);
+    assert!(matches!(next(&queue).await, FromAgent::TrackGone { from: BOB, .. }));
+}
+
+#[tokio::test]
+async fn nothing_is_asked_for_that_nobody_watches() {
+    let watching = Watching::new(Arc::default());
+    watching.offered(ROUTE, CAMERA, Kind::Video);
+    watching.stated(CAMERA, camera("x"));
+    assert_eq!(watching.add(1, watcher("Carol", "").0), []);
+    assert_eq!(watching.add(2, watcher("Bob", "audio").0), []);
+    assert_eq!(watching.add(3, watcher(&BOB.to_string(), "video").0), [ToRelay::Subscribe { route: ROUTE }]);
+    assert_eq!(watching.add(4, watcher("Bob", "").0), []);
+    assert_eq!(watching.remove(3), []);
+    assert_eq!(watching.remove(4), [ToRelay::Unsubscribe { route: ROUTE }]);
+}
+
+#[tokio::test]
+async fn after_a_reconnect_the_tracks_go_on() {
+    let watching = Watching::new(Arc::default());
+    let (alice, queue) = watcher("", "");
+    watching.add(1, alice);
+    watching.offered(ROUTE, CAMERA, Kind::Video);
+    watching.stated(CAMERA, camera("x"));
+    assert!(matches!(next(&queue).await, FromAgent::Track { .. }));
+    watching.disconnected();
+    assert_eq!(watching.offered(Route(9), CAMERA, Kind::Video), [ToRelay::Subscribe { route: Route(9) }]);
+    let envelope = Envelope {
+        pts: Some(1),
+        dts: None,
+        duration: None,
+        flags: Flags(Flags::KEYFRAME),
+        layer: 0,
+        sealed: vec![1, 2, 3].into(),
+    };
+    watching.deliver(ROUTE, envelope.clone(), 1);
+    watching.deliver(Route(9), envelope.clone(), 1);
+    let FromAgent::Frame { from, stream, envelope: got } = next(&queue).await else { panic!("no frame") };
+    assert_eq!(((from, stream), got), (CAMERA, envelope));
+    assert_eq!(watching.counters.read().2[reason::UNKNOWN], 1);
+}
