@@ -25,6 +25,8 @@ pub struct Config {
     pub ready_file: Option<PathBuf>,
     /// Gets the counters every second and at the end.
     pub stats: Option<PathBuf>,
+    /// Gets all that the relay sees.
+    pub record: Option<PathBuf>,
     /// What holds for meetings.
     pub meetings: Meetings,
 }
@@ -69,6 +71,9 @@ pub struct Args {
     /// File that gets the counters, every second and at the end
     #[arg(long, value_name = "FILE")]
     pub stats: Option<PathBuf>,
+    /// File that gets all that the relay sees, to show that it is noise (at most 1 GiB)
+    #[arg(long, value_name = "FILE")]
+    pub record: Option<PathBuf>,
 }
 
 impl Config {
@@ -81,6 +86,7 @@ impl Config {
             names: Vec::new(),
             ready_file: None,
             stats: None,
+            record: None,
             meetings: Meetings::default(),
         }
     }
@@ -127,6 +133,7 @@ impl Config {
             names: file.names,
             ready_file: args.ready_file.or(file.ready_file),
             stats: args.stats.or(file.stats),
+            record: args.record,
             meetings,
         };
         config.check()?;

@@ -146,6 +146,7 @@ fn act(message: ToRelay, member: &Member) -> Result<(), Misbehaviour> {
     match message {
         ToRelay::Post { slot, body } => {
             member.counters.posts.one();
+            member.recorder.post(&body);
             meeting.post(*seat, slot, body)?;
         }
         ToRelay::Publish { stream, kind } => meeting.publish(*seat, stream, kind)?,

@@ -34,6 +34,7 @@ mod keyframe;
 mod media;
 mod meeting;
 mod outlet;
+mod record;
 mod relay;
 mod room;
 mod session;

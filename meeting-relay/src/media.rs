@@ -128,6 +128,11 @@ async fn record(recv: &mut RecvStream, member: &Member) -> Result<Next, Misbehav
     }
     member.counters.frames_in.one();
     member.counters.bytes_in.add(bytes.len());
+    if kind == RecordKind::Frame {
+        member
+            .recorder
+            .frame(bytes.get(Record::HEAD..).unwrap_or_default());
+    }
     // The second byte of an envelope; what follows is sealed or none of the relay's business.
     let flags = bytes
         .get(Record::HEAD + 1)
@@ -147,6 +152,7 @@ fn datagram(bytes: &Bytes, member: &Member) -> Result<(), Misbehaviour> {
     })?;
     member.counters.frames_in.one();
     member.counters.bytes_in.add(bytes.len());
+    member.recorder.frame(&bytes[4..]);
     match member.meeting.audience(member.seat, StreamId(parsed.route.0)) {
         Some(audience) if audience.kind == Kind::Audio => {
             let group = member.large_audio.fetch_add(1, Ordering::Relaxed);

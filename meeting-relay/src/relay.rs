@@ -18,6 +18,7 @@ use crate::error::Error;
 use crate::files;
 use crate::limits;
 use crate::meeting::Meetings;
+use crate::record::Recorder;
 use crate::session;
 
 /// A relay that listens.
@@ -29,6 +30,7 @@ pub struct Relay {
     certificate_hash: [u8; 32],
     meetings: Arc<Meetings>,
     counters: Arc<Counters>,
+    recorder: Arc<Recorder>,
 }
 
 impl Relay {
@@ -40,6 +42,10 @@ impl Relay {
             None => Certificate::self_signed(&config.state, &config.names)?,
         };
         let certificate_hash = certificate.hash();
+        let recorder = match &config.record {
+            Some(path) => Recorder::open(path)?,
+            None => Recorder::default(),
+        };
         let endpoint = Endpoint::server(server_config(certificate)?, config.listen)
             .map_err(Error::io(format!("listening on {}", config.listen)))?;
         let local_addr = endpoint
@@ -51,6 +57,7 @@ impl Relay {
             certificate_hash,
             meetings: Arc::new(Meetings::new(config.meetings.clone())),
             counters: Arc::default(),
+            recorder: Arc::new(recorder),
             config,
         })
     }
@@ -117,8 +124,9 @@ impl Relay {
             },
         };
         let (meetings, counters) = (self.meetings.clone(), self.counters.clone());
+        let recorder = self.recorder.clone();
         tokio::spawn(async move {
-            session::serve(incoming, busy, &meetings, counters).await;
+            session::serve(incoming, busy, &meetings, counters, recorder).await;
             drop(permit);
         });
     }
@@ -139,6 +147,7 @@ impl Relay {
     }
 
     fn write_stats(&self) {
+        self.recorder.flush();
         if let Some(path) = &self.config.stats
             && let Err(error) = files::replace(path, &self.counters.to_text(), 0o644)
         {

@@ -23,6 +23,7 @@ use crate::limits::{self, Budget};
 use crate::media;
 use crate::meeting::{Entry, Meeting, Meetings};
 use crate::outlet::{Outlet, packed};
+use crate::record::Recorder;
 use crate::room::{Fault, Seat};
 
 /// An admitted connection, as its tasks share it.
@@ -36,6 +37,8 @@ pub struct Member {
     pub outlet: Arc<Outlet>,
     /// What the relay counts.
     pub counters: Arc<Counters>,
+    /// Writes down what is seen, if the operator wants that.
+    pub recorder: Arc<Recorder>,
     /// The newest groups it publishes.
     pub newest: Newest,
     /// Bytes of its unfinished records.
@@ -94,7 +97,13 @@ pub enum Misbehaviour {
 }
 
 /// Serves one connection to its end. With `busy` the hello is answered by [`Refusal::Busy`].
-pub async fn serve(incoming: Incoming, busy: bool, meetings: &Meetings, counters: Arc<Counters>) {
+pub async fn serve(
+    incoming: Incoming,
+    busy: bool,
+    meetings: &Meetings,
+    counters: Arc<Counters>,
+    recorder: Arc<Recorder>,
+) {
     let Ok(connecting) = incoming.accept() else { return };
     let deadline = tokio::time::Instant::now() + limits::HELLO;
     let connection = match tokio::time::timeout_at(deadline, connecting).await {
@@ -134,6 +143,7 @@ pub async fn serve(incoming: Incoming, busy: bool, meetings: &Meetings, counters
         seat,
         outlet,
         counters: counters.clone(),
+        recorder,
         newest: Newest::default(),
         assembling: Budget::new(limits::ASSEMBLING),
         large_audio: AtomicU64::new(0),
