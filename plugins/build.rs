@@ -1,3 +1,5 @@
+//! Tells the plug-in its commit and date.
+
 fn main() {
     gst_plugin_version_helper::info()
 }

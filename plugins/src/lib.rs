@@ -1,1 +1,41 @@
-//! placeholder
+//! End-to-end-encrypted meetings in any pipeline: `libgste2ee.so`.
+//!
+//! ```text
+//!                    meetingkey  (keys from the agent)
+//!                    /        \
+//!  encoder -> e2eeseal        e2eeopen -> decoder
+//!               |                ^
+//!               v                |
+//!          meetingsink -> .. -> meetingsrc
+//! ```
+//!
+//! - [`seal`] and [`open`] mirror each other: `imp.rs` is the shell GStreamer sees, the other file the logic.
+//! - [`store`] holds the keys, [`context`] brings them to the elements, [`rules`] says until when they are good.
+//! - [`link`] talks to the agent; [`loopback`] stands in for it where `meetingkey loopback=true`.
+//!
+//! Nothing secret is a property, a caps field, a message or a log line; the plug-in logs through GStreamer alone.
+
+pub mod address;
+pub mod caps;
+pub mod clock;
+pub mod context;
+pub mod link;
+pub mod loopback;
+pub mod meetingkey;
+pub mod open;
+pub mod outbox;
+pub mod random;
+pub mod report;
+pub mod rules;
+pub mod seal;
+pub mod store;
+
+mod plugin;
+
+use std::sync::LazyLock;
+
+pub use plugin::plugin_register_static;
+
+static CAT: LazyLock<gst::DebugCategory> = LazyLock::new(|| {
+    gst::DebugCategory::new("e2ee", gst::DebugColorFlags::empty(), Some("end-to-end-encrypted meetings"))
+});

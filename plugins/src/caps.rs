@@ -1,0 +1,219 @@
+//! `application/x-sframe` and back. What links only to it cannot leak.
+//!
+//! ```text
+//!  video/x-h264, width=640, codec_data=..      <-- open --
+//!            |                                            |
+//!            '-- seal --> application/x-sframe, original-media-type=video/x-h264, width=640
+//! ```
+//!
+//! `codec_data` and `streamheader` hold codec headers, so they leave the clear caps: they travel in the stream's
+//! sealed statement, and `meetingsrc` puts them back.
+
+use std::sync::LazyLock;
+
+use meeting_wire::Kind;
+
+/// The media type of sealed frames.
+pub const SFRAME: &str = "application/x-sframe";
+
+/// What `e2eeseal` takes: whole frames, one per buffer. A further codec needs a further line here and no more.
+pub static PLAIN: LazyLock<gst::Caps> = LazyLock::new(|| {
+    let mut caps = gst::Caps::new_empty();
+    {
+        let caps = caps.make_mut();
+        for (name, formats) in [
+            ("video/x-h264", &["byte-stream", "avc"][..]),
+            ("video/x-h265", &["byte-stream", "hvc1", "hev1"][..]),
+        ] {
+            let structure = gst::Structure::builder(name)
+                .field("stream-format", gst::List::new(formats))
+                .field("alignment", "au")
+                .build();
+            caps.append_structure(structure);
+        }
+        let av1 = gst::Structure::builder("video/x-av1")
+            .field("stream-format", "obu-stream")
+            .field("alignment", "tu")
+            .build();
+        caps.append_structure(av1);
+        for name in [
+            "video/x-vp8",
+            "video/x-vp9",
+            "image/jpeg",
+            "audio/x-opus",
+            "audio/mpeg",
+            "audio/x-flac",
+            "audio/x-raw",
+            "meta/x-klv",
+            "text/x-raw",
+            "application/x-subtitle",
+        ] {
+            caps.append_structure(gst::Structure::new_empty(name));
+        }
+    }
+    caps
+});
+
+/// Sealed frames of anything.
+pub fn sframe() -> gst::Caps {
+    gst::Caps::new_empty_simple(SFRAME)
+}
+
+/// The caps of frames with these caps once they are sealed: no codec headers.
+pub fn sealed(plain: &gst::CapsRef) -> gst::Caps {
+    wrap(plain, |structure| structure.remove_fields(CODEC_HEADERS))
+}
+
+/// As [`sealed`], codec headers kept: for an opener, which is to restore them.
+pub fn sealed_for_opening(plain: &gst::CapsRef) -> gst::Caps {
+    wrap(plain, |_| ())
+}
+
+/// What `e2eeseal` could take to give these caps.
+pub fn before_sealing(sealed: &gst::CapsRef) -> gst::Caps {
+    if sealed.is_any() {
+        return PLAIN.clone();
+    }
+    let mut plain = gst::Caps::new_empty();
+    for structure in sealed.iter().filter(|structure| structure.name() == SFRAME) {
+        match unwrap(structure) {
+            Some(structure) => plain.make_mut().append_structure(structure),
+            None if !structure.has_field(ORIGINAL) => return PLAIN.clone(),
+            None => {}
+        }
+    }
+    plain.intersect_with_mode(&PLAIN, gst::CapsIntersectMode::First)
+}
+
+/// The caps of frames with these sealed caps once they are open: any where they do not say.
+pub fn opened(sealed: &gst::CapsRef) -> gst::Caps {
+    if sealed.is_any() {
+        return gst::Caps::new_any();
+    }
+    let mut plain = gst::Caps::new_empty();
+    for structure in sealed.iter().filter(|structure| structure.name() == SFRAME) {
+        match unwrap(structure) {
+            Some(structure) => plain.make_mut().append_structure(structure),
+            None if !structure.has_field(ORIGINAL) => return gst::Caps::new_any(),
+            None => {}
+        }
+    }
+    plain
+}
+
+/// The kind of stream for a media type.
+pub fn kind(caps: &gst::CapsRef) -> Kind {
+    match caps.structure(0).map(|structure| structure.name().as_str().split('/').next().unwrap_or_default()) {
+        Some("video" | "image") => Kind::Video,
+        Some("audio") => Kind::Audio,
+        _ => Kind::Data,
+    }
+}
+
+/// The kind of what is sealed inside.
+pub fn sealed_kind(caps: &gst::CapsRef) -> Kind {
+    kind(&opened(caps))
+}
+
+/// Caps from a stream's statement: one fixed structure that `e2eeseal` could have been fed, or nothing.
+pub fn from_statement(text: &str) -> Option<gst::Caps> {
+    let caps = text.parse::<gst::Caps>().ok()?;
+    let usable = caps.size() == 1 && caps.is_fixed() && caps.can_intersect(&PLAIN);
+    usable.then_some(caps)
+}
+
+fn wrap(plain: &gst::CapsRef, strip: impl Fn(&mut gst::StructureRef)) -> gst::Caps {
+    if plain.is_any() {
+        return sframe();
+    }
+    let mut sealed = gst::Caps::new_empty();
+    for structure in plain.iter().filter(|structure| structure.name() != SFRAME) {
+        let mut structure = structure.to_owned();
+        let name = structure.name().to_string();
+        structure.set_name(SFRAME);
+        strip(&mut structure);
+        structure.set(ORIGINAL, name);
+        sealed.make_mut().append_structure(structure);
+    }
+    sealed
+}
+
+/// Never gives sealed caps back: a frame sealed twice would make an autoplugger go on for ever.
+fn unwrap(structure: &gst::StructureRef) -> Option<gst::Structure> {
+    let name = structure.get::<String>(ORIGINAL).ok()?;
+    let (major, minor) = name.split_once('/')?;
+    let word = |text: &str| {
+        text.starts_with(|c: char| c.is_ascii_alphabetic())
+            && text.chars().all(|c| c.is_ascii_alphanumeric() || "-_.+".contains(c))
+    };
+    if !word(major) || !word(minor) || name == SFRAME || name.len() > 128 {
+        return None;
+    }
+    let mut plain = structure.to_owned();
+    plain.set_name(&name);
+    plain.remove_field(ORIGINAL);
+    plain.remove_fields(OWNER);
+    Some(plain)
+}
+
+const ORIGINAL: &str = "original-media-type";
+/// Fields that hold codec headers.
+pub const CODEC_HEADERS: [&str; 2] = ["codec_data", "streamheader"];
+/// Fields that `meetingsrc` adds to say whose stream it is.
+const OWNER: [&str; 4] = ["participant", "participant-name", "stream", "track"];
+
+#[cfg(test)]
+mod tests {
+    use std::str::FromStr;
+
+    use super::*;
+
+    fn caps(text: &str) -> gst::Caps {
+        gst::init().expect("GStreamer");
+        gst::Caps::from_str(text).expect("caps")
+    }
+
+    #[test]
+    fn seal_and_open_are_each_other_s_way_back() {
+        let plain = caps("video/x-h264, stream-format=byte-stream, alignment=au, width=640, height=480");
+        let sealed = sealed(&plain);
+        assert_eq!(sealed.structure(0).expect("one").name(), SFRAME);
+        assert_eq!(opened(&sealed), plain);
+        assert_eq!(before_sealing(&sealed), plain);
+    }
+
+    #[test]
+    fn codec_headers_leave_the_clear_caps() {
+        let plain = caps("video/x-h264, stream-format=avc, alignment=au, codec_data=(buffer)0142");
+        assert!(!sealed(&plain).to_string().contains("0142"));
+        assert_eq!(opened(&sealed_for_opening(&plain)), plain);
+    }
+
+    #[test]
+    fn whose_it_is_does_not_reach_the_decoder() {
+        let sealed = caps(
+            "application/x-sframe, original-media-type=audio/x-opus, rate=48000, \
+             participant=0a, participant-name=Bob, stream=(uint)7, track=audio",
+        );
+        assert_eq!(opened(&sealed), caps("audio/x-opus, rate=48000"));
+    }
+
+    #[test]
+    fn nothing_is_sealed_twice_or_opened_to_a_bad_name() {
+        assert!(sealed(&sframe()).is_empty());
+        for name in ["application/x-sframe", "", "video", "video/", "/x", "vi deo/x", "video/x;a=1"] {
+            let mut caps = sframe();
+            caps.make_mut().set("original-media-type", name);
+            assert!(opened(&caps).is_empty(), "{name}");
+        }
+    }
+
+    #[test]
+    fn a_statement_names_one_fixed_codec() {
+        gst::init().expect("GStreamer");
+        assert!(from_statement("video/x-vp8, width=16").is_some());
+        for text in ["ANY", "EMPTY", "video/x-raw", "application/x-sframe", "video/x-vp8; audio/x-opus", "=", "video/x-vp8, width=[1,2]"] {
+            assert!(from_statement(text).is_none(), "{text}");
+        }
+    }
+}

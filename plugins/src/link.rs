@@ -1,0 +1,255 @@
+//! The connection of one element to the agent, without async: a thread that reads, one that writes.
+//!
+//! ```text
+//!  element --send--> Outbox (bounded) --writer--> socket --reader--> Client::message
+//!                                                   |
+//!                                       lost: Client::down, then again with back-off, Client::up
+//! ```
+
+use std::{
+    io::{Read, Write},
+    os::unix::{fs::MetadataExt, net::UnixStream},
+    path::{Path, PathBuf},
+    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
+    thread::{self, JoinHandle},
+    time::Duration,
+};
+
+use meeting_protocol::local::{self, FromAgent, Purpose, ToAgent};
+use meeting_wire::{Decode, MeetingId};
+use rustix::net::{self, AddressFamily, SocketAddrUnix, SocketFlags, SocketType, sockopt};
+use zeroize::Zeroizing;
+
+use crate::outbox::Outbox;
+
+/// Why there is no connection. The text is for a person and says what to type.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum LinkError {
+    /// Nobody listens on the socket.
+    #[error("no agent is running (nothing answers on {0}): start one with `meeting-agent run`")]
+    NoAgent(PathBuf),
+    /// Somebody else could have put the socket there.
+    #[error("the directory of {0} can be written by others: `chmod 700` it and start `meeting-agent run` anew")]
+    Exposed(PathBuf),
+    /// The process behind the socket is another user's.
+    #[error("the agent on {0} belongs to another user: start your own with `meeting-agent run`")]
+    Stranger(PathBuf),
+    /// It accepted and said nothing.
+    #[error("the agent on {0} does not answer: stop it and start it anew with `meeting-agent run`")]
+    Silent(PathBuf),
+    /// Agent and plug-in are from different versions.
+    #[error("the agent on {0} speaks another version: install agent and plug-in of the same release")]
+    Version(PathBuf),
+    /// The agent said no and why.
+    #[error("{0}")]
+    Refused(String),
+}
+
+/// What an element does with its connection. Called from the link's thread, never from two at once.
+pub trait Client: Send + Sync + 'static {
+    /// What to connect for, also when connecting again.
+    fn purpose(&self) -> Purpose;
+    /// Connected again after [`down`](Self::down): say everything anew.
+    fn up(&self);
+    /// The agent said something.
+    fn message(&self, message: FromAgent);
+    /// The connection is lost; the next attempt follows by itself.
+    fn down(&self, why: &str);
+}
+
+/// A connection that comes back by itself until it is dropped.
+pub struct Link {
+    shared: Arc<Shared>,
+    outbox: Arc<Outbox>,
+    thread: Option<JoinHandle<()>>,
+}
+
+struct Shared {
+    path: PathBuf,
+    live: Mutex<Live>,
+    stopping: Condvar,
+}
+
+#[derive(Default)]
+struct Live {
+    stop: bool,
+    socket: Option<UnixStream>,
+}
+
+impl Link {
+    /// Connects, and serves `client` from a thread named `name`. `outbox` is what the element writes to.
+    ///
+    /// # Errors
+    ///
+    /// [`LinkError`], within 2 s, if the first attempt fails.
+    pub fn open(
+        name: &str,
+        path: PathBuf,
+        outbox: Arc<Outbox>,
+        connection: Connection,
+        client: Arc<dyn Client>,
+    ) -> Result<Self, LinkError> {
+        let shared = Arc::new(Shared { path, live: Mutex::default(), stopping: Condvar::new() });
+        let (inside, writes) = (shared.clone(), outbox.clone());
+        let thread = thread::Builder::new()
+            .name(name.to_owned())
+            .spawn(move || inside.run(connection.socket, &writes, &*client))
+            .map_err(|_| LinkError::Silent(shared.path.clone()))?;
+        Ok(Self { shared, outbox, thread: Some(thread) })
+    }
+}
+
+impl Drop for Link {
+    fn drop(&mut self) {
+        {
+            let mut live = self.shared.live();
+            live.stop = true;
+            if let Some(socket) = live.socket.take() {
+                let _ = socket.shutdown(std::net::Shutdown::Both);
+            }
+        }
+        self.outbox.close();
+        self.shared.stopping.notify_all();
+        if let Some(thread) = self.thread.take()
+            && thread.thread().id() != thread::current().id()
+        {
+            let _ = thread.join();
+        }
+    }
+}
+
+impl Shared {
+    fn live(&self) -> MutexGuard<'_, Live> {
+        self.live.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn run(&self, first: UnixStream, outbox: &Arc<Outbox>, client: &dyn Client) {
+        let mut next = Some(first);
+        let mut backoff = FIRST_BACKOFF;
+        let mut again = false;
+        while !self.live().stop {
+            let attempt = match next.take() {
+                Some(socket) => Ok(socket),
+                None => Connection::open(&self.path, client.purpose()).map(|connection| connection.socket),
+            };
+            match attempt {
+                Ok(socket) => {
+                    backoff = FIRST_BACKOFF;
+                    if !self.serve(socket, outbox, client, again) {
+                        return;
+                    }
+                    client.down("the connection to the agent is lost: is `meeting-agent run` still running?");
+                }
+                Err(error) => client.down(&error.to_string()),
+            }
+            again = true;
+            let live = self.live();
+            let waited = self.stopping.wait_timeout_while(live, backoff, |live| !live.stop);
+            drop(waited);
+            backoff = (backoff * 2).min(LAST_BACKOFF);
+        }
+    }
+
+    /// Serves one connection to its end. Gives false if it ended because the element wants it to.
+    fn serve(&self, mut socket: UnixStream, outbox: &Arc<Outbox>, client: &dyn Client, again: bool) -> bool {
+        let (Ok(held), Ok(mut writing)) = (socket.try_clone(), socket.try_clone()) else { return true };
+        {
+            let mut live = self.live();
+            if live.stop {
+                return false;
+            }
+            live.socket = Some(held);
+        }
+        if again {
+            outbox.reopen();
+            client.up();
+        }
+        let queue = outbox.clone();
+        let writer = thread::Builder::new().name("e2ee-writer".into()).spawn(move || {
+            while let Some(bytes) = queue.pop() {
+                if writing.write_all(&bytes).is_err() {
+                    break;
+                }
+            }
+            let _ = writing.shutdown(std::net::Shutdown::Both);
+        });
+        while let Some(message) = read(&mut socket) {
+            client.message(message);
+        }
+        let _ = socket.shutdown(std::net::Shutdown::Both);
+        outbox.close();
+        if let Ok(writer) = writer {
+            let _ = writer.join();
+        }
+        let mut live = self.live();
+        live.socket = None;
+        !live.stop
+    }
+}
+
+/// A socket whose other end has said [`FromAgent::Welcome`].
+pub struct Connection {
+    socket: UnixStream,
+    /// The meeting it serves.
+    pub meeting: MeetingId,
+}
+
+impl Connection {
+    /// Connects to the agent on `path` and says what for.
+    ///
+    /// # Errors
+    ///
+    /// [`LinkError`], within 2 s.
+    pub fn open(path: &Path, purpose: Purpose) -> Result<Self, LinkError> {
+        let here = || path.to_owned();
+        let no_agent = |_: std::io::Error| LinkError::NoAgent(here());
+        let folder = path.parent().ok_or_else(|| LinkError::NoAgent(here()))?;
+        let folder = std::fs::metadata(folder).map_err(no_agent)?;
+        let us = rustix::process::geteuid().as_raw();
+        let ours = |uid: u32| uid == us || uid == 0;
+        if folder.mode() & 0o022 != 0 || !ours(folder.uid()) {
+            return Err(LinkError::Exposed(here()));
+        }
+
+        let mut socket = connect(path).map_err(|error| no_agent(error.into()))?;
+        let peer = sockopt::socket_peercred(&socket).map_err(|error| no_agent(error.into()))?;
+        if !ours(peer.uid.as_raw()) {
+            return Err(LinkError::Stranger(here()));
+        }
+
+        let hello = ToAgent::Hello { version: local::VERSION, purpose };
+        socket.set_read_timeout(Some(ANSWER)).map_err(no_agent)?;
+        socket.write_all(&local::to_frame(&hello)).map_err(|_| LinkError::Silent(here()))?;
+        let answer = read(&mut socket).ok_or_else(|| LinkError::Silent(here()))?;
+        socket.set_read_timeout(None).map_err(no_agent)?;
+        socket.set_write_timeout(None).map_err(no_agent)?;
+        match answer {
+            FromAgent::Welcome { version: local::VERSION, meeting } => Ok(Self { socket, meeting }),
+            FromAgent::Refused { text } => Err(LinkError::Refused(text)),
+            _ => Err(LinkError::Version(here())),
+        }
+    }
+}
+
+/// A Unix socket's `connect` waits while the listener's queue is full, so the time limit is set first.
+fn connect(path: &Path) -> rustix::io::Result<UnixStream> {
+    let socket = net::socket_with(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
+    sockopt::set_socket_timeout(&socket, sockopt::Timeout::Send, Some(CONNECT))?;
+    net::connect(&socket, &SocketAddrUnix::new(path)?)?;
+    Ok(UnixStream::from(socket))
+}
+
+fn read(socket: &mut UnixStream) -> Option<FromAgent> {
+    let mut len = [0; 4];
+    socket.read_exact(&mut len).ok()?;
+    let mut body = Zeroizing::new(vec![0; local::frame_len(len).ok()?]);
+    socket.read_exact(&mut body).ok()?;
+    FromAgent::from_bytes(&body).ok()
+}
+
+/// Both together stay under the 2 s within which an element says what is wrong.
+const CONNECT: Duration = Duration::from_millis(500);
+const ANSWER: Duration = Duration::from_millis(1300);
+const FIRST_BACKOFF: Duration = Duration::from_millis(100);
+const LAST_BACKOFF: Duration = Duration::from_secs(2);

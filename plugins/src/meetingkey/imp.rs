@@ -1,0 +1,319 @@
+//! The shell GStreamer sees: connects in NULL to READY, offers the store, holds preroll until there are keys.
+
+use std::{
+    sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use gst::{glib, prelude::*, subclass::prelude::*};
+use meeting_protocol::local::{MeetingState, Purpose};
+use meeting_wire::MeetingId;
+
+use super::agent::{Keys, ToSocket, state_message};
+use crate::{
+    CAT, address, clock, context,
+    link::{Connection, Link, LinkError},
+    loopback::Loopback,
+    outbox::Outbox,
+    random, report,
+    store::KeyStore,
+};
+
+#[derive(Clone)]
+struct Settings {
+    agent: String,
+    meeting: String,
+    loopback: bool,
+    wait: bool,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self { agent: String::new(), meeting: String::new(), loopback: false, wait: true }
+    }
+}
+
+/// Alive between NULL and READY.
+struct Active {
+    store: Arc<KeyStore>,
+    source: Source,
+}
+
+enum Source {
+    Agent { _link: Link },
+    Loopback(Arc<Loopback>),
+}
+
+#[derive(Default)]
+pub struct MeetingKey {
+    settings: Mutex<Settings>,
+    active: Mutex<Option<Active>>,
+    shown: Mutex<MeetingState>,
+    /// Whether preroll waits for the first keys.
+    holding: Mutex<bool>,
+}
+
+impl MeetingKey {
+    fn settings(&self) -> MutexGuard<'_, Settings> {
+        self.settings.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn active(&self) -> MutexGuard<'_, Option<Active>> {
+        self.active.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn shown(&self) -> MutexGuard<'_, MeetingState> {
+        self.shown.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn holding(&self) -> MutexGuard<'_, bool> {
+        self.holding.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn store(&self) -> Option<Arc<KeyStore>> {
+        self.active().as_ref().map(|active| active.store.clone())
+    }
+
+    /// Tells the application where the meeting stands.
+    pub fn show(&self, state: MeetingState) {
+        let obj = self.obj();
+        let Some(meeting) = self.store().map(|store| store.meeting()) else { return };
+        gst::info!(CAT, imp = self, "{state}");
+        let message = state_message(&obj, meeting, &state);
+        *self.shown() = state;
+        let _ = obj.post_message(message);
+        for name in ["state", "security-code", "epoch", "participants"] {
+            obj.notify(name);
+        }
+    }
+
+    /// The agent is gone; keys are good until their lease ends.
+    pub fn lost(&self, why: &str) {
+        let known = self.shown().clone();
+        if known.phase != LOST || known.detail != why {
+            self.show(MeetingState { phase: LOST.into(), detail: why.into(), ..known });
+        }
+    }
+
+    /// Lets preroll go on once sealing and opening are allowed.
+    pub fn keys_changed(&self) {
+        if !self.has_lease() || !std::mem::take(&mut *self.holding()) {
+            return;
+        }
+        // Not from here: the state change that is to be continued may not have returned yet.
+        self.obj().call_async(|element| {
+            std::thread::sleep(SETTLE);
+            let _ = element.continue_state(gst::StateChangeReturn::Success);
+            let _ = element.post_message(gst::message::AsyncDone::builder().src(element).build());
+        });
+    }
+
+    fn has_lease(&self) -> bool {
+        self.store().is_some_and(|store| store.rules().may_open(clock::boot_now()))
+    }
+
+    fn connect(&self) -> Result<(), gst::ErrorMessage> {
+        let settings = self.settings().clone();
+        let meeting = address::meeting(&settings.meeting)
+            .map_err(|error| gst::error_msg!(gst::ResourceError::Settings, ("{error}")))?;
+        let store = if settings.loopback {
+            self.start_loopback(meeting)
+        } else {
+            self.start_agent(&settings.agent, meeting)
+                .map_err(|error| gst::error_msg!(gst::ResourceError::NotFound, ("{error}")))?
+        };
+        context::offer(self.obj().upcast_ref(), &store);
+        Ok(())
+    }
+
+    fn start_loopback(&self, meeting: Option<MeetingId>) -> Arc<KeyStore> {
+        let store = KeyStore::new(meeting.unwrap_or_else(|| MeetingId(random::bytes())), true);
+        let loopback = Arc::new(Loopback::new(Arc::downgrade(&store)));
+        store.attach(Box::new(loopback.clone()));
+        loopback.start();
+        *self.active() = Some(Active { store: store.clone(), source: Source::Loopback(loopback) });
+        self.show(MeetingState {
+            phase: "loopback".into(),
+            detail: "random keys inside this process, for trying things out: nobody else is here".into(),
+            epoch: 1,
+            participants: 1,
+            ..MeetingState::default()
+        });
+        store
+    }
+
+    fn start_agent(&self, agent: &str, meeting: Option<MeetingId>) -> Result<Arc<KeyStore>, LinkError> {
+        let path = address::socket(agent);
+        let connection = Connection::open(&path, Purpose::Keys { meeting })?;
+        let store = KeyStore::new(connection.meeting, false);
+        let outbox = Arc::new(Outbox::default());
+        store.attach(Box::new(ToSocket(outbox.clone())));
+        let keys = Arc::new(Keys { element: self.obj().downgrade(), store: store.clone() });
+        // The first state may come before the link is kept, and is shown all the same.
+        let mut active = self.active();
+        let link = Link::open("e2ee-keys", path, outbox, connection, keys)?;
+        *active = Some(Active { store: store.clone(), source: Source::Agent { _link: link } });
+        Ok(store)
+    }
+
+    fn disconnect(&self) {
+        let active = self.active().take();
+        if let Some(active) = active {
+            active.store.close();
+        }
+        *self.shown() = MeetingState::default();
+    }
+
+    fn rotate(&self) -> u64 {
+        let loopback = match self.active().as_ref().map(|active| &active.source) {
+            Some(Source::Loopback(loopback)) => loopback.clone(),
+            _ => return 0,
+        };
+        let epoch = loopback.rotate();
+        let known = self.shown().clone();
+        self.show(MeetingState { epoch, ..known });
+        epoch
+    }
+}
+
+#[glib::object_subclass]
+impl ObjectSubclass for MeetingKey {
+    const NAME: &'static str = "GstE2eeMeetingKey";
+    type Type = super::MeetingKey;
+    type ParentType = gst::Element;
+}
+
+impl ObjectImpl for MeetingKey {
+    fn properties() -> &'static [glib::ParamSpec] {
+        static PROPERTIES: LazyLock<Vec<glib::ParamSpec>> = LazyLock::new(|| {
+            vec![
+                report::agent_property(),
+                report::meeting_property(),
+                glib::ParamSpecBoolean::builder("loopback")
+                    .nick("Loopback")
+                    .blurb("Make random keys inside the process instead of asking an agent: for trying things out")
+                    .mutable_ready()
+                    .build(),
+                glib::ParamSpecBoolean::builder("wait")
+                    .nick("Wait")
+                    .blurb("Hold the preroll of a pipeline that is not live until the meeting gives keys")
+                    .default_value(true)
+                    .mutable_ready()
+                    .build(),
+                glib::ParamSpecString::builder("state")
+                    .nick("State")
+                    .blurb("joining, live, stale, ended, agent-lost or loopback; empty in NULL")
+                    .read_only()
+                    .build(),
+                glib::ParamSpecString::builder("security-code")
+                    .nick("Security code")
+                    .blurb("What the people in the meeting read aloud and compare; empty before there is one")
+                    .read_only()
+                    .build(),
+                glib::ParamSpecUInt64::builder("epoch")
+                    .nick("Epoch")
+                    .blurb("Number of the meeting's current key, 0 before the first")
+                    .read_only()
+                    .build(),
+                glib::ParamSpecUInt::builder("participants")
+                    .nick("Participants")
+                    .blurb("How many are in the meeting")
+                    .read_only()
+                    .build(),
+            ]
+        });
+        &PROPERTIES
+    }
+
+    fn signals() -> &'static [glib::subclass::Signal] {
+        static SIGNALS: LazyLock<Vec<glib::subclass::Signal>> = LazyLock::new(|| {
+            vec![
+                glib::subclass::Signal::builder("rotate")
+                    .action()
+                    .return_type::<u64>()
+                    .class_handler(|values| {
+                        let element = values.first()?.get::<super::MeetingKey>().ok()?;
+                        Some(element.imp().rotate().to_value())
+                    })
+                    .build(),
+            ]
+        });
+        &SIGNALS
+    }
+
+    fn set_property(&self, _id: usize, value: &glib::Value, pspec: &glib::ParamSpec) {
+        let text = || value.get::<Option<String>>().ok().flatten().unwrap_or_default();
+        let mut settings = self.settings();
+        match pspec.name() {
+            "agent" => settings.agent = text(),
+            "meeting" => settings.meeting = text(),
+            "loopback" => settings.loopback = value.get().unwrap_or_default(),
+            "wait" => settings.wait = value.get().unwrap_or(true),
+            _ => {}
+        }
+    }
+
+    fn property(&self, _id: usize, pspec: &glib::ParamSpec) -> glib::Value {
+        match pspec.name() {
+            "agent" => self.settings().agent.to_value(),
+            "meeting" => report::shown_meeting(&self.settings().meeting).to_value(),
+            "loopback" => self.settings().loopback.to_value(),
+            "wait" => self.settings().wait.to_value(),
+            "state" => self.shown().phase.to_value(),
+            "security-code" => self.shown().security_code.to_value(),
+            "epoch" => self.shown().epoch.to_value(),
+            _ => self.shown().participants.to_value(),
+        }
+    }
+}
+
+impl GstObjectImpl for MeetingKey {}
+
+impl ElementImpl for MeetingKey {
+    fn metadata() -> Option<&'static gst::subclass::ElementMetadata> {
+        static METADATA: LazyLock<gst::subclass::ElementMetadata> = LazyLock::new(|| {
+            gst::subclass::ElementMetadata::new(
+                "Meeting keys",
+                "Generic",
+                "Brings the keys of an end-to-end-encrypted meeting from the agent to `e2eeseal` and `e2eeopen` in the \
+                 same pipeline. Has no pads: put it anywhere. Posts `e2ee-state` about the meeting",
+                "The gst-e2ee authors",
+            )
+        });
+        Some(&METADATA)
+    }
+
+    fn change_state(
+        &self,
+        transition: gst::StateChange,
+    ) -> Result<gst::StateChangeSuccess, gst::StateChangeError> {
+        if transition == gst::StateChange::NullToReady
+            && let Err(error) = self.connect()
+        {
+            self.post_error_message(error);
+            return Err(gst::StateChangeError);
+        }
+        if transition == gst::StateChange::PausedToReady {
+            *self.holding() = false;
+        }
+        let success = self.parent_change_state(transition)?;
+        match transition {
+            gst::StateChange::ReadyToPaused if self.settings().wait && !self.has_lease() => {
+                *self.holding() = true;
+                let start = gst::message::AsyncStart::builder().src(&*self.obj()).build();
+                let _ = self.obj().post_message(start);
+                self.keys_changed();
+                Ok(gst::StateChangeSuccess::Async)
+            }
+            gst::StateChange::ReadyToNull => {
+                self.disconnect();
+                Ok(success)
+            }
+            _ => Ok(success),
+        }
+    }
+}
+
+/// What a state change takes to return, with a margin.
+const SETTLE: Duration = Duration::from_millis(20);
+const LOST: &str = "agent-lost";

@@ -1,0 +1,265 @@
+//! One opening stream: screen by the caps, fetch the key, open, and count what was refused.
+
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use meeting_protocol::{
+    BootTime,
+    frame::{Header, KeyId, MAX_KEYS, OpenError, Opener},
+};
+use meeting_wire::{ParticipantId, StreamId};
+
+use super::failures::Reason;
+use crate::{
+    rules::Rules,
+    store::{Found, KeyStore, Sender},
+};
+
+/// One way from sealed to clear, from READY to PAUSED and back.
+pub struct Gate {
+    store: Arc<KeyStore>,
+    opener: Opener,
+    known: HashMap<KeyId, Known>,
+    /// Keys that opened something since the agent was told.
+    used: HashSet<KeyId>,
+    told: BootTime,
+    generation: u64,
+    rules: Rules,
+    /// Whose stream it must be, where the caps say.
+    owner: Option<Owner>,
+    /// No frame waits for a key before that.
+    patience_from: Option<Instant>,
+    dropped: bool,
+    /// What it did so far.
+    pub counts: Counts,
+}
+
+struct Known {
+    serial: u64,
+    who: Arc<Sender>,
+}
+
+/// Whose stream it must be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Owner {
+    /// Who seals it.
+    pub participant: ParticipantId,
+    /// Its number.
+    pub stream: StreamId,
+}
+
+/// What a gate did so far.
+#[derive(Clone, Debug, Default)]
+pub struct Counts {
+    /// Frames opened.
+    pub opened: u64,
+    /// Their bytes after opening.
+    pub bytes: u64,
+    /// Frames refused, by [`Reason::index`].
+    pub refused: [u64; Reason::ALL.len()],
+}
+
+/// An opened frame.
+pub struct Opened {
+    /// So many bytes of the output are the frame.
+    pub len: usize,
+    /// Frames before it were dropped.
+    pub discont: bool,
+    /// Who sealed it.
+    pub who: Arc<Sender>,
+}
+
+/// A frame that was refused.
+#[derive(Debug)]
+pub struct Refused {
+    /// Why.
+    pub reason: Reason,
+    /// The key it names.
+    pub kid: Option<KeyId>,
+    /// Whose key that is; who sent the frame is another question.
+    pub who: Option<Arc<Sender>>,
+}
+
+impl Gate {
+    /// A gate for what the store has keys for.
+    pub fn new(store: Arc<KeyStore>) -> Self {
+        store.want_open_keys();
+        Self {
+            store,
+            opener: Opener::new(),
+            known: HashMap::new(),
+            used: HashSet::new(),
+            told: BootTime(0),
+            generation: 0,
+            rules: Rules::default(),
+            owner: None,
+            patience_from: None,
+            dropped: false,
+            counts: Counts::default(),
+        }
+    }
+
+    /// Says whose stream it must be from now on.
+    pub fn bind(&mut self, owner: Option<Owner>) {
+        self.owner = owner;
+    }
+
+    /// Opens `sealed` into `out`, which is at least as long. A frame whose key is on its way waits for it, unless
+    /// `cancelled`.
+    pub fn open(
+        &mut self,
+        now: BootTime,
+        sealed: &[u8],
+        out: &mut [u8],
+        cancelled: impl Fn() -> bool,
+    ) -> Result<Opened, Refused> {
+        let opened = self.try_open(now, sealed, out, cancelled);
+        match &opened {
+            Ok(opened) => {
+                self.counts.opened += 1;
+                self.counts.bytes += opened.len as u64;
+                self.dropped = false;
+            }
+            Err(refused) => {
+                self.counts.refused[refused.reason.index()] += 1;
+                self.dropped = true;
+            }
+        }
+        if now.since(self.told) >= TELL_EVERY {
+            self.told = now;
+            self.tell(false);
+        }
+        opened
+    }
+
+    fn try_open(
+        &mut self,
+        now: BootTime,
+        sealed: &[u8],
+        out: &mut [u8],
+        cancelled: impl Fn() -> bool,
+    ) -> Result<Opened, Refused> {
+        let malformed = Refused { reason: Reason::Malformed, kid: None, who: None };
+        let (header, header_len) = Header::parse(sealed).ok_or(malformed)?;
+        let kid = KeyId::from(header.kid);
+        let refuse = |reason, who| Refused { reason, kid: Some(kid), who };
+        if sealed.len() < header_len + TAG {
+            return Err(refuse(Reason::Malformed, None));
+        }
+        if self.owner.is_some_and(|owner| owner.stream != kid.stream()) {
+            return Err(refuse(Reason::Mismatch, None));
+        }
+
+        self.refresh();
+        if !self.known.contains_key(&kid) {
+            let found = self.fetch(kid, cancelled).ok_or_else(|| refuse(Reason::NoKey, None))?;
+            self.insert(kid, found);
+            self.refresh();
+        }
+        let who = self.known.get(&kid).map(|known| known.who.clone()).ok_or_else(|| refuse(Reason::NoKey, None))?;
+        if self.owner.is_some_and(|owner| owner.participant != who.participant) {
+            return Err(refuse(Reason::Mismatch, Some(who)));
+        }
+        if !self.rules.may_open(now) {
+            return Err(refuse(Reason::Stale, Some(who)));
+        }
+
+        match self.opener.open_into(sealed, out) {
+            Ok(len) => {
+                self.used.insert(kid);
+                Ok(Opened { len, discont: self.dropped, who })
+            }
+            Err(error) => Err(refuse(reason(error), Some(who))),
+        }
+    }
+
+    /// Forgets what the store has dropped or replaced.
+    fn refresh(&mut self) {
+        let generation = self.store.generation();
+        if generation == self.generation {
+            return;
+        }
+        self.generation = generation;
+        self.rules = self.store.rules();
+        let (store, opener) = (&self.store, &mut self.opener);
+        self.known.retain(|kid, known| {
+            let holds = store.holds(*kid, known.serial);
+            if !holds {
+                opener.remove(*kid);
+            }
+            holds
+        });
+    }
+
+    /// After a wait in vain nobody waits for a while, so that made-up keys cannot hold a stream up.
+    fn fetch(&mut self, kid: KeyId, cancelled: impl Fn() -> bool) -> Option<Found> {
+        if let Some(found) = self.store.find(kid) {
+            return Some(found);
+        }
+        let now = Instant::now();
+        if self.patience_from.is_some_and(|from| now < from) {
+            return None;
+        }
+        let found = self.store.wait_for(kid, now + PATIENCE, cancelled);
+        if found.is_none() {
+            self.patience_from = Some(Instant::now() + REST);
+        }
+        found
+    }
+
+    fn insert(&mut self, kid: KeyId, found: Found) {
+        if self.known.len() >= MAX_KEYS
+            && let Some(other) = self.known.keys().next().copied()
+        {
+            self.forget(other);
+        }
+        self.opener.insert(found.key);
+        self.known.insert(kid, Known { serial: found.serial, who: found.who });
+    }
+
+    /// What it opened with this key is never opened again by its successor.
+    fn forget(&mut self, kid: KeyId) {
+        if let Some(floor) = self.opener.floor(kid) {
+            self.store.report_floor(kid, floor, true);
+        }
+        self.opener.remove(kid);
+        self.known.remove(&kid);
+        self.used.remove(&kid);
+    }
+
+    fn tell(&mut self, last: bool) {
+        for kid in self.used.drain() {
+            if let Some(floor) = self.opener.floor(kid) {
+                self.store.report_floor(kid, floor, last);
+            }
+        }
+    }
+}
+
+impl Drop for Gate {
+    fn drop(&mut self) {
+        self.used = self.known.keys().copied().collect();
+        self.tell(true);
+    }
+}
+
+fn reason(error: OpenError) -> Reason {
+    match error {
+        OpenError::UnknownKey(_) => Reason::NoKey,
+        OpenError::Replayed | OpenError::TooOld => Reason::Replayed,
+        OpenError::Forged => Reason::Forged,
+        _ => Reason::Malformed,
+    }
+}
+
+/// Bytes of the tag of every suite on offer.
+const TAG: usize = 16;
+/// How long a frame waits for its key; what piles up behind it meanwhile is the queue before this element.
+const PATIENCE: Duration = Duration::from_millis(500);
+/// How long nobody waits after that was in vain.
+const REST: Duration = Duration::from_secs(3);
+/// How often the agent hears how far the counters are.
+const TELL_EVERY: Duration = Duration::from_millis(500);

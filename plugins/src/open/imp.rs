@@ -1,0 +1,340 @@
+//! The shell GStreamer sees: map, [`Gate::open`], push.
+
+use std::{
+    sync::{
+        Arc, LazyLock, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use gst::{glib, prelude::*, subclass::prelude::*};
+use gst_base::{prelude::*, subclass::prelude::*};
+use meeting_protocol::BootTime;
+use meeting_wire::{Kind, StreamId};
+
+use super::{
+    failures::{Reason, Throttle},
+    gate::{Counts, Gate, Owner, Refused},
+};
+use crate::{CAT, address, caps, clock, context, report, store::KeyStore};
+
+/// Alive between READY and PAUSED.
+struct State {
+    gate: Gate,
+    throttle: Throttle,
+    video: bool,
+    asked: Option<BootTime>,
+    /// Caps of the frames, without codec headers unless the sealed caps have them.
+    plain: Option<gst::Caps>,
+    /// The statement whose codec headers were put into the caps.
+    restored: Option<String>,
+}
+
+#[derive(Default)]
+pub struct E2eeOpen {
+    meeting: Mutex<String>,
+    state: Mutex<Option<State>>,
+    /// A copy outside `state`, so that whoever looks does not wait for a frame that waits for its key.
+    counts: Mutex<Counts>,
+    /// Alive between READY and PAUSED.
+    store: Mutex<Option<Arc<KeyStore>>>,
+    cancelled: AtomicBool,
+}
+
+impl E2eeOpen {
+    fn meeting(&self) -> MutexGuard<'_, String> {
+        self.meeting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn state(&self) -> MutexGuard<'_, Option<State>> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn store(&self) -> MutexGuard<'_, Option<Arc<KeyStore>>> {
+        self.store.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn counts(&self) -> MutexGuard<'_, Counts> {
+        self.counts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Ends any wait for a key, from outside the streaming thread.
+    fn cancel(&self, cancelled: bool) {
+        self.cancelled.store(cancelled, Ordering::Release);
+        let store = self.store().clone();
+        if let Some(store) = store {
+            store.wake();
+        }
+    }
+
+    fn stats(&self) -> gst::Structure {
+        let counts = self.counts().clone();
+        let mut stats = gst::Structure::builder("e2eeopen-stats")
+            .field("opened", counts.opened)
+            .field("bytes", counts.bytes)
+            .build();
+        for (reason, count) in Reason::ALL.iter().zip(counts.refused) {
+            stats.set(reason.word(), count);
+        }
+        stats
+    }
+
+    fn say_refused(&self, refused: &Refused, count: u64) {
+        let who = refused.who.as_deref();
+        let text = |text: Option<String>| text.unwrap_or_default();
+        let structure = gst::Structure::builder("e2ee-open-failure")
+            .field("reason", refused.reason.word())
+            .field("count", count)
+            .field("participant", text(who.map(|who| who.participant.to_string())))
+            .field("name", text(who.map(|who| who.name.clone())))
+            .field("track", text(who.map(|who| who.track.clone())))
+            .field("kid", text(refused.kid.map(|kid| kid.to_string())))
+            .build();
+        gst::warning!(CAT, imp = self, "not opened: {structure}");
+        let _ = self.obj().post_message(gst::message::Element::builder(structure).src(&*self.obj()).build());
+    }
+}
+
+#[glib::object_subclass]
+impl ObjectSubclass for E2eeOpen {
+    const NAME: &'static str = "GstE2eeOpen";
+    type Type = super::E2eeOpen;
+    type ParentType = gst_base::BaseTransform;
+}
+
+impl ObjectImpl for E2eeOpen {
+    fn properties() -> &'static [glib::ParamSpec] {
+        static PROPERTIES: LazyLock<Vec<glib::ParamSpec>> = LazyLock::new(|| {
+            vec![
+                report::meeting_property(),
+                glib::ParamSpecBoxed::builder::<gst::Structure>("stats")
+                    .nick("Statistics")
+                    .blurb("opened, bytes, and what was refused: no-key, forged, replayed, malformed, mismatch, stale")
+                    .read_only()
+                    .build(),
+            ]
+        });
+        &PROPERTIES
+    }
+
+    fn set_property(&self, _id: usize, value: &glib::Value, pspec: &glib::ParamSpec) {
+        if pspec.name() == "meeting" {
+            *self.meeting() = value.get::<Option<String>>().ok().flatten().unwrap_or_default();
+        }
+    }
+
+    fn property(&self, _id: usize, pspec: &glib::ParamSpec) -> glib::Value {
+        match pspec.name() {
+            "meeting" => report::shown_meeting(&self.meeting()).to_value(),
+            _ => self.stats().to_value(),
+        }
+    }
+}
+
+impl GstObjectImpl for E2eeOpen {}
+
+impl ElementImpl for E2eeOpen {
+    fn metadata() -> Option<&'static gst::subclass::ElementMetadata> {
+        static METADATA: LazyLock<gst::subclass::ElementMetadata> = LazyLock::new(|| {
+            gst::subclass::ElementMetadata::new(
+                "End-to-end opener",
+                "Codec/Decryptor/Video/Audio",
+                "Opens the sealed frames of a meeting (RFC 9605 SFrame). Takes its keys from a `meetingkey` in the same \
+                 pipeline, passes on what authenticates and posts `e2ee-open-failure` about the rest",
+                "The gst-e2ee authors",
+            )
+        });
+        Some(&METADATA)
+    }
+
+    fn pad_templates() -> &'static [gst::PadTemplate] {
+        static TEMPLATES: LazyLock<Vec<gst::PadTemplate>> =
+            LazyLock::new(|| report::always_pads(&caps::sframe(), &gst::Caps::new_any()));
+        &TEMPLATES
+    }
+
+    fn change_state(
+        &self,
+        transition: gst::StateChange,
+    ) -> Result<gst::StateChangeSuccess, gst::StateChangeError> {
+        if transition == gst::StateChange::PausedToReady {
+            // Before the pads go, or the thread that waits for a key would hold them.
+            self.cancel(true);
+        }
+        self.parent_change_state(transition)
+    }
+}
+
+impl BaseTransformImpl for E2eeOpen {
+    const MODE: gst_base::subclass::BaseTransformMode = gst_base::subclass::BaseTransformMode::NeverInPlace;
+    const PASSTHROUGH_ON_SAME_CAPS: bool = false;
+    const TRANSFORM_IP_ON_PASSTHROUGH: bool = false;
+
+    fn start(&self) -> Result<(), gst::ErrorMessage> {
+        let meeting = address::meeting(&self.meeting())
+            .map_err(|error| gst::error_msg!(gst::ResourceError::Settings, ("{error}")))?;
+        let store = context::find(self.obj().upcast_ref(), meeting)
+            .map_err(|error| gst::error_msg!(gst::ResourceError::NotFound, ("{error}")))?;
+        gst::info!(CAT, imp = self, "opening for meeting {}", store.meeting());
+        self.cancelled.store(false, Ordering::Release);
+        *self.counts() = Counts::default();
+        *self.store() = Some(store.clone());
+        *self.state() = Some(State {
+            gate: Gate::new(store),
+            throttle: Throttle::default(),
+            video: false,
+            asked: None,
+            plain: None,
+            restored: None,
+        });
+        Ok(())
+    }
+
+    fn stop(&self) -> Result<(), gst::ErrorMessage> {
+        *self.store() = None;
+        let state = self.state().take();
+        drop(state);
+        Ok(())
+    }
+
+    fn transform_caps(
+        &self,
+        direction: gst::PadDirection,
+        from: &gst::Caps,
+        filter: Option<&gst::Caps>,
+    ) -> Option<gst::Caps> {
+        let caps = match direction {
+            gst::PadDirection::Sink => caps::opened(from),
+            _ => caps::sealed_for_opening(from),
+        };
+        Some(report::filtered(caps, filter))
+    }
+
+    fn set_caps(&self, incaps: &gst::Caps, outcaps: &gst::Caps) -> Result<(), gst::LoggableError> {
+        let mut guard = self.state();
+        let state = guard.as_mut().ok_or_else(|| gst::loggable_error!(CAT, "caps before start"))?;
+        state.video = caps::kind(outcaps) == Kind::Video;
+        state.plain = Some(outcaps.clone());
+        state.restored = None;
+        state.gate.bind(owner(incaps)?);
+        Ok(())
+    }
+
+    fn transform_size(
+        &self,
+        _direction: gst::PadDirection,
+        _caps: &gst::Caps,
+        size: usize,
+        _othercaps: &gst::Caps,
+    ) -> Option<usize> {
+        Some(size)
+    }
+
+    fn sink_event(&self, event: gst::Event) -> bool {
+        match event.type_() {
+            gst::EventType::FlushStart => self.cancel(true),
+            gst::EventType::FlushStop => self.cancel(false),
+            _ => {}
+        }
+        self.parent_sink_event(event)
+    }
+
+    fn decide_allocation(&self, query: &mut gst::query::Allocation) -> Result<(), gst::LoggableError> {
+        report::no_pools(query);
+        Ok(())
+    }
+
+    fn transform_meta<'a>(
+        &self,
+        _outbuf: &mut gst::BufferRef,
+        _meta: gst::MetaRef<'a, gst::Meta>,
+        _inbuf: &'a gst::BufferRef,
+    ) -> bool {
+        true
+    }
+
+    fn transform(&self, inbuf: &gst::Buffer, outbuf: &mut gst::BufferRef) -> Result<gst::FlowSuccess, gst::FlowError> {
+        let now = clock::boot_now();
+        let mut guard = self.state();
+        let state = guard.as_mut().ok_or(gst::FlowError::NotNegotiated)?;
+        let opened = {
+            let sealed = inbuf.map_readable().map_err(|_| gst::FlowError::Error)?;
+            let mut out = outbuf.map_writable().map_err(|_| gst::FlowError::Error)?;
+            state.gate.open(now, &sealed, &mut out, || self.cancelled.load(Ordering::Acquire))
+        };
+        self.counts().clone_from(&state.gate.counts);
+
+        match opened {
+            Ok(opened) => {
+                let caps = state.codec_headers(opened.who.caps.as_deref());
+                drop(guard);
+                outbuf.set_size(opened.len);
+                if opened.discont {
+                    outbuf.set_flags(gst::BufferFlags::DISCONT);
+                }
+                if let Some(caps) = caps
+                    && self.obj().update_src_caps(&caps).is_err()
+                {
+                    return Err(gst::FlowError::NotNegotiated);
+                }
+                Ok(gst::FlowSuccess::Ok)
+            }
+            Err(refused) => {
+                let stream = refused.kid.map(|kid| kid.stream());
+                let say = state.throttle.admits(refused.reason, stream, now);
+                let ask = state.video && state.asked.is_none_or(|asked| now.since(asked) >= ASK_EVERY);
+                if ask {
+                    state.asked = Some(now);
+                }
+                let count = state.gate.counts.refused[refused.reason.index()];
+                drop(guard);
+                if say {
+                    self.say_refused(&refused, count);
+                }
+                if ask {
+                    self.obj().sink_pad().push_event(report::want_keyframe());
+                }
+                Ok(gst_base::BASE_TRANSFORM_FLOW_DROPPED)
+            }
+        }
+    }
+}
+
+impl State {
+    /// Caps with the codec headers that a sealer of this process stated, the first time they are known.
+    fn codec_headers(&mut self, statement: Option<&str>) -> Option<gst::Caps> {
+        let statement = statement.filter(|statement| self.restored.as_deref() != Some(statement))?;
+        self.restored = Some(statement.to_owned());
+        let stated = caps::from_statement(statement)?;
+        let mut plain = self.plain.clone()?;
+        let (from, to) = (stated.structure(0)?, plain.make_mut().structure_mut(0)?);
+        if from.name() != to.name() {
+            return None;
+        }
+        let mut found = false;
+        for name in caps::CODEC_HEADERS {
+            if let Ok(value) = from.value(name) {
+                to.set_value(name, value.clone());
+                found = true;
+            }
+        }
+        found.then_some(plain)
+    }
+}
+
+/// Whose stream the caps say it is; caps that say it wrongly are refused rather than taken as silent.
+fn owner(caps: &gst::CapsRef) -> Result<Option<Owner>, gst::LoggableError> {
+    let Some(structure) = caps.structure(0).filter(|structure| structure.has_field("participant")) else {
+        return Ok(None);
+    };
+    let participant = structure.get::<&str>("participant").ok().and_then(|text| text.parse().ok());
+    let stream = structure.get::<u32>("stream").ok().map(StreamId);
+    match (participant, stream) {
+        (Some(participant), Some(stream)) => Ok(Some(Owner { participant, stream })),
+        _ => Err(gst::loggable_error!(CAT, "caps with a participant or stream that is none")),
+    }
+}
+
+/// How often the sender is asked for a keyframe.
+const ASK_EVERY: Duration = Duration::from_secs(1);

@@ -1,0 +1,65 @@
+//! Small things that several elements say in the same way.
+
+use gst::{glib, prelude::*};
+
+use crate::address;
+
+/// The property `meeting`, the same wherever it is.
+pub fn meeting_property() -> glib::ParamSpec {
+    glib::ParamSpecString::builder("meeting")
+        .nick("Meeting")
+        .blurb("Id of the meeting, 32 hex digits; empty takes the only one there is")
+        .default_value(Some(""))
+        .mutable_ready()
+        .build()
+}
+
+/// The property `agent`, the same wherever it is.
+pub fn agent_property() -> glib::ParamSpec {
+    glib::ParamSpecString::builder("agent")
+        .nick("Agent")
+        .blurb(
+            "Unix socket of the agent; empty takes $MEETING_AGENT_SOCKET, else \
+             $XDG_RUNTIME_DIR/meeting-agent/agent.sock",
+        )
+        .default_value(Some(""))
+        .mutable_ready()
+        .build()
+}
+
+/// What a `meeting` property may show: a pasted invitation stays unseen.
+pub fn shown_meeting(text: &str) -> &str {
+    match address::meeting(text) {
+        Ok(_) => text,
+        Err(_) => "",
+    }
+}
+
+/// The templates of an element with one pad on each side.
+pub fn always_pads(sink: &gst::Caps, src: &gst::Caps) -> Vec<gst::PadTemplate> {
+    let pad = |name, direction, caps| gst::PadTemplate::new(name, direction, gst::PadPresence::Always, caps);
+    [pad("sink", gst::PadDirection::Sink, sink), pad("src", gst::PadDirection::Src, src)]
+        .into_iter()
+        .flatten()
+        .collect()
+}
+
+/// Caps as a caps query wants them.
+pub fn filtered(caps: gst::Caps, filter: Option<&gst::Caps>) -> gst::Caps {
+    match filter {
+        Some(filter) => filter.intersect_with_mode(&caps, gst::CapsIntersectMode::First),
+        None => caps,
+    }
+}
+
+/// Ignores the buffer pools of downstream: they are made for buffers of another size.
+pub fn no_pools(query: &mut gst::query::Allocation) {
+    while query.allocation_pools().len() > 0 {
+        query.remove_nth_allocation_pool(0);
+    }
+}
+
+/// Asks an encoder for a keyframe with all codec headers.
+pub fn want_keyframe() -> gst::Event {
+    gst_video::UpstreamForceKeyUnitEvent::builder().all_headers(true).build()
+}

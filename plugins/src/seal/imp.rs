@@ -1,0 +1,306 @@
+//! The shell GStreamer sees: map, [`Lane::seal`], push.
+
+use std::sync::{
+    Arc, LazyLock, Mutex, MutexGuard, PoisonError,
+    atomic::{AtomicBool, Ordering},
+};
+
+use gst::{glib, prelude::*, subclass::prelude::*};
+use gst_base::{prelude::*, subclass::prelude::*};
+use meeting_protocol::frame::Sealer;
+
+use super::{
+    Format,
+    lane::{Counts, Lane, Sealed, Unsealed},
+};
+use crate::{CAT, address, caps, clock, context, report, store::KeyStore};
+
+#[derive(Clone, Default)]
+struct Settings {
+    track: String,
+    meeting: String,
+    format: Format,
+}
+
+#[derive(Default)]
+pub struct E2eeSeal {
+    settings: Mutex<Settings>,
+    /// Alive from the first caps in PAUSED to READY.
+    lane: Mutex<Option<Lane>>,
+    /// A copy outside `lane`, so that whoever looks does not wait for a frame that waits for its key.
+    counts: Mutex<Counts>,
+    /// Alive between READY and PAUSED.
+    store: Mutex<Option<Arc<KeyStore>>>,
+    cancelled: AtomicBool,
+}
+
+impl E2eeSeal {
+    fn settings(&self) -> MutexGuard<'_, Settings> {
+        self.settings.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn lane(&self) -> MutexGuard<'_, Option<Lane>> {
+        self.lane.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn store(&self) -> MutexGuard<'_, Option<Arc<KeyStore>>> {
+        self.store.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn counts(&self) -> MutexGuard<'_, Counts> {
+        self.counts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Ends any wait for a key, from outside the streaming thread.
+    fn cancel(&self, cancelled: bool) {
+        self.cancelled.store(cancelled, Ordering::Release);
+        let store = self.store().clone();
+        if let Some(store) = store {
+            store.wake();
+        }
+    }
+
+    fn stats(&self) -> gst::Structure {
+        let counts = self.counts().clone();
+        gst::Structure::builder("e2eeseal-stats")
+            .field("sealed", counts.sealed)
+            .field("bytes", counts.bytes)
+            .field("dropped-no-key", counts.no_key)
+            .field("dropped-stale", counts.stale)
+            .field("epoch", counts.epoch)
+            .field("ctr", counts.ctr)
+            .field("track", counts.track)
+            .build()
+    }
+
+    fn say_dropped(&self, why: Unsealed) {
+        let (state, detail) = match why {
+            Unsealed::NoKey => ("no-key", "frames are dropped until the meeting has a key for this stream"),
+            Unsealed::Stale => (
+                "stale",
+                "frames are dropped: the membership could not be confirmed in time, or a newer key is on its way",
+            ),
+        };
+        gst::warning!(CAT, imp = self, "{detail}");
+        let structure = gst::Structure::builder("e2ee-state").field("state", state).field("detail", detail).build();
+        let _ = self.obj().post_message(gst::message::Element::builder(structure).src(&*self.obj()).build());
+    }
+}
+
+#[glib::object_subclass]
+impl ObjectSubclass for E2eeSeal {
+    const NAME: &'static str = "GstE2eeSeal";
+    type Type = super::E2eeSeal;
+    type ParentType = gst_base::BaseTransform;
+}
+
+impl ObjectImpl for E2eeSeal {
+    fn properties() -> &'static [glib::ParamSpec] {
+        static PROPERTIES: LazyLock<Vec<glib::ParamSpec>> = LazyLock::new(|| {
+            vec![
+                glib::ParamSpecString::builder("track")
+                    .nick("Track")
+                    .blurb("Label of the stream for the others in the meeting; empty lets the agent choose video, audio, video-2, ...")
+                    .default_value(Some(""))
+                    .mutable_ready()
+                    .build(),
+                report::meeting_property(),
+                glib::ParamSpecEnum::builder_with_default("format", Format::default())
+                    .nick("Format")
+                    .blurb("Form of the sealed frames")
+                    .mutable_ready()
+                    .build(),
+                glib::ParamSpecBoxed::builder::<gst::Structure>("stats")
+                    .nick("Statistics")
+                    .blurb("sealed, bytes, dropped-no-key, dropped-stale, epoch, ctr, track")
+                    .read_only()
+                    .build(),
+            ]
+        });
+        &PROPERTIES
+    }
+
+    fn set_property(&self, _id: usize, value: &glib::Value, pspec: &glib::ParamSpec) {
+        let text = || value.get::<Option<String>>().ok().flatten().unwrap_or_default();
+        let mut settings = self.settings();
+        match pspec.name() {
+            "track" => settings.track = text(),
+            "meeting" => settings.meeting = text(),
+            "format" => settings.format = value.get().unwrap_or_default(),
+            _ => {}
+        }
+    }
+
+    fn property(&self, _id: usize, pspec: &glib::ParamSpec) -> glib::Value {
+        match pspec.name() {
+            "track" => self.settings().track.to_value(),
+            "meeting" => report::shown_meeting(&self.settings().meeting).to_value(),
+            "format" => self.settings().format.to_value(),
+            _ => self.stats().to_value(),
+        }
+    }
+}
+
+impl GstObjectImpl for E2eeSeal {}
+
+impl ElementImpl for E2eeSeal {
+    fn metadata() -> Option<&'static gst::subclass::ElementMetadata> {
+        static METADATA: LazyLock<gst::subclass::ElementMetadata> = LazyLock::new(|| {
+            gst::subclass::ElementMetadata::new(
+                "End-to-end sealer",
+                "Codec/Encryptor/Video/Audio",
+                "Seals encoded frames for the others in a meeting (RFC 9605 SFrame). Takes its keys from a `meetingkey` \
+                 in the same pipeline and lets nothing through that is not sealed",
+                "The gst-e2ee authors",
+            )
+        });
+        Some(&METADATA)
+    }
+
+    fn pad_templates() -> &'static [gst::PadTemplate] {
+        static TEMPLATES: LazyLock<Vec<gst::PadTemplate>> =
+            LazyLock::new(|| report::always_pads(&caps::PLAIN, &caps::sframe()));
+        &TEMPLATES
+    }
+
+    fn change_state(
+        &self,
+        transition: gst::StateChange,
+    ) -> Result<gst::StateChangeSuccess, gst::StateChangeError> {
+        if transition == gst::StateChange::PausedToReady {
+            // Before the pads go, or the thread that waits for a key would hold them.
+            self.cancel(true);
+        }
+        self.parent_change_state(transition)
+    }
+}
+
+impl BaseTransformImpl for E2eeSeal {
+    const MODE: gst_base::subclass::BaseTransformMode = gst_base::subclass::BaseTransformMode::NeverInPlace;
+    const PASSTHROUGH_ON_SAME_CAPS: bool = false;
+    const TRANSFORM_IP_ON_PASSTHROUGH: bool = false;
+
+    fn start(&self) -> Result<(), gst::ErrorMessage> {
+        let settings = self.settings().clone();
+        let meeting = address::meeting(&settings.meeting)
+            .map_err(|error| gst::error_msg!(gst::ResourceError::Settings, ("{error}")))?;
+        let store = context::find(self.obj().upcast_ref(), meeting)
+            .map_err(|error| gst::error_msg!(gst::ResourceError::NotFound, ("{error}")))?;
+        gst::info!(CAT, imp = self, "sealing for meeting {}", store.meeting());
+        self.cancelled.store(false, Ordering::Release);
+        *self.counts() = Counts::default();
+        *self.store() = Some(store);
+        Ok(())
+    }
+
+    fn stop(&self) -> Result<(), gst::ErrorMessage> {
+        *self.store() = None;
+        let lane = self.lane().take();
+        drop(lane);
+        Ok(())
+    }
+
+    fn transform_caps(
+        &self,
+        direction: gst::PadDirection,
+        from: &gst::Caps,
+        filter: Option<&gst::Caps>,
+    ) -> Option<gst::Caps> {
+        let caps = match direction {
+            gst::PadDirection::Sink => caps::sealed(from),
+            _ => caps::before_sealing(from),
+        };
+        Some(report::filtered(caps, filter))
+    }
+
+    fn set_caps(&self, incaps: &gst::Caps, _outcaps: &gst::Caps) -> Result<(), gst::LoggableError> {
+        let statement = incaps.to_string();
+        if statement.len() > MAX_CAPS {
+            return Err(gst::loggable_error!(CAT, "the caps are longer than {MAX_CAPS} bytes"));
+        }
+        let track = self.settings().track.clone();
+        let store = self.store().clone().ok_or_else(|| gst::loggable_error!(CAT, "caps before start"))?;
+        match &mut *self.lane() {
+            Some(lane) => lane.set_caps(statement),
+            none => *none = Some(Lane::open(store, caps::kind(incaps), &track, statement)),
+        }
+        Ok(())
+    }
+
+    fn transform_size(
+        &self,
+        direction: gst::PadDirection,
+        _caps: &gst::Caps,
+        size: usize,
+        _othercaps: &gst::Caps,
+    ) -> Option<usize> {
+        match direction {
+            gst::PadDirection::Sink => size.checked_add(Sealer::OVERHEAD),
+            _ => size.checked_sub(Sealer::OVERHEAD),
+        }
+    }
+
+    fn sink_event(&self, event: gst::Event) -> bool {
+        match event.type_() {
+            gst::EventType::FlushStart => self.cancel(true),
+            gst::EventType::FlushStop => self.cancel(false),
+            _ => {}
+        }
+        self.parent_sink_event(event)
+    }
+
+    fn decide_allocation(&self, query: &mut gst::query::Allocation) -> Result<(), gst::LoggableError> {
+        report::no_pools(query);
+        Ok(())
+    }
+
+    fn transform_meta<'a>(
+        &self,
+        _outbuf: &mut gst::BufferRef,
+        _meta: gst::MetaRef<'a, gst::Meta>,
+        _inbuf: &'a gst::BufferRef,
+    ) -> bool {
+        true
+    }
+
+    fn transform(&self, inbuf: &gst::Buffer, outbuf: &mut gst::BufferRef) -> Result<gst::FlowSuccess, gst::FlowError> {
+        let mut guard = self.lane();
+        let lane = guard.as_mut().ok_or(gst::FlowError::NotNegotiated)?;
+        lane.wait_once(|| self.cancelled.load(Ordering::Acquire));
+        let refusal = lane.take_refusal();
+        let sealed = {
+            let frame = inbuf.map_readable().map_err(|_| gst::FlowError::Error)?;
+            let mut out = outbuf.map_writable().map_err(|_| gst::FlowError::Error)?;
+            lane.seal(clock::boot_now(), &frame, &mut out)
+        };
+        self.counts().clone_from(&lane.counts);
+        let video = lane.is_video();
+        drop(guard);
+
+        if let Some(text) = refusal {
+            gst::element_imp_error!(self, gst::ResourceError::Settings, ("{text}"), ["the agent gives no stream"]);
+            return Err(gst::FlowError::Error);
+        }
+        match sealed {
+            Sealed::Frame { len, discont, keyframe } => {
+                outbuf.set_size(len);
+                if discont {
+                    outbuf.set_flags(gst::BufferFlags::DISCONT);
+                }
+                if keyframe && video {
+                    self.obj().sink_pad().push_event(report::want_keyframe());
+                }
+                Ok(gst::FlowSuccess::Ok)
+            }
+            Sealed::Dropped { why, first } => {
+                if first {
+                    self.say_dropped(why);
+                }
+                Ok(gst_base::BASE_TRANSFORM_FLOW_DROPPED)
+            }
+        }
+    }
+}
+
+/// What the agent takes as a statement of caps (PROTOCOL.md 6).
+const MAX_CAPS: usize = 16 * 1024;

@@ -1,0 +1,122 @@
+//! What the tests share: the plug-in registered once, a pipeline that stops on drop, waiting for messages.
+
+#![allow(dead_code, clippy::unwrap_used)]
+
+use std::{
+    sync::Once,
+    time::{Duration, Instant},
+};
+
+use gst::prelude::*;
+
+/// Initialises GStreamer and registers the elements.
+pub fn init() {
+    static INIT: Once = Once::new();
+    INIT.call_once(|| {
+        gst::init().unwrap();
+        gste2ee::plugin_register_static().unwrap();
+    });
+}
+
+/// A pipeline that goes to NULL when the test ends, however it ends.
+pub struct Pipeline(pub gst::Pipeline);
+
+impl Pipeline {
+    pub fn parse(line: &str) -> Self {
+        init();
+        Self(gst::parse::launch(line).unwrap().downcast().unwrap())
+    }
+
+    pub fn element(&self, name: &str) -> gst::Element {
+        self.0.by_name(name).unwrap()
+    }
+
+    pub fn play(&self) {
+        self.0.set_state(gst::State::Playing).unwrap();
+    }
+
+    /// Waits for the end of the stream; anything else that ends it fails the test.
+    pub fn until_eos(&self) {
+        let message = self.wait(&[gst::MessageType::Eos, gst::MessageType::Error], |_| true).expect("an end");
+        if let gst::MessageView::Error(error) = message.view() {
+            panic!("{error:?}");
+        }
+    }
+
+    /// Waits for an error and gives its text.
+    pub fn until_error(&self) -> String {
+        let message = self.wait(&[gst::MessageType::Error], |_| true).expect("an error");
+        match message.view() {
+            gst::MessageView::Error(error) => error.error().to_string(),
+            _ => unreachable!(),
+        }
+    }
+
+    /// Waits for an element message of this name that `wanted` wants.
+    pub fn until_says(&self, name: &str, wanted: impl Fn(&gst::StructureRef) -> bool) -> gst::Structure {
+        let says = |message: &gst::Message| message.structure().is_some_and(|s| s.name() == name && wanted(s));
+        let message = self.wait(&[gst::MessageType::Element], says);
+        message.expect(name).structure().unwrap().to_owned()
+    }
+
+    fn wait(
+        &self,
+        types: &[gst::MessageType],
+        wanted: impl Fn(&gst::Message) -> bool,
+    ) -> Option<gst::Message> {
+        let deadline = Instant::now() + PATIENCE;
+        let bus = self.0.bus().unwrap();
+        loop {
+            let left = deadline.checked_duration_since(Instant::now())?;
+            let left = gst::ClockTime::from_mseconds(left.as_millis() as u64);
+            let message = bus.timed_pop_filtered(left, types)?;
+            if wanted(&message) {
+                return Some(message);
+            }
+        }
+    }
+}
+
+impl Drop for Pipeline {
+    fn drop(&mut self) {
+        let _ = self.0.set_state(gst::State::Null);
+    }
+}
+
+/// Waits until `done`, which some other thread brings about.
+pub fn until(what: &str, done: impl Fn() -> bool) {
+    let deadline = Instant::now() + PATIENCE;
+    while !done() {
+        assert!(Instant::now() < deadline, "{what} did not happen");
+        std::thread::sleep(Duration::from_millis(2));
+    }
+}
+
+/// A count in an element's `stats`.
+pub fn stat(element: &gst::Element, name: &str) -> u64 {
+    element.property::<gst::Structure>("stats").get(name).unwrap()
+}
+
+/// A buffer with these bytes.
+pub fn buffer(bytes: &[u8]) -> gst::Buffer {
+    gst::Buffer::from_slice(bytes.to_vec())
+}
+
+/// The bytes of a buffer.
+pub fn bytes(buffer: &gst::Buffer) -> Vec<u8> {
+    buffer.map_readable().unwrap().to_vec()
+}
+
+/// Far more than anything here takes, on a machine that is busy.
+pub const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Caps of the codecs that must work everywhere, and a few more.
+pub const CODECS: [&str; 7] = [
+    "video/x-h264, stream-format=(string)byte-stream, alignment=(string)au, width=(int)640, height=(int)480",
+    "video/x-h264, stream-format=(string)avc, alignment=(string)au, codec_data=(buffer)014d401f",
+    "video/x-vp8, width=(int)320",
+    "audio/x-opus, rate=(int)48000, channels=(int)2",
+    "video/x-av1, stream-format=(string)obu-stream, alignment=(string)tu",
+    "audio/mpeg, mpegversion=(int)4, codec_data=(buffer)1210",
+    "meta/x-klv, parsed=(boolean)true",
+];
