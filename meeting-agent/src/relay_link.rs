@@ -12,7 +12,7 @@ use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use meeting_wire::{
-    Admission, Decode, Encode, FromRelay, MeetingId, ParticipantId, Refusal, Slot, ToRelay, VERSION, Writer, frame_len,
+    Admission, Claim, Decode, Encode, FromRelay, MeetingId, ParticipantId, Refusal, Slot, ToRelay, VERSION, Writer, frame_len,
 };
 use quinn::{Connection, RecvStream, SendStream};
 use tokio::{sync::mpsc, time::timeout};
@@ -33,6 +33,8 @@ pub struct Hail {
     pub meeting: MeetingId,
     /// Our address in it.
     pub participant: ParticipantId,
+    /// Proves to the relay that the address is ours.
+    pub claim: Claim,
     /// Our right to be there.
     pub admission: Admission,
 }
@@ -149,6 +151,7 @@ impl Caller {
             version: VERSION,
             meeting: self.hail.meeting,
             participant: self.hail.participant,
+            claim: self.hail.claim,
             since: self.since,
             admission: self.hail.admission.clone(),
         };

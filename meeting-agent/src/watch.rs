@@ -167,7 +167,7 @@ impl Watching {
     }
 
     /// Hands a frame to everybody here who wants it.
-    fn deliver(&self, route: Route, envelope: Envelope, group: u64) {
+    fn deliver(&self, route: Route, envelope: Envelope) {
         let mut state = self.lock();
         let State { offered, watchers, .. } = &mut *state;
         let Some(offer) = offered.get(&route) else {
@@ -179,8 +179,7 @@ impl Watching {
         let message = FromAgent::Frame { from, stream, envelope };
         let frame: bytes::Bytes = local::to_frame(&message).to_vec().into();
         for watcher in watchers.values().filter(|watcher| watcher.shown.contains(&offer.source)) {
-            let parcel =
-                Parcel { source: offer.source, kind: offer.kind, group, keyframe, bytes: frame.clone() };
+            let parcel = Parcel { source: offer.source, kind: offer.kind, keyframe, bytes: frame.clone() };
             let dropped = watcher.queue.push(parcel);
             self.counters.dropped(reason::FULL, dropped);
         }

@@ -10,7 +10,8 @@ use meeting_protocol::{
         WaitReason,
     },
 };
-use meeting_wire::{Admission, FromRelay, ParticipantId, StreamId, ToRelay};
+use meeting_wire::{Admission, Claim, FromRelay, ParticipantId, StreamId, ToRelay};
+use rand_core::Rng as _;
 use tokio::sync::{mpsc, watch};
 use tracing::{info, warn};
 
@@ -547,16 +548,19 @@ fn begin(plan: &Plan, start: Start, media: &Media) -> Result<(Session, RelayLink
         }
         _ => Session::join(Joining { link, device, name, role }, clock::now(), &mut rng),
     };
-    let relay = RelayLink::start(hail(plan, &session), media.clone())?;
+    let mut claim = [0; 16];
+    rng.fill_bytes(&mut claim);
+    let relay = RelayLink::start(hail(plan, &session, claim), media.clone())?;
     Ok((session, relay))
 }
 
-fn hail(plan: &Plan, session: &Session) -> Hail {
+fn hail(plan: &Plan, session: &Session, claim: [u8; 16]) -> Hail {
     Hail {
         relay: plan.link.relay.clone(),
         certificate: plan.link.relay_certificate,
         meeting: session.meeting(),
         participant: session.me(),
+        claim: Claim(claim),
         admission: match &plan.creator {
             Some(creator) => Admission::Create { token: creator.token.clone() },
             None => Admission::Join,

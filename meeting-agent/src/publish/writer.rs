@@ -33,7 +33,7 @@ pub async fn run(
             Ok(Err(WriteError::ConnectionLost(_))) => return,
             Ok(Err(_)) | Err(_) => {
                 if let Some(mut stream) = group.take() {
-                    let _: Result<(), _> = SendStream::reset(&mut stream, VarInt::from_u32(LATE));
+                    let _ = stream.reset(VarInt::from_u32(LATE));
                 }
                 counters.dropped(reason::LATE, 1 + if kind == Kind::Video { queue.give_up_group() } else { 0 });
                 if kind == Kind::Video {
@@ -61,7 +61,7 @@ async fn write(
         if let Some(mut old) = group.take() {
             let _ = old.finish();
         }
-        let mut stream = link.open_uni().await?;
+        let stream = link.open_uni().await?;
         let _ = stream.set_priority(priority(kind));
         let header = GroupHeader { route: Route(id.0), group: queue.next_group(), layer: 0 };
         let opened = group.insert(stream);

@@ -20,8 +20,6 @@ pub struct Parcel {
     pub source: Source,
     /// How it may be dropped.
     pub kind: Kind,
-    /// Which group it is of.
-    pub group: u64,
     /// Whether decoding can start here.
     pub keyframe: bool,
     /// The message behind its length.
@@ -116,12 +114,6 @@ impl Queue {
         }
     }
 
-    /// Ends the connection.
-    pub fn close(&self) {
-        self.lock().closed = true;
-        self.filled.notify_one();
-    }
-
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -179,7 +171,7 @@ mod tests {
 
     fn parcel(source: Source, keyframe: bool, mark: u8) -> Parcel {
         let kind = if source == VIDEO { Kind::Video } else { Kind::Audio };
-        Parcel { source, kind, group: 1, keyframe, bytes: Bytes::copy_from_slice(&[mark]) }
+        Parcel { source, kind, keyframe, bytes: Bytes::copy_from_slice(&[mark]) }
     }
 
     fn marks(queue: &Queue) -> Vec<u8> {

@@ -44,7 +44,7 @@ pub async fn run(connection: &Connection, watching: &Arc<Watching>) {
             datagram = connection.read_datagram() => {
                 let Ok(bytes) = datagram else { return };
                 match AudioDatagram::from_bytes(&bytes) {
-                    Ok(AudioDatagram { route, envelope }) => watching.deliver(route, envelope, 0),
+                    Ok(AudioDatagram { route, envelope }) => watching.deliver(route, envelope),
                     Err(_) => watching.counters.dropped(reason::DAMAGED, 1),
                 }
             }
@@ -97,7 +97,7 @@ async fn group(
         }
         // beacons are for a version whose elements check them
         if record_kind == RecordKind::Frame {
-            watching.deliver(header.route, Envelope::from_bytes(&body)?, header.group);
+            watching.deliver(header.route, Envelope::from_bytes(&body)?);
         }
     }
 }

@@ -68,8 +68,8 @@ async fn after_a_reconnect_the_tracks_go_on() {
         layer: 0,
         sealed: vec![1, 2, 3].into(),
     };
-    watching.deliver(ROUTE, envelope.clone(), 1);
-    watching.deliver(Route(9), envelope.clone(), 1);
+    watching.deliver(ROUTE, envelope.clone());
+    watching.deliver(Route(9), envelope.clone());
     let FromAgent::Frame { from, stream, envelope: got } = next(&queue).await else { panic!("no frame") };
     assert_eq!(((from, stream), got), (CAMERA, envelope));
     assert_eq!(watching.counters.read().2[reason::UNKNOWN], 1);
