@@ -275,3 +275,6 @@ const LAST_WAIT: Duration = Duration::from_secs(5);
 /// For a dial, and for a hello: three retransmissions.
 const PATIENCE: Duration = Duration::from_secs(5);
 const FAREWELL: Duration = Duration::from_secs(1);
+
+#[cfg(test)]
+mod tests;

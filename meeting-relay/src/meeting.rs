@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
-use meeting_wire::{Admission, FromRelay, Kind, MeetingId, ParticipantId, Refusal, Route, Slot, StreamId};
+use meeting_wire::{Admission, Claim, FromRelay, Kind, MeetingId, ParticipantId, Refusal, Route, Slot, StreamId};
 
 use crate::config::Meetings as Rules;
 use crate::outlet::{Outlet, packed};
@@ -48,7 +48,7 @@ impl Meetings {
         &self,
         id: MeetingId,
         admission: &Admission,
-        participant: ParticipantId,
+        who: (ParticipantId, Claim),
         outlet: Arc<Outlet>,
         since: u64,
     ) -> Result<Entry, Refusal> {
@@ -71,7 +71,7 @@ impl Meetings {
         };
         // Still under the lock of the list, so that the meeting cannot end in between.
         let mut room = lock(&meeting.0);
-        let joined = room.join(participant, outlet, since).map_err(|_| Refusal::Full)?;
+        let joined = room.join(who, outlet, since)?;
         if let Some(former) = joined.replaced {
             former.expel(Refusal::Replaced);
         }

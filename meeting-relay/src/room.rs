@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use bytes::Bytes;
-use meeting_wire::{FromRelay, Kind, ParticipantId, Post, Route, Slot, StreamId};
+use meeting_wire::{Claim, FromRelay, Kind, ParticipantId, Post, Refusal, Route, Slot, StreamId};
 use thiserror::Error;
 
 use crate::board::Board;
@@ -25,6 +25,7 @@ pub struct Room<H> {
     max_participants: usize,
     board: Board,
     members: BTreeMap<ParticipantId, Member<H>>,
+    claims: HashMap<ParticipantId, Claim>,
     tracks: BTreeMap<Route, Track<H>>,
     next_route: u32,
     next_seat: u64,
@@ -81,11 +82,6 @@ pub struct Asked<H> {
     pub wake: Option<Instant>,
 }
 
-/// The participant cap is reached.
-#[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
-#[error("the meeting is full")]
-pub struct Full;
-
 /// What a member may not do; its connection ends.
 #[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
 #[non_exhaustive]
@@ -129,6 +125,7 @@ impl<H: Clone> Room<H> {
             max_participants,
             board: Board::new(base),
             members: BTreeMap::new(),
+            claims: HashMap::new(),
             tracks: BTreeMap::new(),
             next_route: 1,
             next_seat: 1,
@@ -141,11 +138,23 @@ impl<H: Clone> Room<H> {
         self.empty_since
     }
 
-    /// Lets a participant in, in place of its former connection if there is one.
-    pub fn join(&mut self, participant: ParticipantId, handle: H, since: u64) -> Result<Joined<H>, Full> {
-        if !self.members.contains_key(&participant) && self.members.len() >= self.max_participants {
-            return Err(Full);
+    /// Lets a participant in, in place of its former connection if there is one. A place once claimed stays with
+    /// whoever knows the claim.
+    pub fn join(
+        &mut self,
+        (participant, claim): (ParticipantId, Claim),
+        handle: H,
+        since: u64,
+    ) -> Result<Joined<H>, Refusal> {
+        match self.claims.get(&participant) {
+            Some(known) if *known != claim => return Err(Refusal::Taken),
+            None if self.claims.len() >= limits::CLAIMS => return Err(Refusal::Full),
+            _ => {}
         }
+        if !self.members.contains_key(&participant) && self.members.len() >= self.max_participants {
+            return Err(Refusal::Full);
+        }
+        self.claims.insert(participant, claim);
         let mut deliveries = Vec::new();
         let replaced = self.members.remove(&participant).map(|former| {
             deliveries = self.withdraw(participant, &former);

@@ -188,6 +188,7 @@ pub fn close_code(refusal: Refusal) -> u32 {
         Refusal::Busy => 5,
         Refusal::Protocol => 6,
         Refusal::Replaced => 7,
+        Refusal::Taken => 8,
         _ => 15,
     }
 }
@@ -210,9 +211,10 @@ fn enter(hello: ToRelay, meetings: &Meetings, outlet: &Arc<Outlet>) -> Result<En
             version,
             meeting,
             participant,
+            claim,
             since,
             admission,
-        } if version == VERSION => meetings.admit(meeting, &admission, participant, outlet.clone(), since),
+        } if version == VERSION => meetings.admit(meeting, &admission, (participant, claim), outlet.clone(), since),
         ToRelay::Hello { .. } => Err(Refusal::Version),
         _ => Err(Refusal::Protocol),
     }

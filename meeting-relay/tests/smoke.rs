@@ -72,6 +72,7 @@ async fn who_is_let_in() {
         version,
         meeting: other,
         participant,
+        claim: meeting_wire::Claim(ALICE.0),
         since,
         admission,
     };

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use thiserror::Error;
 
 use crate::{
-    Decode, DecodeError, Encode, Kind, MAX_POST, MeetingId, ParticipantId, Post, Reader, Route, Slot,
+    Claim, Decode, DecodeError, Encode, Kind, MAX_POST, MeetingId, ParticipantId, Post, Reader, Route, Slot,
     StreamId, Writer,
 };
 
@@ -40,8 +40,10 @@ pub enum ToRelay {
         version: u16,
         /// The meeting to enter.
         meeting: MeetingId,
-        /// The address for posts; a second connection with the same one replaces the first.
+        /// The address for posts; a second connection with the same one and its claim replaces the first.
         participant: ParticipantId,
+        /// Drawn with the participant id and said to the relay alone.
+        claim: Claim,
         /// The last board counter seen, 0 for none: the log after it is replayed.
         since: u64,
         /// The right to enter.
@@ -153,6 +155,9 @@ pub enum Refusal {
     /// Another connection has taken this participant's place.
     #[error("another connection took this participant's place")]
     Replaced,
+    /// The participant's place is claimed by somebody else.
+    #[error("this participant's place belongs to another agent: join anew")]
+    Taken,
 }
 
 /// Reads a control message's length, refusing one above [`MAX_CONTROL`] before anything is allocated.
@@ -172,6 +177,7 @@ impl Encode for ToRelay {
                 version,
                 meeting,
                 participant,
+                claim,
                 since,
                 admission,
             } => {
@@ -179,6 +185,7 @@ impl Encode for ToRelay {
                 out.u16(*version);
                 meeting.encode(out);
                 participant.encode(out);
+                out.raw(&claim.0);
                 out.u64(*since);
                 match admission {
                     Admission::Join => out.u8(0),
@@ -226,6 +233,7 @@ impl Decode for ToRelay {
                 version: reader.u16()?,
                 meeting: MeetingId::decode(reader)?,
                 participant: ParticipantId::decode(reader)?,
+                claim: Claim(reader.array()?),
                 since: reader.u64()?,
                 admission: match reader.u8()? {
                     0 => Admission::Join,
@@ -347,6 +355,7 @@ impl Encode for Refusal {
             Refusal::Busy => 4,
             Refusal::Protocol => 5,
             Refusal::Replaced => 6,
+            Refusal::Taken => 7,
         });
     }
 }
@@ -361,6 +370,7 @@ impl Decode for Refusal {
             4 => Refusal::Busy,
             5 => Refusal::Protocol,
             6 => Refusal::Replaced,
+            7 => Refusal::Taken,
             _ => return Err(DecodeError::Invalid("the reason of a refusal")),
         })
     }

@@ -79,6 +79,17 @@ id!(
     ParticipantId
 );
 
+/// What only a participant's agent and the relay know, so that nobody else takes its place on the relay. It
+/// protects a connection and nothing secret.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct Claim(pub [u8; 16]);
+
+impl fmt::Debug for Claim {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Claim(..)")
+    }
+}
+
 /// A stream of one participant: the context number of its KID (PROTOCOL.md 4), never reused in a stay.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct StreamId(pub u32);

@@ -50,15 +50,17 @@ fn to_relay() -> impl Strategy<Value = ToRelay> {
         any::<u16>(),
         any::<[u8; 16]>(),
         participant(),
+        any::<[u8; 16]>(),
         any::<u64>(),
         admission(),
     );
     prop_oneof![
         hello.prop_map(
-            |(version, meeting, participant, since, admission)| ToRelay::Hello {
+            |(version, meeting, participant, claim, since, admission)| ToRelay::Hello {
                 version,
                 meeting: MeetingId(meeting),
                 participant,
+                claim: meeting_wire::Claim(claim),
                 since,
                 admission,
             }

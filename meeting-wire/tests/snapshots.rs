@@ -22,6 +22,7 @@ fn pinned<T: Encode + Decode + PartialEq + std::fmt::Debug>(value: T, hex: &str)
         .replace("{M}", M)
         .replace("{A}", A)
         .replace("{B}", B)
+        .replace("{C}", &"c1".repeat(16))
         .replace(' ', "");
     let bytes = value.to_bytes();
     assert_eq!(Hex(&bytes).to_string(), hex, "{value:?}");
@@ -33,6 +34,7 @@ fn hello(admission: Admission) -> ToRelay {
         version: 1,
         meeting: MEETING,
         participant: ALICE,
+        claim: meeting_wire::Claim([0xc1; 16]),
         since: 5,
         admission,
     }
@@ -48,8 +50,8 @@ fn to_relay() {
     let (stream, route) = (StreamId(7), Route(9));
     let create = Admission::Create { token: "tok".into() };
     //                                                            kind, then the fields
-    pinned(hello(Admission::Join),                               "00 0001 {M} {A} 0000000000000005 00");
-    pinned(hello(create),                                        "00 0001 {M} {A} 0000000000000005 01 00000003 746f6b");
+    pinned(hello(Admission::Join),                               "00 0001 {M} {A} {C} 0000000000000005 00");
+    pinned(hello(create),                                        "00 0001 {M} {A} {C} 0000000000000005 01 00000003 746f6b");
     pinned(ToRelay::Post { slot: Slot::Log, body: body() },         "01 00 00000002 c0de");
     pinned(ToRelay::Post { slot: Slot::Cell, body: body() },        "01 01 00000002 c0de");
     pinned(ToRelay::Post { slot: Slot::Direct(BOB), body: body() }, "01 02 {B} 00000002 c0de");

@@ -38,6 +38,7 @@ pub struct Driver {
 
     session: Session,
     link: Option<RelayLink>,
+    claim: Claim,
     holders: KeyHolders,
     names: HashMap<ParticipantId, String>,
     asked: HashMap<(ParticipantId, StreamId), BootTime>,
@@ -65,7 +66,7 @@ impl Driver {
         own: mpsc::WeakSender<ToMeeting>,
         seen: watch::Sender<Glance>,
     ) -> Result<Self, AgentError> {
-        let (session, link) = begin(&plan, start, &media)?;
+        let (session, link, claim) = begin(&plan, start, &media)?;
         let now = clock::now();
         let create = (start == Start::Join && plan.creator.is_some()).then(|| now + FIND_LEADER);
         Ok(Self {
@@ -77,6 +78,7 @@ impl Driver {
             seen,
             session,
             link: Some(link),
+            claim,
             holders: KeyHolders::default(),
             names: HashMap::new(),
             asked: HashMap::new(),
@@ -219,7 +221,7 @@ impl Driver {
     fn relink(&mut self) {
         self.link = None;
         self.disconnected();
-        let hail = hail(&self.plan, &self.session);
+        let hail = hail(&self.plan, &self.session, self.claim);
         match RelayLink::start(hail, self.media.clone()) {
             Ok(link) => self.link = Some(link),
             Err(error) => self.down = Some(error.to_string()),
@@ -358,8 +360,8 @@ impl Driver {
         self.holders.dismiss();
         self.asked.clear();
         match begin(&self.plan, start, &self.media) {
-            Ok((session, link)) => {
-                (self.session, self.link) = (session, Some(link));
+            Ok((session, link, claim)) => {
+                (self.session, self.link, self.claim) = (session, Some(link), claim);
                 if start == Start::Join && self.plan.creator.is_some() {
                     self.create = Some(clock::now() + FIND_LEADER);
                 }
@@ -537,7 +539,7 @@ async fn next(link: &mut Option<RelayLink>) -> Option<LinkEvent> {
     }
 }
 
-fn begin(plan: &Plan, start: Start, media: &Media) -> Result<(Session, RelayLink), AgentError> {
+fn begin(plan: &Plan, start: Start, media: &Media) -> Result<(Session, RelayLink, Claim), AgentError> {
     let mut rng = clock::rng()?;
     let (link, device, name, role) = (plan.link.duplicate(), plan.device.clone(), plan.name.clone(), plan.role);
     let session = match (start, &plan.creator) {
@@ -550,17 +552,18 @@ fn begin(plan: &Plan, start: Start, media: &Media) -> Result<(Session, RelayLink
     };
     let mut claim = [0; 16];
     rng.fill_bytes(&mut claim);
+    let claim = Claim(claim);
     let relay = RelayLink::start(hail(plan, &session, claim), media.clone())?;
-    Ok((session, relay))
+    Ok((session, relay, claim))
 }
 
-fn hail(plan: &Plan, session: &Session, claim: [u8; 16]) -> Hail {
+fn hail(plan: &Plan, session: &Session, claim: Claim) -> Hail {
     Hail {
         relay: plan.link.relay.clone(),
         certificate: plan.link.relay_certificate,
         meeting: session.meeting(),
         participant: session.me(),
-        claim: Claim(claim),
+        claim,
         admission: match &plan.creator {
             Some(creator) => Admission::Create { token: creator.token.clone() },
             None => Admission::Join,

@@ -20,7 +20,7 @@ struct Rig {
 fn rig() -> Rig {
     let now = Instant::now();
     let mut room = Room::new(3, 0, now);
-    let mut join = |id, name| room.join(id, name, 0).expect("there is room").seat;
+    let mut join = |id, name| room.join(claimed(id), name, 0).expect("there is room").seat;
     let (alice, bob, carol) = (join(ALICE, "alice"), join(BOB, "bob"), join(CAROL, "carol"));
     Rig {
         room,
@@ -75,10 +75,10 @@ fn posts_go_where_they_are_addressed() {
 fn a_full_room_takes_nobody_but_a_replacement() {
     let mut rig = rig();
     assert_eq!(
-        rig.room.join(ParticipantId([0xe; 16]), "eve", 0).err(),
-        Some(Full)
+        rig.room.join(claimed(ParticipantId([0xe; 16])), "eve", 0).err(),
+        Some(Refusal::Full)
     );
-    let joined = rig.room.join(BOB, "bob again", 0).expect("his own place");
+    let joined = rig.room.join(claimed(BOB), "bob again", 0).expect("his own place");
     assert_eq!(joined.replaced, Some("bob"));
 }
 
@@ -86,7 +86,7 @@ fn a_full_room_takes_nobody_but_a_replacement() {
 fn a_replaced_connection_can_do_nothing_more() {
     let mut rig = rig();
     let route = publish(&mut rig, Kind::Video);
-    let joined = rig.room.join(ALICE, "alice again", 0).expect("her own place");
+    let joined = rig.room.join(claimed(ALICE), "alice again", 0).expect("her own place");
     assert_eq!(
         joined.deliveries,
         [Delivery {
@@ -154,7 +154,7 @@ fn a_newcomer_reads_welcome_board_and_streams() {
         .post(rig.alice, Slot::Cell, Bytes::from_static(b"beat"))
         .expect("allowed");
     rig.room.leave(rig.carol, true, rig.now);
-    let joined = rig.room.join(CAROL, "carol", 0).expect("there is room");
+    let joined = rig.room.join(claimed(CAROL), "carol", 0).expect("there is room");
     let [
         FromRelay::Welcome { .. },
         FromRelay::Post(log),
@@ -303,4 +303,18 @@ fn routes_are_never_given_twice() {
         rig.room.publish(rig.alice, StreamId(8), Kind::Video),
         Err(Fault::Streams)
     );
+}
+
+#[test]
+fn nobody_takes_a_place_without_its_claim() {
+    let mut rig = rig();
+    let stranger = (BOB, Claim([0xee; 16]));
+    assert_eq!(rig.room.join(stranger, "eve", 0).err(), Some(Refusal::Taken));
+    rig.room.leave(rig.bob, true, rig.now);
+    assert_eq!(rig.room.join(stranger, "eve", 0).err(), Some(Refusal::Taken), "not even when it is empty");
+    assert!(rig.room.join(claimed(BOB), "bob", 0).is_ok());
+}
+
+fn claimed(participant: ParticipantId) -> (ParticipantId, Claim) {
+    (participant, Claim(participant.0))
 }

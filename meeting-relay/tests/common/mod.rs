@@ -261,6 +261,7 @@ pub fn hello(participant: ParticipantId, admission: Admission) -> ToRelay {
         version: VERSION,
         meeting: MEETING,
         participant,
+        claim: meeting_wire::Claim(participant.0),
         since: 0,
         admission,
     }
