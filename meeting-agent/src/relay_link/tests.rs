@@ -1,0 +1,286 @@
+#![allow(clippy::unwrap_used)]
+
+use std::{net::SocketAddr, path::Path};
+
+use meeting_protocol::local::FromAgent;
+use meeting_relay::{Config, Relay};
+use meeting_wire::{Envelope, Flags, Kind, StreamId};
+use tempfile::TempDir;
+use tokio::sync::oneshot;
+
+use super::*;
+use crate::{
+    counters::Counters,
+    publish::KeyframeWishes,
+    watch::{Queue, Stated, Watcher},
+};
+
+const MEETING: MeetingId = MeetingId([7; 16]);
+const ALICE: ParticipantId = ParticipantId([0xa; 16]);
+const BOB: ParticipantId = ParticipantId([0xb; 16]);
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// A relay of one test; dropped, it stops.
+struct Running {
+    address: SocketAddr,
+    certificate: [u8; 32],
+    stop: Option<oneshot::Sender<()>>,
+    task: tokio::task::JoinHandle<()>,
+}
+
+impl Running {
+    fn start(folder: &Path, listen: Option<SocketAddr>) -> Self {
+        let bind = || {
+            let mut config = Config::development(folder);
+            config.listen = listen.unwrap_or(config.listen);
+            Relay::bind(config)
+        };
+        // a port is free again only when the former relay's last task has seen its end
+        let until = std::time::Instant::now() + PATIENCE;
+        let relay = loop {
+            match bind() {
+                Err(_) if std::time::Instant::now() < until => std::thread::yield_now(),
+                bound => break bound.unwrap(),
+            }
+        };
+        let (address, certificate) = (relay.local_addr(), relay.certificate_hash());
+        let (stop, stopped) = oneshot::channel::<()>();
+        let task = tokio::spawn(async move {
+            relay.run(async { stopped.await.unwrap_or(()) }).await.unwrap();
+        });
+        Self { address, certificate, stop: Some(stop), task }
+    }
+
+    async fn stop(mut self) -> SocketAddr {
+        drop(self.stop.take());
+        (&mut self.task).await.unwrap();
+        self.address
+    }
+
+    fn hail(&self, participant: ParticipantId) -> Hail {
+        Hail {
+            relay: self.address.to_string(),
+            certificate: Some(self.certificate),
+            meeting: MEETING,
+            participant,
+            claim: Claim(participant.0),
+            admission: Admission::Create { token: String::new() },
+        }
+    }
+}
+
+/// One device without a session.
+struct Device {
+    link: RelayLink,
+    media: Media,
+    counters: Arc<Counters>,
+    queue: Arc<Queue>,
+}
+
+impl Device {
+    fn start(hail: Hail) -> Self {
+        let counters = Arc::new(Counters::default());
+        let media =
+            Media { publisher: Publisher::new(counters.clone()), watching: Watching::new(counters.clone()) };
+        let queue = Arc::new(Queue::default());
+        media.watching.add(1, Watcher::new(String::new(), String::new(), queue.clone()));
+        let link = RelayLink::start(hail, media.clone()).unwrap();
+        Self { link, media, counters, queue }
+    }
+
+    async fn event(&mut self) -> LinkEvent {
+        timeout(PATIENCE, self.link.events.recv()).await.unwrap().unwrap()
+    }
+
+    async fn up(&mut self) {
+        loop {
+            match self.event().await {
+                LinkEvent::Up => return,
+                LinkEvent::Down(_) => {}
+                other => panic!("{other:?}"),
+            }
+        }
+    }
+
+    /// Offers streams as the driver does.
+    async fn publish(&self, streams: &[(u32, Kind)]) {
+        for (id, kind) in streams {
+            self.media.publisher.open(StreamId(*id), *kind);
+            self.link.out.send(ToRelay::Publish { stream: StreamId(*id), kind: *kind }).await.unwrap();
+        }
+    }
+
+    /// Subscribes to what is offered, as the driver does, up to `n` streams.
+    async fn subscribe(&mut self, n: usize) {
+        for _ in 0..n {
+            let LinkEvent::Message(FromRelay::Published { from, stream, kind, route }) = self.event().await else {
+                panic!("no stream")
+            };
+            let caps = String::new();
+            self.media.watching.offered(route, (from, stream), kind);
+            let stated = Stated { name: "Alice".into(), track: stream.0.to_string(), kind, caps };
+            for message in self.media.watching.stated((from, stream), stated) {
+                self.link.out.send(message).await.unwrap();
+            }
+        }
+    }
+
+    async fn frame(&self) -> (StreamId, Envelope) {
+        loop {
+            let bytes = timeout(PATIENCE, self.queue.pop()).await.expect("a frame").unwrap();
+            if let FromAgent::Frame { from: ALICE, stream, envelope } = FromAgent::from_bytes(&bytes[4..]).unwrap() {
+                return (stream, envelope);
+            }
+        }
+    }
+}
+
+fn frame(n: u64, flags: u8, len: usize) -> Envelope {
+    Envelope { pts: Some(n), dts: None, duration: None, flags: Flags(flags), layer: 0, sealed: vec![n as u8; len].into() }
+}
+
+/// Waits for the relay's word that somebody subscribed to this stream of ours.
+async fn wanted(device: &mut Device, id: u32) {
+    loop {
+        if let LinkEvent::Message(FromRelay::KeyframeWanted { stream }) = device.event().await {
+            assert_eq!(stream, StreamId(id));
+            return;
+        }
+    }
+}
+
+fn source() -> (KeyframeWishes, mpsc::Receiver<StreamId>) {
+    mpsc::channel(8)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn frames_of_every_kind_cross_the_relay_whole_and_in_order() {
+    let folder = TempDir::new().unwrap();
+    let relay = Running::start(folder.path(), None);
+    let (mut alice, mut bob) = (Device::start(relay.hail(ALICE)), Device::start(relay.hail(BOB)));
+    alice.up().await;
+    bob.up().await;
+    alice.publish(&[(1, Kind::Data), (2, Kind::Audio), (3, Kind::Video)]).await;
+    bob.subscribe(3).await;
+    // asked for last, so the others are subscribed too
+    wanted(&mut alice, 3).await;
+
+    let (wishes, _wished) = source();
+    let mut sent = 0;
+    for n in 0..90 {
+        let flags = if n % 30 == 0 { Flags::KEYFRAME } else { 0 };
+        alice.media.publisher.push(StreamId(1), frame(n, 0, 50), &wishes);
+        // every tenth is too large for a datagram
+        alice.media.publisher.push(StreamId(2), frame(n, 0, if n % 10 == 0 { 3_000 } else { 80 }), &wishes);
+        alice.media.publisher.push(StreamId(3), frame(n, flags, 2_000), &wishes);
+        sent += 3;
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+    let mut got: [Vec<u64>; 3] = Default::default();
+    for _ in 0..sent {
+        let (stream, envelope) = bob.frame().await;
+        let n = envelope.pts.unwrap();
+        assert!(envelope.sealed.iter().all(|byte| *byte == n as u8));
+        got[stream.0 as usize - 1].push(n);
+    }
+    let all: Vec<u64> = (0..90).collect();
+    assert_eq!(got[0], all, "data in order");
+    assert_eq!(got[2], all, "video in order");
+    got[1].sort();
+    assert_eq!(got[1], all, "audio complete");
+    assert_eq!((alice.counters.read().0, bob.counters.read().1), (270, 270));
+    assert!(bob.counters.read().2.is_empty(), "{:?}", bob.counters.read());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_last_frames_of_a_closed_stream_arrive() {
+    let folder = TempDir::new().unwrap();
+    let relay = Running::start(folder.path(), None);
+    let (mut alice, mut bob) = (Device::start(relay.hail(ALICE)), Device::start(relay.hail(BOB)));
+    alice.up().await;
+    bob.up().await;
+    alice.publish(&[(3, Kind::Video)]).await;
+    bob.subscribe(1).await;
+    wanted(&mut alice, 3).await;
+    let (wishes, _wished) = source();
+    for n in 0..20 {
+        alice.media.publisher.push(StreamId(3), frame(n, if n == 0 { Flags::KEYFRAME } else { 0 }, 4_000), &wishes);
+    }
+    alice.media.publisher.close(StreamId(3)).await;
+    alice.link.out.send(ToRelay::Unpublish { stream: StreamId(3) }).await.unwrap();
+    for n in 0..20 {
+        assert_eq!(bob.frame().await.1.pts, Some(n));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn another_certificate_than_the_links_is_refused() {
+    let folder = TempDir::new().unwrap();
+    let relay = Running::start(folder.path(), None);
+    let mut eve = Device::start(Hail { certificate: Some([0xee; 32]), ..relay.hail(ALICE) });
+    let LinkEvent::Down(reason) = eve.event().await else { panic!("connected") };
+    assert!(reason.contains("certificate"), "{reason}");
+    assert!(matches!(eve.event().await, LinkEvent::Down(_)), "and it stays so");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lost_relay_is_called_again_and_frames_go_on_with_a_keyframe() {
+    let folder = TempDir::new().unwrap();
+    let relay = Running::start(folder.path(), None);
+    let (mut alice, mut bob) = (Device::start(relay.hail(ALICE)), Device::start(relay.hail(BOB)));
+    alice.up().await;
+    bob.up().await;
+    let address = relay.stop().await;
+    assert!(matches!(alice.event().await, LinkEvent::Down(_)));
+    assert!(matches!(bob.event().await, LinkEvent::Down(_)));
+    let (wishes, _wished) = source();
+    alice.media.publisher.open(StreamId(3), Kind::Video);
+    alice.media.publisher.push(StreamId(3), frame(0, Flags::KEYFRAME, 10), &wishes);
+    assert_eq!(alice.counters.read().2["offline"], 1);
+
+    let _relay = Running::start(folder.path(), Some(address));
+    alice.up().await;
+    bob.up().await;
+    alice.link.out.send(ToRelay::Publish { stream: StreamId(3), kind: Kind::Video }).await.unwrap();
+    bob.subscribe(1).await;
+    wanted(&mut alice, 3).await;
+    for (n, flags) in [(1, 0), (2, Flags::KEYFRAME), (3, 0)] {
+        alice.media.publisher.push(StreamId(3), frame(n, flags, 10), &wishes);
+    }
+    assert_eq!(bob.frame().await.1.pts, Some(2));
+    assert_eq!(bob.frame().await.1.pts, Some(3));
+    assert_eq!(alice.counters.read().2["no-keyframe"], 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_goodbye_reaches_the_others() {
+    let folder = TempDir::new().unwrap();
+    let relay = Running::start(folder.path(), None);
+    let (mut alice, mut bob) = (Device::start(relay.hail(ALICE)), Device::start(relay.hail(BOB)));
+    alice.up().await;
+    bob.up().await;
+    let body = Bytes::from_static(b"last words");
+    alice.link.out.send(ToRelay::Post { slot: Slot::Log, body: body.clone() }).await.unwrap();
+    alice.link.goodbye().await;
+    let mut posts = Vec::new();
+    loop {
+        match bob.event().await {
+            LinkEvent::Message(FromRelay::Post(post)) => posts.push(post.body),
+            LinkEvent::Message(FromRelay::Gone { participant: ALICE }) => break,
+            _ => {}
+        }
+    }
+    assert_eq!(posts, [body]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_meeting_nobody_has_opened_is_tried_again_until_somebody_does() {
+    let folder = TempDir::new().unwrap();
+    let relay = Running::start(folder.path(), None);
+    let mut bob = Device::start(Hail { admission: Admission::Join, ..relay.hail(BOB) });
+    let LinkEvent::Down(reason) = bob.event().await else { panic!("let in") };
+    assert!(reason.contains("creator"), "{reason}");
+    let mut alice = Device::start(relay.hail(ALICE));
+    alice.up().await;
+    bob.up().await;
+}

@@ -1,0 +1,305 @@
+//! Whole meetings: a relay and several agents in one process, spoken to as elements and the command line do.
+
+#![allow(clippy::unwrap_used)]
+
+mod common;
+#[path = "common/relay.rs"]
+mod relay;
+
+use common::{Client, Running};
+use meeting_agent::control::{Answer, Request};
+use meeting_protocol::local::{FromAgent, Purpose, ToAgent};
+use meeting_wire::{Envelope, Flags, Kind, StreamId};
+use relay::Relay;
+use tempfile::TempDir;
+
+/// Everybody of a test.
+struct Stage {
+    folder: TempDir,
+    relay: Relay,
+}
+
+impl Stage {
+    fn open() -> Self {
+        let folder = TempDir::new().unwrap();
+        let relay = Relay::start(folder.path());
+        Self { folder, relay }
+    }
+
+    fn agent(&self, name: &str) -> Running {
+        Running::start(&self.folder.path().join(name), name)
+    }
+
+    async fn create(&self, agent: &Running) -> String {
+        let Answer::Created { link, .. } = agent.ask(self.relay.create()).await else { panic!("not created") };
+        agent.until("the leader is live", |status| status.phase == "live").await;
+        link
+    }
+
+    /// Alice leads, Bob has joined.
+    async fn two(&self) -> (Running, Running, String) {
+        let (alice, bob) = (self.agent("Alice"), self.agent("Bob"));
+        let link = self.create(&alice).await;
+        join(&bob, &link).await;
+        alice.until("Bob is there", |status| status.people.iter().filter(|person| person.present).count() == 2).await;
+        (alice, bob, link)
+    }
+}
+
+async fn join(agent: &Running, link: &str) {
+    ask_in(agent, link).await;
+    agent.until("keys are there", |status| status.phase == "live").await;
+}
+
+async fn ask_in(agent: &Running, link: &str) {
+    let request =
+        Request::Join { link: link.to_owned(), name: None, role: "participant".into(), guest: false };
+    assert!(matches!(agent.ask(request).await, Answer::Joined { .. }));
+}
+
+async fn done(agent: &Running, request: Request) {
+    let answer = agent.ask(request).await;
+    assert!(matches!(answer, Answer::Done { .. }), "{answer:?}");
+}
+
+async fn element(agent: &Running, purpose: Purpose) -> Client {
+    let mut client = agent.client().await;
+    client.hello(purpose).await;
+    assert!(matches!(client.hear().await, Some(FromAgent::Welcome { .. })));
+    client
+}
+
+async fn keys(agent: &Running) -> Client {
+    element(agent, Purpose::Keys { meeting: None }).await
+}
+
+async fn watch(agent: &Running) -> Client {
+    element(agent, Purpose::Watch { meeting: None, participant: String::new(), track: String::new() }).await
+}
+
+async fn open(client: &mut Client, request: u32, kind: Kind, track: &str) -> Result<(StreamId, String), String> {
+    let caps = "video/x-h264, width=(int)320".to_owned();
+    client.say(&ToAgent::OpenStream { request, kind, track: track.into(), caps, random: [request as u8; 16] }).await;
+    client
+        .hear_until("an answer to OpenStream", |message| match message {
+            FromAgent::StreamOpened { request: of, stream, track } if of == request => Some(Ok((stream, track))),
+            FromAgent::StreamRefused { request: of, text } if of == request => Some(Err(text)),
+            _ => None,
+        })
+        .await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_people_see_the_same_code_and_the_same_roster() {
+    let stage = Stage::open();
+    let (alice, bob, _) = stage.two().await;
+    let (at_alice, at_bob) = (alice.status().await, bob.status().await);
+    assert_eq!(at_alice.code, at_bob.code);
+    assert_eq!(at_alice.code.chars().filter(char::is_ascii_digit).count(), 40);
+    let names = |status: &meeting_agent::control::Status| -> Vec<String> {
+        status.people.iter().map(|person| person.name.clone()).collect()
+    };
+    assert_eq!((names(&at_alice), names(&at_bob)), (vec!["Alice".into(), "Bob".into()], vec!["Alice".into(), "Bob".into()]));
+    assert!(at_alice.leading && !at_bob.leading && at_bob.leader_verified);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rotation_reaches_everybody_and_only_the_leader_may() {
+    let stage = Stage::open();
+    let (alice, bob, _) = stage.two().await;
+    let before = bob.until("an epoch", |status| status.epoch > 0).await.epoch;
+    done(&alice, Request::Rotate { meeting: None }).await;
+    let after = bob.until("the next epoch", |status| status.epoch > before).await.epoch;
+    alice.until("the same epoch", |status| status.epoch == after).await;
+    let Answer::Refused { text } = bob.ask(Request::Rotate { meeting: None }).await else { panic!("Bob may") };
+    assert!(text.contains("leader"), "{text}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_is_removed_is_out_and_hears_why() {
+    let stage = Stage::open();
+    let (alice, bob, _) = stage.two().await;
+    let before = alice.status().await.epoch;
+    let nobody = Request::Remove { meeting: None, who: "Carol".into() };
+    let Answer::Refused { text } = alice.ask(nobody).await else { panic!("removed") };
+    assert!(text.contains("roster"), "{text}");
+    done(&alice, Request::Remove { meeting: None, who: "Bob".into() }).await;
+    let ended = bob.until("Bob is out", |status| status.phase == "ended").await;
+    assert!(ended.detail.contains("removed"), "{}", ended.detail);
+    alice.until("alone under a new key", |status| status.people.len() == 1 && status.epoch > before).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_leaves_is_gone_and_may_come_back() {
+    let stage = Stage::open();
+    let (alice, bob, link) = stage.two().await;
+    done(&bob, Request::Leave { meeting: None }).await;
+    alice.until("Alice alone", |status| status.people.len() == 1).await;
+    let Answer::Refused { text } = bob.ask(Request::Status { meeting: None }).await else { panic!("still in") };
+    assert!(text.contains("meeting-agent join"), "{text}");
+    join(&bob, &link).await;
+    alice.until("Bob again", |status| status.people.len() == 2).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stopped_agent_leaves() {
+    let stage = Stage::open();
+    let (alice, bob, _) = stage.two().await;
+    bob.stop().await;
+    alice.until("Alice alone", |status| status.people.len() == 1).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_locked_meeting_lets_nobody_in_until_unlocked() {
+    let stage = Stage::open();
+    let (alice, bob, link) = stage.two().await;
+    done(&alice, Request::Lock { meeting: None, locked: true }).await;
+    bob.until("Bob knows", |status| status.locked).await;
+    let carol = stage.agent("Carol");
+    ask_in(&carol, &link).await;
+    let waits = carol.until("Carol is told", |status| status.phase == "ended" || status.detail.contains("lock")).await;
+    assert!(waits.detail.contains("lock"), "{}", waits.detail);
+    assert_eq!(alice.status().await.people.len(), 2);
+    done(&alice, Request::Lock { meeting: None, locked: false }).await;
+    bob.until("Bob knows", |status| !status.locked).await;
+    let _ = carol.ask(Request::Leave { meeting: None }).await;
+    join(&carol, &link).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn keys_and_frames_go_from_pipeline_to_pipeline() {
+    let stage = Stage::open();
+    let (alice, bob, _) = stage.two().await;
+    let mut seals = keys(&alice).await;
+    let (stream, track) = open(&mut seals, 1, Kind::Video, "").await.unwrap();
+    assert_eq!(track, "video");
+    let (kid, key) = seals
+        .hear_until("a key to seal with", |message| match message {
+            FromAgent::SealKey { stream: of, kid, base_key, .. } if of == stream => Some((kid, base_key)),
+            _ => None,
+        })
+        .await;
+
+    let mut opens = keys(&bob).await;
+    opens.say(&ToAgent::WantOpenKeys).await;
+    opens
+        .hear_until("the key to open with", |message| match message {
+            FromAgent::OpenKey { kid: id, base_key, name, track, .. } if id == kid => {
+                assert_eq!((&*name, &*track), ("Alice", "video"));
+                assert!(base_key.ct_eq(key.expose()));
+                Some(())
+            }
+            _ => None,
+        })
+        .await;
+    // somebody who comes later gets the keys in force, and the lease
+    let mut late = keys(&bob).await;
+    late.say(&ToAgent::WantOpenKeys).await;
+    let (mut leased, mut keyed) = (false, false);
+    late.hear_until("lease and key", |message| {
+        leased |= matches!(message, FromAgent::Lease { .. });
+        keyed |= matches!(message, FromAgent::OpenKey { kid: id, .. } if id == kid);
+        (leased && keyed).then_some(())
+    })
+    .await;
+
+    let mut publishes = element(&alice, Purpose::Publish { meeting: None }).await;
+    let mut watches = watch(&bob).await;
+    let from = watches
+        .hear_until("a track", |message| match message {
+            FromAgent::Track { from, name, track, kind: Kind::Video, caps, .. } => {
+                assert_eq!((&*name, &*track), ("Alice", "video"));
+                assert!(caps.contains("width=(int)320"));
+                Some(from)
+            }
+            _ => None,
+        })
+        .await;
+    let envelope = Envelope {
+        pts: Some(40),
+        dts: None,
+        duration: Some(40),
+        flags: Flags(Flags::KEYFRAME),
+        layer: 0,
+        sealed: vec![7; 5_000].into(),
+    };
+    // the relay forwards from the subscription on: keyframes are sent until one arrives
+    let arrived = async {
+        watches
+            .hear_until("a frame", |message| match message {
+                FromAgent::Frame { from: whose, stream: of, envelope } => {
+                    assert_eq!((whose, of), (from, stream));
+                    Some(envelope)
+                }
+                _ => None,
+            })
+            .await
+    };
+    tokio::pin!(arrived);
+    let got = loop {
+        publishes.say(&ToAgent::Frame { stream, envelope: envelope.clone() }).await;
+        tokio::select! {
+            got = &mut arrived => break got,
+            () = tokio::time::sleep(std::time::Duration::from_millis(100)) => {}
+        }
+    };
+    assert_eq!(got, envelope);
+    assert!(alice.status().await.frames_out > 0 && bob.status().await.frames_in > 0);
+
+    watches.say(&ToAgent::KeyframeRequest { from, stream }).await;
+    publishes
+        .hear_until("a keyframe wish", |message| {
+            matches!(message, FromAgent::KeyframeWanted { stream: of } if of == stream).then_some(())
+        })
+        .await;
+
+    drop(seals);
+    opens
+        .hear_until("the key's end", |message| {
+            matches!(message, FromAgent::CloseKey { from: whose, stream: of } if (whose, of) == (from, stream)).then_some(())
+        })
+        .await;
+    watches
+        .hear_until("the track's end", |message| {
+            matches!(message, FromAgent::TrackGone { from: whose, stream: of } if (whose, of) == (from, stream)).then_some(())
+        })
+        .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn labels_are_given_once_and_streams_belong_to_their_opener() {
+    let stage = Stage::open();
+    let alice = stage.agent("Alice");
+    stage.create(&alice).await;
+    let (mut first, mut second) = (keys(&alice).await, keys(&alice).await);
+    let (one, label) = open(&mut first, 1, Kind::Video, "").await.unwrap();
+    assert_eq!(label, "video");
+    assert_eq!(open(&mut second, 2, Kind::Video, "").await.unwrap().1, "video-2");
+    assert_eq!(open(&mut second, 3, Kind::Audio, "").await.unwrap().1, "audio");
+    let refused = open(&mut second, 4, Kind::Video, "video").await.unwrap_err();
+    assert!(refused.contains("in use"), "{refused}");
+    // not hers to close
+    second.say(&ToAgent::CloseStream { stream: one }).await;
+    assert!(open(&mut second, 5, Kind::Video, "video").await.is_err());
+    first.say(&ToAgent::CloseStream { stream: one }).await;
+    let (again, _) = open(&mut first, 6, Kind::Video, "video").await.unwrap();
+    assert!(again > one, "numbers are never used again");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn with_several_meetings_one_has_to_be_named() {
+    let stage = Stage::open();
+    let alice = stage.agent("Alice");
+    let mut ids = Vec::new();
+    for _ in 0..2 {
+        let Answer::Created { meeting, .. } = alice.ask(stage.relay.create()).await else { panic!("not created") };
+        ids.push(meeting);
+    }
+    let Answer::Refused { text } = alice.ask(Request::Status { meeting: None }).await else { panic!("which?") };
+    assert!(ids.iter().all(|id| text.contains(id)) && text.contains("--meeting"), "{text}");
+    let named = Request::Status { meeting: Some(ids[1][..12].to_owned()) };
+    let Answer::Status(status) = alice.ask(named).await else { panic!("not found") };
+    assert_eq!(status.meeting, ids[1]);
+    done(&alice, Request::Leave { meeting: Some(ids[0].clone()) }).await;
+    assert_eq!(alice.status().await.meeting, ids[1]);
+}
