@@ -84,7 +84,6 @@ fn what_leaves_the_sealer_holds_no_run_of_the_frame() {
     for fill in 0..=255u8 {
         harness.push(buffer(&[fill; 64])).unwrap();
         let sealed = bytes(&harness.pull().unwrap());
-        assert_eq!(sealed.len() - 64 - 16, sealed.len() - 80);
         assert!(sealed.len() > 80);
         assert!(!sealed.windows(8).any(|run| run == [fill; 8]));
     }

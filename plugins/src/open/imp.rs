@@ -25,9 +25,7 @@ struct State {
     throttle: Throttle,
     video: bool,
     asked: Option<BootTime>,
-    /// Caps of the frames, without codec headers unless the sealed caps have them.
-    plain: Option<gst::Caps>,
-    /// The statement whose codec headers were put into the caps.
+    /// The statement whose codec headers are in the caps.
     restored: Option<String>,
 }
 
@@ -39,6 +37,8 @@ pub struct E2eeOpen {
     counts: Mutex<Counts>,
     /// Alive between READY and PAUSED.
     store: Mutex<Option<Arc<KeyStore>>>,
+    /// Caps with the codec headers that a sealer of this process stated: the sealed caps do not have them.
+    headers: Mutex<Option<gst::Caps>>,
     cancelled: AtomicBool,
 }
 
@@ -53,6 +53,35 @@ impl E2eeOpen {
 
     fn store(&self) -> MutexGuard<'_, Option<Arc<KeyStore>>> {
         self.store.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn headers(&self) -> MutexGuard<'_, Option<gst::Caps>> {
+        self.headers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Puts the stated codec headers into the caps, and has it stay so.
+    fn restore_headers(&self, statement: &str) -> Result<(), gst::FlowError> {
+        *self.headers() = caps::from_statement(statement);
+        let pad = self.obj().src_pad().clone();
+        let Some(mut plain) = pad.current_caps() else { return Ok(()) };
+        self.add_headers(&mut plain);
+        self.obj().update_src_caps(&plain).map_err(|_| gst::FlowError::NotNegotiated)
+    }
+
+    fn add_headers(&self, plain: &mut gst::Caps) {
+        let headers = self.headers();
+        let Some(stated) = headers.as_ref().and_then(|caps| caps.structure(0)) else { return };
+        let has_any = caps::CODEC_HEADERS.iter().any(|name| stated.has_field(*name));
+        if plain.is_any() || !has_any {
+            return;
+        }
+        for structure in plain.make_mut().iter_mut().filter(|structure| structure.name() == stated.name()) {
+            for name in caps::CODEC_HEADERS {
+                if let Ok(value) = stated.value(name) {
+                    structure.set_value(name, value.clone());
+                }
+            }
+        }
     }
 
     fn counts(&self) -> MutexGuard<'_, Counts> {
@@ -185,7 +214,6 @@ impl BaseTransformImpl for E2eeOpen {
             throttle: Throttle::default(),
             video: false,
             asked: None,
-            plain: None,
             restored: None,
         });
         Ok(())
@@ -193,6 +221,7 @@ impl BaseTransformImpl for E2eeOpen {
 
     fn stop(&self) -> Result<(), gst::ErrorMessage> {
         *self.store() = None;
+        *self.headers() = None;
         let state = self.state().take();
         drop(state);
         Ok(())
@@ -205,7 +234,11 @@ impl BaseTransformImpl for E2eeOpen {
         filter: Option<&gst::Caps>,
     ) -> Option<gst::Caps> {
         let caps = match direction {
-            gst::PadDirection::Sink => caps::opened(from),
+            gst::PadDirection::Sink => {
+                let mut plain = caps::opened(from);
+                self.add_headers(&mut plain);
+                plain
+            }
             _ => caps::sealed_for_opening(from),
         };
         Some(report::filtered(caps, filter))
@@ -215,8 +248,6 @@ impl BaseTransformImpl for E2eeOpen {
         let mut guard = self.state();
         let state = guard.as_mut().ok_or_else(|| gst::loggable_error!(CAT, "caps before start"))?;
         state.video = caps::kind(outcaps) == Kind::Video;
-        state.plain = Some(outcaps.clone());
-        state.restored = None;
         state.gate.bind(owner(incaps)?);
         Ok(())
     }
@@ -267,16 +298,15 @@ impl BaseTransformImpl for E2eeOpen {
 
         match opened {
             Ok(opened) => {
-                let caps = state.codec_headers(opened.who.caps.as_deref());
+                let stated = opened.who.caps.as_ref().filter(|caps| state.restored.as_ref() != Some(caps));
+                state.restored.clone_from(&opened.who.caps);
                 drop(guard);
                 outbuf.set_size(opened.len);
                 if opened.discont {
                     outbuf.set_flags(gst::BufferFlags::DISCONT);
                 }
-                if let Some(caps) = caps
-                    && self.obj().update_src_caps(&caps).is_err()
-                {
-                    return Err(gst::FlowError::NotNegotiated);
+                if let Some(statement) = stated {
+                    self.restore_headers(statement)?;
                 }
                 Ok(gst::FlowSuccess::Ok)
             }
@@ -298,28 +328,6 @@ impl BaseTransformImpl for E2eeOpen {
                 Ok(gst_base::BASE_TRANSFORM_FLOW_DROPPED)
             }
         }
-    }
-}
-
-impl State {
-    /// Caps with the codec headers that a sealer of this process stated, the first time they are known.
-    fn codec_headers(&mut self, statement: Option<&str>) -> Option<gst::Caps> {
-        let statement = statement.filter(|statement| self.restored.as_deref() != Some(statement))?;
-        self.restored = Some(statement.to_owned());
-        let stated = caps::from_statement(statement)?;
-        let mut plain = self.plain.clone()?;
-        let (from, to) = (stated.structure(0)?, plain.make_mut().structure_mut(0)?);
-        if from.name() != to.name() {
-            return None;
-        }
-        let mut found = false;
-        for name in caps::CODEC_HEADERS {
-            if let Ok(value) = from.value(name) {
-                to.set_value(name, value.clone());
-                found = true;
-            }
-        }
-        found.then_some(plain)
     }
 }
 
