@@ -71,8 +71,10 @@ impl Agent {
         }
         let meetings = std::mem::take(&mut *self.shared.lock());
         info!(meetings = meetings.len(), "leaving");
-        let leaving: Vec<_> =
-            meetings.into_values().map(|meeting| tokio::spawn(async move { meeting.ask(ToMeeting::Leave).await })).collect();
+        let leaving: Vec<_> = meetings
+            .into_values()
+            .map(|meeting| tokio::spawn(async move { meeting.ask(ToMeeting::Leave).await }))
+            .collect();
         let _ = tokio::time::timeout(PARTING, async {
             for left in leaving {
                 let _ = left.await;
@@ -164,7 +166,11 @@ impl Shared {
                 .into()),
             ([], Some(_)) => Err(format!(
                 "this agent is in no such meeting ({}): `meeting-agent join` with its link",
-                if meetings.is_empty() { "nor in any other".into() } else { format!("it is in {}", list(meetings.values())) }
+                if meetings.is_empty() {
+                    "nor in any other".into()
+                } else {
+                    format!("it is in {}", list(meetings.values()))
+                }
             )),
             _ => Err(format!(
                 "this agent is in several meetings: say which with `--meeting ID` (elements: `meeting=ID`): {}",

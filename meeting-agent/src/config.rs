@@ -48,8 +48,14 @@ mod tests {
         let given = state_path(Some("/s".into()), |_| None);
         assert_eq!(given, Some("/s".into()));
         assert_eq!(of(&[("XDG_STATE_HOME", "/x"), ("HOME", "/h")]), Some("/x/meeting-agent".into()));
-        assert_eq!(of(&[("XDG_STATE_HOME", "rel"), ("HOME", "/h")]), Some("/h/.local/state/meeting-agent".into()));
-        assert_eq!(of(&[("XDG_STATE_HOME", ""), ("HOME", "/h")]), Some("/h/.local/state/meeting-agent".into()));
+        assert_eq!(
+            of(&[("XDG_STATE_HOME", "rel"), ("HOME", "/h")]),
+            Some("/h/.local/state/meeting-agent".into())
+        );
+        assert_eq!(
+            of(&[("XDG_STATE_HOME", ""), ("HOME", "/h")]),
+            Some("/h/.local/state/meeting-agent".into())
+        );
         assert_eq!(of(&[]), None);
     }
 }

@@ -45,7 +45,9 @@ fn ended(reason: EndReason) -> &'static str {
         EndReason::Locked => "the meeting is locked: ask the leader to type `meeting-agent unlock`",
         EndReason::Replaced => "this device joined again from elsewhere, which took this place",
         EndReason::Branch => "another leader won: `meeting-agent join` to follow",
-        EndReason::LeaderMisbehaved => "the leader broke the protocol: do not trust this meeting, make a new one",
+        EndReason::LeaderMisbehaved => {
+            "the leader broke the protocol: do not trust this meeting, make a new one"
+        }
         EndReason::Refused => "never let in: ask the leader, then `meeting-agent join` again",
         _ => "the meeting is over for this device: `meeting-agent join` to try again",
     }

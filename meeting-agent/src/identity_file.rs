@@ -36,7 +36,8 @@ pub fn guest() -> Result<Arc<DeviceKey>, AgentError> {
 fn load(path: &Path) -> Result<DeviceKey, AgentError> {
     let bytes = private::read(path, LEN as u64)?;
     let damaged = || AgentError::DamagedKey(path.into());
-    let seed = bytes.strip_prefix(MAGIC).and_then(|rest| rest.strip_prefix(&[VERSION])).ok_or_else(damaged)?;
+    let seed =
+        bytes.strip_prefix(MAGIC).and_then(|rest| rest.strip_prefix(&[VERSION])).ok_or_else(damaged)?;
     if seed.len() != 32 {
         return Err(damaged());
     }

@@ -21,8 +21,8 @@ use meeting_wire::{MeetingId, ParticipantId, StreamId};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::{
-    control::Status, counters::Counters, error::AgentError, keyholders, publish::Publisher, relay_link::Media,
-    task::Task, watch::Watcher, watch::Watching,
+    control::Status, counters::Counters, error::AgentError, keyholders, publish::Publisher,
+    relay_link::Media, task::Task, watch::Watcher, watch::Watching,
 };
 
 /// How to be in a meeting, again and again if need be.

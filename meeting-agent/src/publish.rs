@@ -129,7 +129,13 @@ impl Publisher {
         }
     }
 
-    fn writer(self: &Arc<Self>, id: StreamId, kind: Kind, link: quinn::Connection, queue: Arc<Queue>) -> Task {
+    fn writer(
+        self: &Arc<Self>,
+        id: StreamId,
+        kind: Kind,
+        link: quinn::Connection,
+        queue: Arc<Queue>,
+    ) -> Task {
         // weak: the publisher owns the task
         let (publisher, counters) = (Arc::downgrade(self), self.counters.clone());
         Task::spawn(async move {

@@ -12,7 +12,8 @@ use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use meeting_wire::{
-    Admission, Claim, Decode, Encode, FromRelay, MeetingId, ParticipantId, Refusal, Slot, ToRelay, VERSION, Writer, frame_len,
+    Admission, Claim, Decode, Encode, FromRelay, MeetingId, ParticipantId, Refusal, Slot, ToRelay, VERSION,
+    Writer, frame_len,
 };
 use quinn::{Connection, RecvStream, SendStream};
 use tokio::{sync::mpsc, time::timeout};

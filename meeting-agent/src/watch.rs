@@ -225,7 +225,11 @@ impl State {
             if wanted != offer.subscribed {
                 offer.subscribed = wanted;
                 let route = *route;
-                messages.push(if wanted { ToRelay::Subscribe { route } } else { ToRelay::Unsubscribe { route } });
+                messages.push(if wanted {
+                    ToRelay::Subscribe { route }
+                } else {
+                    ToRelay::Unsubscribe { route }
+                });
             }
         }
         messages

@@ -31,7 +31,9 @@ impl Stage {
     }
 
     async fn create(&self, agent: &Running) -> String {
-        let Answer::Created { link, .. } = agent.ask(self.relay.create()).await else { panic!("not created") };
+        let Answer::Created { link, .. } = agent.ask(self.relay.create()).await else {
+            panic!("not created")
+        };
         agent.until("the leader is live", |status| status.phase == "live").await;
         link
     }
@@ -41,7 +43,9 @@ impl Stage {
         let (alice, bob) = (self.agent("Alice"), self.agent("Bob"));
         let link = self.create(&alice).await;
         join(&bob, &link).await;
-        alice.until("Bob is there", |status| status.people.iter().filter(|person| person.present).count() == 2).await;
+        alice
+            .until("Bob is there", |status| status.people.iter().filter(|person| person.present).count() == 2)
+            .await;
         (alice, bob, link)
     }
 }
@@ -77,12 +81,21 @@ async fn watch(agent: &Running) -> Client {
     element(agent, Purpose::Watch { meeting: None, participant: String::new(), track: String::new() }).await
 }
 
-async fn open(client: &mut Client, request: u32, kind: Kind, track: &str) -> Result<(StreamId, String), String> {
+async fn open(
+    client: &mut Client,
+    request: u32,
+    kind: Kind,
+    track: &str,
+) -> Result<(StreamId, String), String> {
     let caps = "video/x-h264, width=(int)320".to_owned();
-    client.say(&ToAgent::OpenStream { request, kind, track: track.into(), caps, random: [request as u8; 16] }).await;
+    client
+        .say(&ToAgent::OpenStream { request, kind, track: track.into(), caps, random: [request as u8; 16] })
+        .await;
     client
         .hear_until("an answer to OpenStream", |message| match message {
-            FromAgent::StreamOpened { request: of, stream, track } if of == request => Some(Ok((stream, track))),
+            FromAgent::StreamOpened { request: of, stream, track } if of == request => {
+                Some(Ok((stream, track)))
+            }
             FromAgent::StreamRefused { request: of, text } if of == request => Some(Err(text)),
             _ => None,
         })
@@ -99,7 +112,10 @@ async fn two_people_see_the_same_code_and_the_same_roster() {
     let names = |status: &meeting_agent::control::Status| -> Vec<String> {
         status.people.iter().map(|person| person.name.clone()).collect()
     };
-    assert_eq!((names(&at_alice), names(&at_bob)), (vec!["Alice".into(), "Bob".into()], vec!["Alice".into(), "Bob".into()]));
+    assert_eq!(
+        (names(&at_alice), names(&at_bob)),
+        (vec!["Alice".into(), "Bob".into()], vec!["Alice".into(), "Bob".into()])
+    );
     assert!(at_alice.leading && !at_bob.leading && at_bob.leader_verified);
 }
 
@@ -111,7 +127,9 @@ async fn a_rotation_reaches_everybody_and_only_the_leader_may() {
     done(&alice, Request::Rotate { meeting: None }).await;
     let after = bob.until("the next epoch", |status| status.epoch > before).await.epoch;
     alice.until("the same epoch", |status| status.epoch == after).await;
-    let Answer::Refused { text } = bob.ask(Request::Rotate { meeting: None }).await else { panic!("Bob may") };
+    let Answer::Refused { text } = bob.ask(Request::Rotate { meeting: None }).await else {
+        panic!("Bob may")
+    };
     assert!(text.contains("leader"), "{text}");
 }
 
@@ -135,7 +153,9 @@ async fn who_leaves_is_gone_and_may_come_back() {
     let (alice, bob, link) = stage.two().await;
     done(&bob, Request::Leave { meeting: None }).await;
     alice.until("Alice alone", |status| status.people.len() == 1).await;
-    let Answer::Refused { text } = bob.ask(Request::Status { meeting: None }).await else { panic!("still in") };
+    let Answer::Refused { text } = bob.ask(Request::Status { meeting: None }).await else {
+        panic!("still in")
+    };
     assert!(text.contains("meeting-agent join"), "{text}");
     join(&bob, &link).await;
     alice.until("Bob again", |status| status.people.len() == 2).await;
@@ -157,7 +177,9 @@ async fn a_locked_meeting_lets_nobody_in_until_unlocked() {
     bob.until("Bob knows", |status| status.locked).await;
     let carol = stage.agent("Carol");
     ask_in(&carol, &link).await;
-    let waits = carol.until("Carol is told", |status| status.phase == "ended" || status.detail.contains("lock")).await;
+    let waits = carol
+        .until("Carol is told", |status| status.phase == "ended" || status.detail.contains("lock"))
+        .await;
     assert!(waits.detail.contains("lock"), "{}", waits.detail);
     assert_eq!(alice.status().await.people.len(), 2);
     done(&alice, Request::Lock { meeting: None, locked: false }).await;
@@ -292,10 +314,14 @@ async fn with_several_meetings_one_has_to_be_named() {
     let alice = stage.agent("Alice");
     let mut ids = Vec::new();
     for _ in 0..2 {
-        let Answer::Created { meeting, .. } = alice.ask(stage.relay.create()).await else { panic!("not created") };
+        let Answer::Created { meeting, .. } = alice.ask(stage.relay.create()).await else {
+            panic!("not created")
+        };
         ids.push(meeting);
     }
-    let Answer::Refused { text } = alice.ask(Request::Status { meeting: None }).await else { panic!("which?") };
+    let Answer::Refused { text } = alice.ask(Request::Status { meeting: None }).await else {
+        panic!("which?")
+    };
     assert!(ids.iter().all(|id| text.contains(id)) && text.contains("--meeting"), "{text}");
     let named = Request::Status { meeting: Some(ids[1][..12].to_owned()) };
     let Answer::Status(status) = alice.ask(named).await else { panic!("not found") };

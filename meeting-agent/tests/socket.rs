@@ -25,7 +25,9 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 /// A whole exchange works.
 async fn served(agent: &Running) {
-    let Answer::Refused { text } = agent.ask(Request::Status { meeting: None }).await else { panic!("a meeting?") };
+    let Answer::Refused { text } = agent.ask(Request::Status { meeting: None }).await else {
+        panic!("a meeting?")
+    };
     assert!(text.contains("meeting-agent join"), "{text}");
 }
 
@@ -53,7 +55,10 @@ async fn a_second_agent_is_told_what_to_do() {
     let folder = TempDir::new().unwrap();
     let agent = Running::start(folder.path(), "Alice");
     let error = Agent::bind(config(folder.path(), "Alice")).err().unwrap();
-    assert!(matches!(error, AgentError::AlreadyRunning(_)) && error.to_string().contains("--socket"), "{error}");
+    assert!(
+        matches!(error, AgentError::AlreadyRunning(_)) && error.to_string().contains("--socket"),
+        "{error}"
+    );
     served(&agent).await;
 }
 
@@ -209,7 +214,8 @@ async fn above_the_limit_connections_are_closed_at_once() {
     within("a free place", async {
         loop {
             let mut client = agent.client().await;
-            let hello = local::to_frame(&ToAgent::Hello { version: local::VERSION, purpose: Purpose::Control });
+            let hello =
+                local::to_frame(&ToAgent::Hello { version: local::VERSION, purpose: Purpose::Control });
             if client.0.write_all(&hello).await.is_ok() && client.hear().await.is_some() {
                 return;
             }
@@ -222,8 +228,14 @@ async fn above_the_limit_connections_are_closed_at_once() {
 async fn a_bad_relay_address_or_link_is_named() {
     let folder = TempDir::new().unwrap();
     let agent = Running::start(folder.path(), "Alice");
-    let join = |link: &str| Request::Join { link: link.into(), name: None, role: "participant".into(), guest: false };
-    let Answer::Refused { text } = agent.ask(join("meeting://r/00112233445566778899aabbccddeeff")).await else {
+    let join = |link: &str| Request::Join {
+        link: link.into(),
+        name: None,
+        role: "participant".into(),
+        guest: false,
+    };
+    let Answer::Refused { text } = agent.ask(join("meeting://r/00112233445566778899aabbccddeeff")).await
+    else {
         panic!("joined")
     };
     assert!(text.contains("whole link"), "{text}");

@@ -21,7 +21,10 @@ pub struct Client(UnixStream);
 impl Client {
     pub fn connect(path: &Path) -> anyhow::Result<Self> {
         let no_agent = || {
-            format!("no agent is running on {}: start one with `meeting-agent run`, or name its `--socket`", path.display())
+            format!(
+                "no agent is running on {}: start one with `meeting-agent run`, or name its `--socket`",
+                path.display()
+            )
         };
         let stream = UnixStream::connect(path).with_context(no_agent)?;
         let (me, peer) = (getuid(), socket_peercred(&stream)?.uid);
@@ -46,7 +49,9 @@ impl Client {
         let FromAgent::Control(json) = self.hear()? else {
             bail!("the agent is of another version: restart `meeting-agent run`");
         };
-        match serde_json::from_str(&json).context("the agent is of another version: restart `meeting-agent run`")? {
+        match serde_json::from_str(&json)
+            .context("the agent is of another version: restart `meeting-agent run`")?
+        {
             Answer::Refused { text } => bail!(text),
             answer => Ok(answer),
         }

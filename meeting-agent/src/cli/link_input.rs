@@ -31,13 +31,19 @@ pub fn read(argument: Option<String>, file: Option<PathBuf>) -> anyhow::Result<Z
                  shell's history; `meeting-agent join` alone asks for it"
             );
             let error = start_again_without(&argument);
-            eprintln!("warning: the link stays visible in the list of processes until this command ends: {error}");
+            eprintln!(
+                "warning: the link stays visible in the list of processes until this command ends: {error}"
+            );
             argument
         }
         (argument, None) if argument.is_none() && io::stdin().is_terminal() => prompt()?,
         _ => {
             let mut text = Zeroizing::new(String::with_capacity(LONGEST as usize));
-            io::stdin().lock().take(LONGEST).read_to_string(&mut text).context("cannot read the link from stdin")?;
+            io::stdin()
+                .lock()
+                .take(LONGEST)
+                .read_to_string(&mut text)
+                .context("cannot read the link from stdin")?;
             text
         }
     };
@@ -53,9 +59,9 @@ fn start_again_without(link: &str) -> io::Error {
         let mut stdin = File::from(memfd_create("link", MemfdFlags::CLOEXEC)?);
         stdin.write_all(link.as_bytes())?;
         stdin.rewind()?;
-        let arguments = std::env::args_os().skip(1).map(|argument| {
-            if argument.to_str() == Some(link) { OsString::from("-") } else { argument }
-        });
+        let arguments = std::env::args_os()
+            .skip(1)
+            .map(|argument| if argument.to_str() == Some(link) { OsString::from("-") } else { argument });
         Ok(Command::new("/proc/self/exe").arg0("meeting-agent").args(arguments).stdin(stdin).exec())
     };
     again().unwrap_or_else(|error| error)

@@ -72,7 +72,12 @@ pub fn roster(common: &Common) -> anyhow::Result<ExitCode> {
     }
     for waiting in &status.waiting {
         let name = harmless(&waiting.name);
-        writeln!(out, "{name:<24} waits: `meeting-agent approve {}`   device {}", id(&waiting.id), waiting.device)?;
+        writeln!(
+            out,
+            "{name:<24} waits: `meeting-agent approve {}`   device {}",
+            id(&waiting.id),
+            waiting.device
+        )?;
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -113,7 +118,8 @@ fn glance(status: &Status, colours: bool) -> String {
     lines.extend(status.people.iter().map(|person| format!("  {}", line(person))));
     for waiting in &status.waiting {
         let who = harmless(&waiting.name);
-        let text = format!("  {who} (device {}) waits: `meeting-agent approve {}`", waiting.device, id(&waiting.id));
+        let text =
+            format!("  {who} (device {}) waits: `meeting-agent approve {}`", waiting.device, id(&waiting.id));
         lines.push(paint(&text, 33));
     }
     if !status.streams.is_empty() {

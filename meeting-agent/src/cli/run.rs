@@ -24,8 +24,9 @@ impl Run {
         hygiene::protect()?;
         let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
         tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
-        let state = config::state_path(self.state, |name| std::env::var_os(name))
-            .context("neither $XDG_STATE_HOME nor $HOME says where to keep the device key: give `--state DIR`")?;
+        let state = config::state_path(self.state, |name| std::env::var_os(name)).context(
+            "neither $XDG_STATE_HOME nor $HOME says where to keep the device key: give `--state DIR`",
+        )?;
         let name = self.name.or_else(|| std::env::var("USER").ok()).unwrap_or_else(|| "somebody".into());
         let config = Config::new(socket, state, name);
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;

@@ -29,7 +29,8 @@ pub async fn serve(mut stream: UnixStream, shared: &Arc<Shared>) -> Result<(), C
             Ok(request) => answer(request, shared).await.unwrap_or_else(|text| Answer::Refused { text }),
             // serde's text would repeat what it read, which may be a link
             Err(_) => Answer::Refused {
-                text: "the agent does not know this request: restart `meeting-agent run` after an update".into(),
+                text: "the agent does not know this request: restart `meeting-agent run` after an update"
+                    .into(),
             },
         };
         let json = serde_json::to_string(&answer).map_err(std::io::Error::other)?;

@@ -92,7 +92,9 @@ async fn admit(mut stream: UnixStream, shared: &Arc<Shared>) -> Result<(), Clien
     match purpose {
         Purpose::Keys { .. } => keys::serve(stream, id, meeting).await,
         Purpose::Publish { .. } => media::publish(stream, meeting).await,
-        Purpose::Watch { participant, track, .. } => media::watch(stream, id, meeting, participant, track).await,
+        Purpose::Watch { participant, track, .. } => {
+            media::watch(stream, id, meeting, participant, track).await
+        }
         Purpose::Control => Ok(()),
     }
 }

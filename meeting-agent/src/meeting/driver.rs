@@ -6,8 +6,8 @@ use meeting_protocol::{
     BootTime,
     local::{FromAgent, ToAgent},
     session::{
-        Command, Creating, EndReason, Event, Input, Joining, KeyChange, OpenStream, Output, Phase, Session, State,
-        WaitReason,
+        Command, Creating, EndReason, Event, Input, Joining, KeyChange, OpenStream, Output, Phase, Session,
+        State, WaitReason,
     },
 };
 use meeting_wire::{Admission, Claim, FromRelay, ParticipantId, StreamId, ToRelay};
@@ -322,7 +322,9 @@ impl Driver {
                 info!(%meeting, epoch, "a new key is in use");
             }
             Event::LeaderChanged { participant, .. } => info!(%meeting, %participant, "somebody else leads"),
-            Event::Misbehaviour(_) => warn!(%meeting, "a peer broke the protocol: `meeting-agent status` says who"),
+            Event::Misbehaviour(_) => {
+                warn!(%meeting, "a peer broke the protocol: `meeting-agent status` says who")
+            }
             _ => {}
         }
         if let Some(sentence) = glance::event(&event) {
@@ -424,7 +426,8 @@ impl Driver {
         let people = state.roster.iter().map(|person| (person.participant, &*person.name));
         match command {
             UserCommand::Remove(who) => {
-                let person = people::find(&who, people, "is in the meeting: `meeting-agent roster` lists who is")?;
+                let person =
+                    people::find(&who, people, "is in the meeting: `meeting-agent roster` lists who is")?;
                 self.command(Command::Remove(person))?;
                 Ok("removed; a new key is being made".into())
             }
@@ -541,7 +544,8 @@ async fn next(link: &mut Option<RelayLink>) -> Option<LinkEvent> {
 
 fn begin(plan: &Plan, start: Start, media: &Media) -> Result<(Session, RelayLink, Claim), AgentError> {
     let mut rng = clock::rng()?;
-    let (link, device, name, role) = (plan.link.duplicate(), plan.device.clone(), plan.name.clone(), plan.role);
+    let (link, device, name, role) =
+        (plan.link.duplicate(), plan.device.clone(), plan.name.clone(), plan.role);
     let session = match (start, &plan.creator) {
         (Start::Create, Some(creator)) => {
             let creating = Creating { link, device, name, role, successors: creator.successors.clone() };

@@ -20,8 +20,10 @@ pub fn find<'a>(
         [(id, _)] => Ok(id),
         [] => Err(format!("nobody called {:?} {where_to_look}", harmless(who))),
         _ => {
-            let ids: Vec<String> =
-                found.iter().map(|(id, name)| format!("{} ({})", &id.to_string()[..8], harmless(name))).collect();
+            let ids: Vec<String> = found
+                .iter()
+                .map(|(id, name)| format!("{} ({})", &id.to_string()[..8], harmless(name)))
+                .collect();
             Err(format!("several are meant: say which by id: {}", ids.join(", ")))
         }
     }

@@ -194,10 +194,7 @@ mod tests {
         }
         queue.push(frame(Flags::HEADER | Flags::KEYFRAME, 5), Instant::now());
         queue.push(frame(Flags::KEYFRAME, 6), Instant::now());
-        assert_eq!(
-            marks(&queue),
-            [(1, true), (2, false), (3, false), (4, false), (5, true), (6, true)]
-        );
+        assert_eq!(marks(&queue), [(1, true), (2, false), (3, false), (4, false), (5, true), (6, true)]);
     }
 
     #[test]

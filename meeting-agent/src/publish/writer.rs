@@ -35,7 +35,8 @@ pub async fn run(
                 if let Some(mut stream) = group.take() {
                     let _ = stream.reset(VarInt::from_u32(LATE));
                 }
-                counters.dropped(reason::LATE, 1 + if kind == Kind::Video { queue.give_up_group() } else { 0 });
+                counters
+                    .dropped(reason::LATE, 1 + if kind == Kind::Video { queue.give_up_group() } else { 0 });
                 if kind == Kind::Video {
                     keyframe();
                 }

@@ -113,7 +113,8 @@ impl Device {
     /// Subscribes to what is offered, as the driver does, up to `n` streams.
     async fn subscribe(&mut self, n: usize) {
         for _ in 0..n {
-            let LinkEvent::Message(FromRelay::Published { from, stream, kind, route }) = self.event().await else {
+            let LinkEvent::Message(FromRelay::Published { from, stream, kind, route }) = self.event().await
+            else {
                 panic!("no stream")
             };
             let caps = String::new();
@@ -128,7 +129,9 @@ impl Device {
     async fn frame(&self) -> (StreamId, Envelope) {
         loop {
             let bytes = timeout(PATIENCE, self.queue.pop()).await.expect("a frame").unwrap();
-            if let FromAgent::Frame { from: ALICE, stream, envelope } = FromAgent::from_bytes(&bytes[4..]).unwrap() {
+            if let FromAgent::Frame { from: ALICE, stream, envelope } =
+                FromAgent::from_bytes(&bytes[4..]).unwrap()
+            {
                 return (stream, envelope);
             }
         }
@@ -136,7 +139,14 @@ impl Device {
 }
 
 fn frame(n: u64, flags: u8, len: usize) -> Envelope {
-    Envelope { pts: Some(n), dts: None, duration: None, flags: Flags(flags), layer: 0, sealed: vec![n as u8; len].into() }
+    Envelope {
+        pts: Some(n),
+        dts: None,
+        duration: None,
+        flags: Flags(flags),
+        layer: 0,
+        sealed: vec![n as u8; len].into(),
+    }
 }
 
 /// Waits for the relay's word that somebody subscribed to this stream of ours.
@@ -204,7 +214,11 @@ async fn the_last_frames_of_a_closed_stream_arrive() {
     wanted(&mut alice, 3).await;
     let (wishes, _wished) = source();
     for n in 0..20 {
-        alice.media.publisher.push(StreamId(3), frame(n, if n == 0 { Flags::KEYFRAME } else { 0 }, 4_000), &wishes);
+        alice.media.publisher.push(
+            StreamId(3),
+            frame(n, if n == 0 { Flags::KEYFRAME } else { 0 }, 4_000),
+            &wishes,
+        );
     }
     alice.media.publisher.close(StreamId(3)).await;
     alice.link.out.send(ToRelay::Unpublish { stream: StreamId(3) }).await.unwrap();

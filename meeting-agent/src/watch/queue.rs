@@ -207,7 +207,8 @@ mod tests {
     #[test]
     fn bytes_are_bounded_too() {
         let queue = Queue::default();
-        let large = |keyframe| Parcel { bytes: vec![0; MAX_BYTES / 2 + 1].into(), ..parcel(VIDEO, keyframe, 0) };
+        let large =
+            |keyframe| Parcel { bytes: vec![0; MAX_BYTES / 2 + 1].into(), ..parcel(VIDEO, keyframe, 0) };
         assert_eq!(queue.push(large(true)), 0);
         assert_eq!(queue.push(large(true)), 1);
         assert!(queue.lock().bytes <= MAX_BYTES);

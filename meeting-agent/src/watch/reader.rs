@@ -175,7 +175,8 @@ impl Place<'_> {
 
     /// Waits until a newer group of this route has begun.
     async fn overtaken(&self) {
-        self.when(|places, route, group| places.begun.get(&route).is_some_and(|newest| *newest > group)).await;
+        self.when(|places, route, group| places.begun.get(&route).is_some_and(|newest| *newest > group))
+            .await;
     }
 
     /// Begins: older groups of this route end.

@@ -1,5 +1,7 @@
 //! A relay inside the test.
 
+#![allow(dead_code)]
+
 use std::path::Path;
 
 use meeting_agent::control::Request;

@@ -1,0 +1,230 @@
+//! The real program, as a person or script runs it.
+
+#![allow(clippy::unwrap_used)]
+
+#[path = "common/relay.rs"]
+mod relay;
+
+use std::{
+    fs,
+    io::Write,
+    os::unix::{
+        fs::{MetadataExt, PermissionsExt},
+        net::UnixStream,
+    },
+    path::{Path, PathBuf},
+    process::{Child, Command, Output, Stdio},
+    time::{Duration, Instant},
+};
+
+use relay::Relay;
+use tempfile::TempDir;
+
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// A daemon of its own process; dropped, it is killed.
+struct Daemon {
+    folder: PathBuf,
+    child: Child,
+}
+
+impl Daemon {
+    fn start(folder: &Path, name: &str) -> Self {
+        let folder = folder.join(name);
+        fs::create_dir(&folder).unwrap();
+        let child = program()
+            .args(["run", "--name", name, "--socket"])
+            .arg(folder.join("run/agent.sock"))
+            .arg("--state")
+            .arg(folder.join("state"))
+            .env("RUST_LOG", "meeting_agent=trace,info")
+            .stderr(fs::File::create(folder.join("log")).unwrap())
+            .spawn()
+            .unwrap();
+        let daemon = Self { folder, child };
+        until("the daemon's socket", || UnixStream::connect(daemon.socket()).is_ok());
+        daemon
+    }
+
+    fn socket(&self) -> PathBuf {
+        self.folder.join("run/agent.sock")
+    }
+
+    fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = program();
+        command.args(arguments).env("MEETING_AGENT_SOCKET", self.socket()).stdin(Stdio::null());
+        command
+    }
+
+    fn run(&self, arguments: &[&str]) -> Output {
+        self.command(arguments).output().unwrap()
+    }
+
+    fn log(&self) -> String {
+        fs::read_to_string(self.folder.join("log")).unwrap()
+    }
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn program() -> Command {
+    Command::new(env!("CARGO_BIN_EXE_meeting-agent"))
+}
+
+fn until(what: &str, condition: impl Fn() -> bool) {
+    let end = Instant::now() + PATIENCE;
+    while !condition() {
+        assert!(Instant::now() < end, "{what} did not come");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+fn said(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+fn shown(output: &Output) -> String {
+    assert!(output.status.success(), "{}", said(output));
+    String::from_utf8(output.stdout.clone()).unwrap().trim().to_owned()
+}
+
+/// A link to a relay that nobody runs.
+const LINK: &str = "meeting://127.0.0.1:1/00112233445566778899aabbccddeeff#\
+                    AQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQE.AgICAgICAgICAgICAgICAgICAgICAgICAgICAgICAgI\
+                    .AwMDAwMDAwMDAwMDAwMDAwMDAwMDAwMDAwMDAwMDAwM";
+const SECRET: &str = "AQEBAQEB";
+
+#[test]
+fn without_a_daemon_the_command_to_type_is_named() {
+    let folder = TempDir::new().unwrap();
+    let socket = folder.path().join("none.sock");
+    let output = program().arg("status").arg("--socket").arg(&socket).output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    assert!(said(&output).contains("meeting-agent run"), "{}", said(&output));
+    assert_eq!(program().arg("dance").output().unwrap().status.code(), Some(2));
+}
+
+#[test]
+fn a_daemon_leaves_no_core_and_a_second_one_is_refused() {
+    let folder = TempDir::new().unwrap();
+    let alice = Daemon::start(folder.path(), "Alice");
+    let limits = fs::read_to_string(format!("/proc/{}/limits", alice.child.id())).unwrap();
+    let core = limits.lines().find(|line| line.starts_with("Max core file size")).unwrap();
+    let numbers: Vec<&str> = core.split_whitespace().skip(4).take(2).collect();
+    assert_eq!(numbers, ["0", "0"], "{core}");
+    let second = program()
+        .args(["run", "--socket"])
+        .arg(alice.socket())
+        .arg("--state")
+        .arg(folder.path().join("other"))
+        .output()
+        .unwrap();
+    assert_eq!(second.status.code(), Some(1));
+    assert!(said(&second).contains("another agent is running"), "{}", said(&second));
+}
+
+#[test]
+fn a_link_on_the_command_line_is_warned_about_and_taken_off_it() {
+    let folder = TempDir::new().unwrap();
+    let bob = Daemon::start(folder.path(), "Bob");
+    let mut child = bob
+        .command(&["join", LINK, "--wait", "3"])
+        .stderr(Stdio::piped())
+        .stdout(Stdio::null())
+        .spawn()
+        .unwrap();
+    let arguments = format!("/proc/{}/cmdline", child.id());
+    until("arguments without the link", || {
+        let arguments = fs::read(&arguments).unwrap_or_default();
+        String::from_utf8_lossy(&arguments).ends_with("join\0-\0--wait\03\0")
+    });
+    let environment = fs::read(format!("/proc/{}/environ", child.id())).unwrap();
+    assert!(!String::from_utf8_lossy(&environment).contains(SECRET));
+    let output = child.wait().map(|_| child.wait_with_output().unwrap()).unwrap();
+    assert_eq!(output.status.code(), Some(1), "nobody runs that relay");
+    let said = said(&output);
+    assert!(said.contains("warning") && said.contains("not in the meeting after 3 s"), "{said}");
+    assert!(!said.contains(SECRET) && !bob.log().contains(SECRET));
+}
+
+#[test]
+fn a_link_file_has_to_be_private() {
+    let folder = TempDir::new().unwrap();
+    let bob = Daemon::start(folder.path(), "Bob");
+    let file = folder.path().join("link");
+    fs::write(&file, LINK).unwrap();
+    fs::set_permissions(&file, fs::Permissions::from_mode(0o644)).unwrap();
+    let output = bob.run(&["join", "--link-file", file.to_str().unwrap()]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(said(&output).contains("chmod 600"), "{}", said(&output));
+    fs::set_permissions(&file, fs::Permissions::from_mode(0o600)).unwrap();
+    let output = bob.run(&["join", "--wait", "0", "--link-file", file.to_str().unwrap()]);
+    assert!(output.status.success(), "{}", said(&output));
+}
+
+#[test]
+fn no_link_at_all_is_an_error_in_words() {
+    let folder = TempDir::new().unwrap();
+    let bob = Daemon::start(folder.path(), "Bob");
+    let output = bob.run(&["join"]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(said(&output).contains("no link was given"), "{}", said(&output));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_meeting_from_create_to_leave() {
+    let folder = TempDir::new().unwrap();
+    let relay = Relay::start(folder.path());
+    let run = tokio::task::spawn_blocking(move || {
+        let (alice, bob) =
+            (Daemon::start(folder.path(), "Alice"), Daemon::start(folder.path(), "Bob\u{202e}"));
+        let at = ["create", "--relay", &relay.address, "--relay-certificate", &relay.certificate];
+        let link = shown(&alice.run(&at));
+        assert!(link.starts_with("meeting://") && link.lines().count() == 1, "the link and only the link");
+
+        let mut child =
+            bob.command(&["join", "-"]).stdin(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        child.stdin.take().unwrap().write_all(link.as_bytes()).unwrap();
+        let joined = child.wait_with_output().unwrap();
+        assert!(joined.status.success(), "{}", said(&joined));
+
+        let code = |daemon: &Daemon| -> serde_json::Value {
+            serde_json::from_str(&shown(&daemon.run(&["code", "--json"]))).unwrap()
+        };
+        assert_eq!(code(&alice)["code"], code(&bob)["code"]);
+        assert!(shown(&alice.run(&["code"])).contains("read these 40 digits aloud"));
+        until("Bob in Alice's roster", || shown(&alice.run(&["roster"])).lines().count() == 2);
+        let roster = shown(&alice.run(&["roster"]));
+        assert!(roster.contains("Alice") && !roster.contains('\u{202e}'), "{roster}");
+        let status: serde_json::Value =
+            serde_json::from_str(&shown(&alice.run(&["status", "--json"]))).unwrap();
+        assert_eq!((&status["phase"], &status["people"][0]["name"]), (&"live".into(), &"Alice".into()));
+        let glance = shown(&alice.run(&["status"]));
+        assert!(glance.starts_with("end-to-end encrypted") && !glance.contains('\x1b'), "{glance}");
+
+        let refused = bob.run(&["lock"]);
+        assert_eq!(refused.status.code(), Some(1));
+        assert!(said(&refused).contains("leader"), "{}", said(&refused));
+        assert!(alice.run(&["rotate"]).status.success());
+        assert!(bob.run(&["leave"]).status.success());
+
+        let secret = link.split('#').nth(1).unwrap();
+        for daemon in [&alice, &bob] {
+            let log = daemon.log();
+            assert!(!log.contains("Alice") || daemon.folder.to_str().unwrap().contains("Alice"));
+            assert!(!log.contains(secret) && !log.contains(&secret[..20]), "{log}");
+        }
+        let file = folder.path().join("link");
+        let mut again = at.to_vec();
+        again.extend(["--link-file", file.to_str().unwrap(), "--json"]);
+        assert!(shown(&bob.run(&again)).is_empty());
+        assert_eq!(fs::metadata(&file).unwrap().mode() & 0o777, 0o600);
+        assert!(fs::read_to_string(&file).unwrap().starts_with("meeting://"));
+    });
+    run.await.unwrap();
+}
