@@ -141,7 +141,7 @@ fn a_link_on_the_command_line_is_warned_about_and_taken_off_it() {
     let arguments = format!("/proc/{}/cmdline", child.id());
     until("arguments without the link", || {
         let arguments = fs::read(&arguments).unwrap_or_default();
-        String::from_utf8_lossy(&arguments).ends_with("join\0-\0--wait\03\0")
+        String::from_utf8_lossy(&arguments).ends_with(&["join", "-", "--wait", "3", ""].join("\0"))
     });
     let environment = fs::read(format!("/proc/{}/environ", child.id())).unwrap();
     assert!(!String::from_utf8_lossy(&environment).contains(SECRET));

@@ -246,23 +246,21 @@ async fn keys_and_frames_go_from_pipeline_to_pipeline() {
         sealed: vec![7; 5_000].into(),
     };
     // the relay forwards from the subscription on: keyframes are sent until one arrives
-    let arrived = async {
-        watches
-            .hear_until("a frame", |message| match message {
-                FromAgent::Frame { from: whose, stream: of, envelope } => {
-                    assert_eq!((whose, of), (from, stream));
-                    Some(envelope)
-                }
-                _ => None,
-            })
-            .await
-    };
-    tokio::pin!(arrived);
-    let got = loop {
-        publishes.say(&ToAgent::Frame { stream, envelope: envelope.clone() }).await;
-        tokio::select! {
-            got = &mut arrived => break got,
-            () = tokio::time::sleep(std::time::Duration::from_millis(100)) => {}
+    let got = {
+        let arrived = watches.hear_until("a frame", |message| match message {
+            FromAgent::Frame { from: whose, stream: of, envelope } => {
+                assert_eq!((whose, of), (from, stream));
+                Some(envelope)
+            }
+            _ => None,
+        });
+        tokio::pin!(arrived);
+        loop {
+            publishes.say(&ToAgent::Frame { stream, envelope: envelope.clone() }).await;
+            tokio::select! {
+                got = &mut arrived => break got,
+                () = tokio::time::sleep(std::time::Duration::from_millis(100)) => {}
+            }
         }
     };
     assert_eq!(got, envelope);

@@ -1,30 +1,27 @@
 //! The only place that feeds a [`Session`] and drains it.
 
+mod outputs;
+mod wishes;
+
 use std::{collections::HashMap, collections::VecDeque, sync::Arc, time::Duration};
 
 use meeting_protocol::{
     BootTime,
-    local::{FromAgent, ToAgent},
-    session::{
-        Command, Creating, EndReason, Event, Input, Joining, KeyChange, OpenStream, Output, Phase, Session,
-        State, WaitReason,
-    },
+    session::{Command, Creating, EndReason, Input, Joining, Output, Phase, Session, State, WaitReason},
 };
 use meeting_wire::{Admission, Claim, FromRelay, ParticipantId, StreamId, ToRelay};
 use rand_core::Rng as _;
 use tokio::sync::{mpsc, watch};
 use tracing::{info, warn};
 
-use super::{Glance, Plan, Start, ToMeeting, UserCommand, people};
+use super::{Glance, Plan, Start, ToMeeting};
 use crate::{
     clock,
-    control::{Status, Stream},
     counters::Counters,
     error::AgentError,
     glance,
-    keyholders::{KeyHolders, OpenKey, Own},
+    keyholders::KeyHolders,
     relay_link::{Hail, LinkEvent, Media, RelayLink},
-    watch::Stated,
 };
 
 /// One meeting's loop and all it decides over.
@@ -278,78 +275,6 @@ impl Driver {
         }
     }
 
-    fn keys(&mut self, change: KeyChange) {
-        match change {
-            KeyChange::Seal { stream, epoch, kid, suite, base_key, keyframe } => {
-                let suite = suite as u16;
-                self.holders
-                    .seal(stream, &FromAgent::SealKey { stream, epoch, kid, suite, base_key, keyframe });
-            }
-            KeyChange::Retire { before, at } => self.holders.retire(before, at),
-            KeyChange::Open { from, stream, track, kind, caps, epoch, kid, suite, base_key, floor } => {
-                let name = self.name(from);
-                let stated = Stated { name: name.clone(), track: track.clone(), kind, caps };
-                let suite = suite as u16;
-                self.holders.open(from, stream, OpenKey { name, track, epoch, kid, suite, base_key, floor });
-                let messages = self.media.watching.stated((from, stream), stated);
-                self.send(messages);
-            }
-            KeyChange::Close { from, stream } => {
-                self.holders.close(from, stream);
-                let messages = self.media.watching.ended((from, stream));
-                self.send(messages);
-            }
-            KeyChange::Expire { before } => self.holders.expire(before),
-            KeyChange::Lease { until } => self.holders.lease(until),
-        }
-    }
-
-    fn name(&mut self, participant: ParticipantId) -> String {
-        if !self.names.contains_key(&participant) {
-            let roster = self.session.state().roster;
-            self.names = roster.into_iter().map(|person| (person.participant, person.name)).collect();
-        }
-        self.names.get(&participant).cloned().unwrap_or_default()
-    }
-
-    fn event(&mut self, event: Event) {
-        let meeting = self.plan.link.meeting;
-        match &event {
-            Event::Phase(Phase::Ended(reason)) => self.ended(*reason),
-            Event::Phase(Phase::Live) => self.create = None,
-            Event::Epoch(epoch) => {
-                self.epochs += 1;
-                info!(%meeting, epoch, "a new key is in use");
-            }
-            Event::LeaderChanged { participant, .. } => info!(%meeting, %participant, "somebody else leads"),
-            Event::Misbehaviour(_) => {
-                warn!(%meeting, "a peer broke the protocol: `meeting-agent status` says who")
-            }
-            _ => {}
-        }
-        if let Some(sentence) = glance::event(&event) {
-            if self.events.len() >= EVENTS {
-                self.events.pop_front();
-            }
-            self.events.push_back(sentence);
-        }
-    }
-
-    fn ended(&mut self, reason: EndReason) {
-        info!(meeting = %self.plan.link.meeting, ?reason, "out of the meeting");
-        if matches!(reason, EndReason::Branch | EndReason::Stale) {
-            self.rejoin = Some(clock::now() + REJOIN + Duration::from_millis(clock::jitter(1_000)));
-            return;
-        }
-        // out for good: say goodbye to the relay, and let elements hear why before they are dismissed
-        if let Some(link) = self.link.take() {
-            tokio::spawn(link.goodbye());
-        }
-        self.connected = false;
-        self.down = None;
-        self.media.watching.all_ended();
-    }
-
     /// A new stay in the same meeting.
     fn restart(&mut self, start: Start) {
         (self.rejoin, self.create, self.link) = (None, None, None);
@@ -383,154 +308,6 @@ impl Driver {
         if let Some(link) = self.link.take() {
             link.goodbye().await;
         }
-    }
-
-    fn wish(&mut self, wish: ToMeeting) {
-        match wish {
-            ToMeeting::User(command, answer) => {
-                let outcome = self.user(command);
-                self.drain();
-                self.show();
-                let _ = answer.send(outcome);
-            }
-            ToMeeting::Look(answer) => {
-                let _ = answer.send(self.status());
-            }
-            ToMeeting::Leave(done) => drop(done),
-            ToMeeting::Keys(id, out) => self.holders.add(id, out),
-            ToMeeting::Said(id, message) => self.said(id, message),
-            ToMeeting::KeysGone(id) => {
-                for stream in self.holders.remove(id) {
-                    self.close_stream(stream);
-                }
-            }
-            ToMeeting::Watch(id, watcher) => {
-                let messages = self.media.watching.add(id, watcher);
-                self.send(messages);
-            }
-            ToMeeting::WatchGone(id) => {
-                let messages = self.media.watching.remove(id);
-                self.send(messages);
-            }
-            ToMeeting::Keyframe(from, stream) => self.ask_for_keyframe(from, stream),
-            ToMeeting::Drained(stream) => {
-                self.send([ToRelay::Unpublish { stream }]);
-                let _ = self.command(Command::CloseStream(stream));
-                self.drain();
-            }
-        }
-    }
-
-    fn user(&mut self, command: UserCommand) -> Result<String, String> {
-        let state = self.session.state();
-        let people = state.roster.iter().map(|person| (person.participant, &*person.name));
-        match command {
-            UserCommand::Remove(who) => {
-                let person =
-                    people::find(&who, people, "is in the meeting: `meeting-agent roster` lists who is")?;
-                self.command(Command::Remove(person))?;
-                Ok("removed; a new key is being made".into())
-            }
-            UserCommand::Rotate => self.command(Command::Rotate).map(|()| "a new key is being made".into()),
-            UserCommand::Lock(locked) => {
-                self.command(Command::Lock(locked))?;
-                let text = if locked { "locked: nobody new gets in" } else { "open to new people again" };
-                Ok(text.into())
-            }
-            UserCommand::Approve(who) => {
-                let waiting = state.waiting.iter().map(|approval| (approval.participant, &*approval.name));
-                let person = people::find(&who, waiting, "waits: `meeting-agent status` lists who does")?;
-                self.command(Command::Approve(person)).map(|()| "let in".into())
-            }
-        }
-    }
-
-    fn said(&mut self, id: u64, message: ToAgent) {
-        match message {
-            ToAgent::OpenStream { request, kind, track, caps, random } => {
-                let opened = self.holders.label(kind, &track).and_then(|track| {
-                    let stream = self.holders.next_stream();
-                    let open = OpenStream { stream, kind, track: track.clone(), caps, random };
-                    self.command(Command::OpenStream(open)).map(|()| (stream, track))
-                });
-                let answer = match opened {
-                    Ok((stream, track)) if self.holders.contains(id) => {
-                        self.holders.opened(stream, Own { holder: id, track: track.clone(), kind });
-                        self.media.publisher.open(stream, kind);
-                        self.send([ToRelay::Publish { stream, kind }]);
-                        FromAgent::StreamOpened { request, stream, track }
-                    }
-                    Ok((stream, _)) => {
-                        let _ = self.command(Command::CloseStream(stream));
-                        return self.drain();
-                    }
-                    Err(text) => FromAgent::StreamRefused { request, text },
-                };
-                self.holders.tell(id, &answer);
-            }
-            ToAgent::StreamCaps { stream, caps } if self.holders.owns(id, stream) => {
-                let _ = self.command(Command::StreamCaps { stream, caps });
-            }
-            ToAgent::CloseStream { stream } if self.holders.owns(id, stream) => self.close_stream(stream),
-            ToAgent::WantOpenKeys => self.holders.want_open_keys(id),
-            ToAgent::Floor { from, kid, floor } => {
-                self.holders.floor(from, kid, floor);
-                let _ = self.command(Command::Floor { from, kid, floor });
-            }
-            // for a stream that is not this connection's, or of another purpose: nothing to do
-            _ => {}
-        }
-        self.drain();
-    }
-
-    /// Ends a stream once its last frames, which come by another connection, are with the relay.
-    fn close_stream(&mut self, stream: StreamId) {
-        self.holders.closed(stream);
-        let (publisher, own) = (self.media.publisher.clone(), self.own.clone());
-        tokio::spawn(async move {
-            tokio::time::sleep(LAST_FRAMES).await;
-            publisher.close(stream).await;
-            if let Some(own) = own.upgrade() {
-                let _ = own.send(ToMeeting::Drained(stream)).await;
-            }
-        });
-    }
-
-    fn ask_for_keyframe(&mut self, from: ParticipantId, stream: StreamId) {
-        let now = clock::now();
-        self.asked.retain(|_, asked| now.since(*asked) < KEYFRAME_EVERY);
-        let Some(route) = self.media.watching.route((from, stream)) else { return };
-        if self.asked.insert((from, stream), now).is_none() {
-            self.send([ToRelay::KeyframeRequest { route }]);
-        }
-    }
-
-    fn status(&self) -> Status {
-        let state = self.session.state();
-        let (phase, detail) = self.standing(&state);
-        let (frames_out, frames_in, dropped_by) = self.counters.read();
-        let mut status = Status {
-            meeting: self.plan.link.meeting.to_string(),
-            phase: phase.into(),
-            detail,
-            connected: self.connected,
-            epochs: self.epochs,
-            frames_out,
-            frames_in,
-            dropped: dropped_by.values().sum(),
-            dropped_by,
-            events: self.events.iter().cloned().collect(),
-            ..glance::status(&state)
-        };
-        status.streams.extend(self.holders.streams().map(|(stream, own)| Stream {
-            from: state.me.to_string(),
-            name: crate::show::harmless(&self.plan.name),
-            track: crate::show::harmless(&own.track),
-            kind: glance::kind(own.kind).into(),
-            stream: stream.0,
-            me: true,
-        }));
-        status
     }
 }
 
@@ -577,11 +354,3 @@ fn hail(plan: &Plan, session: &Session, claim: Claim) -> Hail {
 
 /// How long a creator looks for a leader before it leads: two heartbeats and a bad path.
 const FIND_LEADER: Duration = Duration::from_secs(5);
-/// Between the end of a stay and the next: branches must not rejoin in step.
-const REJOIN: Duration = Duration::from_millis(500);
-/// Frames may still be on their way from the element that closed the stream.
-const LAST_FRAMES: Duration = Duration::from_millis(200);
-/// Keyframe requests for one stream go out at most twice a second.
-const KEYFRAME_EVERY: Duration = Duration::from_millis(500);
-/// What `status` remembers.
-const EVENTS: usize = 50;

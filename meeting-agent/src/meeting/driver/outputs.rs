@@ -1,0 +1,92 @@
+//! What comes out of a session, on its way to elements, media and people.
+
+use std::time::Duration;
+
+use meeting_protocol::{
+    local::FromAgent,
+    session::{EndReason, Event, KeyChange, Phase},
+};
+use meeting_wire::ParticipantId;
+use tracing::{info, warn};
+
+use super::Driver;
+use crate::{clock, glance, keyholders::OpenKey, watch::Stated};
+
+impl Driver {
+    pub(super) fn keys(&mut self, change: KeyChange) {
+        match change {
+            KeyChange::Seal { stream, epoch, kid, suite, base_key, keyframe } => {
+                let suite = suite as u16;
+                self.holders
+                    .seal(stream, &FromAgent::SealKey { stream, epoch, kid, suite, base_key, keyframe });
+            }
+            KeyChange::Retire { before, at } => self.holders.retire(before, at),
+            KeyChange::Open { from, stream, track, kind, caps, epoch, kid, suite, base_key, floor } => {
+                let name = self.name(from);
+                let stated = Stated { name: name.clone(), track: track.clone(), kind, caps };
+                let suite = suite as u16;
+                self.holders.open(from, stream, OpenKey { name, track, epoch, kid, suite, base_key, floor });
+                let messages = self.media.watching.stated((from, stream), stated);
+                self.send(messages);
+            }
+            KeyChange::Close { from, stream } => {
+                self.holders.close(from, stream);
+                let messages = self.media.watching.ended((from, stream));
+                self.send(messages);
+            }
+            KeyChange::Expire { before } => self.holders.expire(before),
+            KeyChange::Lease { until } => self.holders.lease(until),
+        }
+    }
+
+    fn name(&mut self, participant: ParticipantId) -> String {
+        if !self.names.contains_key(&participant) {
+            let roster = self.session.state().roster;
+            self.names = roster.into_iter().map(|person| (person.participant, person.name)).collect();
+        }
+        self.names.get(&participant).cloned().unwrap_or_default()
+    }
+
+    pub(super) fn event(&mut self, event: Event) {
+        let meeting = self.plan.link.meeting;
+        match &event {
+            Event::Phase(Phase::Ended(reason)) => self.ended(*reason),
+            Event::Phase(Phase::Live) => self.create = None,
+            Event::Epoch(epoch) => {
+                self.epochs += 1;
+                info!(%meeting, epoch, "a new key is in use");
+            }
+            Event::LeaderChanged { participant, .. } => info!(%meeting, %participant, "somebody else leads"),
+            Event::Misbehaviour(_) => {
+                warn!(%meeting, "a peer broke the protocol: `meeting-agent status` says who")
+            }
+            _ => {}
+        }
+        if let Some(sentence) = glance::event(&event) {
+            if self.events.len() >= EVENTS {
+                self.events.pop_front();
+            }
+            self.events.push_back(sentence);
+        }
+    }
+
+    fn ended(&mut self, reason: EndReason) {
+        info!(meeting = %self.plan.link.meeting, ?reason, "out of the meeting");
+        if matches!(reason, EndReason::Branch | EndReason::Stale) {
+            self.rejoin = Some(clock::now() + REJOIN + Duration::from_millis(clock::jitter(1_000)));
+            return;
+        }
+        // out for good; elements stay connected and hear why
+        if let Some(link) = self.link.take() {
+            tokio::spawn(link.goodbye());
+        }
+        self.connected = false;
+        self.down = None;
+        self.media.watching.all_ended();
+    }
+}
+
+/// Between the end of a stay and the next: branches must not rejoin in step.
+const REJOIN: Duration = Duration::from_millis(500);
+/// What `status` remembers.
+const EVENTS: usize = 50;

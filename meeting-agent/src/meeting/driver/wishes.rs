@@ -1,0 +1,174 @@
+//! What users and elements of this device want of a meeting.
+
+use std::time::Duration;
+
+use meeting_protocol::{
+    local::{FromAgent, ToAgent},
+    session::{Command, OpenStream},
+};
+use meeting_wire::{ParticipantId, StreamId, ToRelay};
+
+use super::Driver;
+use crate::{
+    clock,
+    control::{Status, Stream},
+    glance,
+    keyholders::Own,
+    meeting::{ToMeeting, UserCommand, people},
+    show::harmless,
+};
+
+impl Driver {
+    pub(super) fn wish(&mut self, wish: ToMeeting) {
+        match wish {
+            ToMeeting::User(command, answer) => {
+                let outcome = self.user(command);
+                self.drain();
+                self.show();
+                let _ = answer.send(outcome);
+            }
+            ToMeeting::Look(answer) => {
+                let _ = answer.send(self.status());
+            }
+            ToMeeting::Leave(done) => drop(done),
+            ToMeeting::Keys(id, out) => self.holders.add(id, out),
+            ToMeeting::Said(id, message) => self.said(id, message),
+            ToMeeting::KeysGone(id) => {
+                for stream in self.holders.remove(id) {
+                    self.close_stream(stream);
+                }
+            }
+            ToMeeting::Watch(id, watcher) => {
+                let messages = self.media.watching.add(id, watcher);
+                self.send(messages);
+            }
+            ToMeeting::WatchGone(id) => {
+                let messages = self.media.watching.remove(id);
+                self.send(messages);
+            }
+            ToMeeting::Keyframe(from, stream) => self.ask_for_keyframe(from, stream),
+            ToMeeting::Drained(stream) => {
+                self.send([ToRelay::Unpublish { stream }]);
+                let _ = self.command(Command::CloseStream(stream));
+                self.drain();
+            }
+        }
+    }
+
+    fn user(&mut self, command: UserCommand) -> Result<String, String> {
+        let state = self.session.state();
+        let people = state.roster.iter().map(|person| (person.participant, &*person.name));
+        match command {
+            UserCommand::Remove(who) => {
+                let person =
+                    people::find(&who, people, "is in the meeting: `meeting-agent roster` lists who is")?;
+                self.command(Command::Remove(person))?;
+                Ok("removed; a new key is being made".into())
+            }
+            UserCommand::Rotate => self.command(Command::Rotate).map(|()| "a new key is being made".into()),
+            UserCommand::Lock(locked) => {
+                self.command(Command::Lock(locked))?;
+                let text = if locked { "locked: nobody new gets in" } else { "open to new people again" };
+                Ok(text.into())
+            }
+            UserCommand::Approve(who) => {
+                let waiting = state.waiting.iter().map(|approval| (approval.participant, &*approval.name));
+                let person = people::find(&who, waiting, "waits: `meeting-agent status` lists who does")?;
+                self.command(Command::Approve(person)).map(|()| "let in".into())
+            }
+        }
+    }
+
+    fn said(&mut self, id: u64, message: ToAgent) {
+        match message {
+            ToAgent::OpenStream { request, kind, track, caps, random } => {
+                let opened = self.holders.label(kind, &track).and_then(|track| {
+                    let stream = self.holders.next_stream();
+                    let open = OpenStream { stream, kind, track: track.clone(), caps, random };
+                    self.command(Command::OpenStream(open)).map(|()| (stream, track))
+                });
+                let answer = match opened {
+                    Ok((stream, track)) if self.holders.contains(id) => {
+                        self.holders.opened(stream, Own { holder: id, track: track.clone(), kind });
+                        self.media.publisher.open(stream, kind);
+                        self.send([ToRelay::Publish { stream, kind }]);
+                        FromAgent::StreamOpened { request, stream, track }
+                    }
+                    Ok((stream, _)) => {
+                        let _ = self.command(Command::CloseStream(stream));
+                        return self.drain();
+                    }
+                    Err(text) => FromAgent::StreamRefused { request, text },
+                };
+                self.holders.tell(id, &answer);
+            }
+            ToAgent::StreamCaps { stream, caps } if self.holders.owns(id, stream) => {
+                let _ = self.command(Command::StreamCaps { stream, caps });
+            }
+            ToAgent::CloseStream { stream } if self.holders.owns(id, stream) => self.close_stream(stream),
+            ToAgent::WantOpenKeys => self.holders.want_open_keys(id),
+            ToAgent::Floor { from, kid, floor } => {
+                self.holders.floor(from, kid, floor);
+                let _ = self.command(Command::Floor { from, kid, floor });
+            }
+            // for a stream that is not this connection's, or of another purpose: nothing to do
+            _ => {}
+        }
+        self.drain();
+    }
+
+    /// Ends a stream once its last frames, which come by another connection, are with the relay.
+    fn close_stream(&mut self, stream: StreamId) {
+        self.holders.closed(stream);
+        let (publisher, own) = (self.media.publisher.clone(), self.own.clone());
+        tokio::spawn(async move {
+            tokio::time::sleep(LAST_FRAMES).await;
+            publisher.close(stream).await;
+            if let Some(own) = own.upgrade() {
+                let _ = own.send(ToMeeting::Drained(stream)).await;
+            }
+        });
+    }
+
+    fn ask_for_keyframe(&mut self, from: ParticipantId, stream: StreamId) {
+        let now = clock::now();
+        self.asked.retain(|_, asked| now.since(*asked) < KEYFRAME_EVERY);
+        let Some(route) = self.media.watching.route((from, stream)) else { return };
+        if self.asked.insert((from, stream), now).is_none() {
+            self.send([ToRelay::KeyframeRequest { route }]);
+        }
+    }
+
+    fn status(&self) -> Status {
+        let state = self.session.state();
+        let (phase, detail) = self.standing(&state);
+        let (frames_out, frames_in, dropped_by) = self.counters.read();
+        let mut status = Status {
+            meeting: self.plan.link.meeting.to_string(),
+            phase: phase.into(),
+            detail,
+            connected: self.connected,
+            epochs: self.epochs,
+            frames_out,
+            frames_in,
+            dropped: dropped_by.values().sum(),
+            dropped_by,
+            events: self.events.iter().cloned().collect(),
+            ..glance::status(&state)
+        };
+        status.streams.extend(self.holders.streams().map(|(stream, own)| Stream {
+            from: state.me.to_string(),
+            name: harmless(&self.plan.name),
+            track: harmless(&own.track),
+            kind: glance::kind(own.kind).into(),
+            stream: stream.0,
+            me: true,
+        }));
+        status
+    }
+}
+
+/// Frames may still be on their way from the element that closed the stream.
+const LAST_FRAMES: Duration = Duration::from_millis(200);
+/// Keyframe requests for one stream go out at most twice a second.
+const KEYFRAME_EVERY: Duration = Duration::from_millis(500);
