@@ -10,6 +10,8 @@
 
 #![forbid(unsafe_code)]
 
+pub mod announce;
+mod board;
 pub mod crypto;
 pub mod frame;
 pub mod identity;
@@ -18,6 +20,7 @@ pub mod keyring;
 pub mod ledger;
 pub mod link;
 pub mod local;
+pub mod roster;
 pub mod secret;
 pub mod security_code;
 pub mod session;

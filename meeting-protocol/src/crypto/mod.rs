@@ -6,3 +6,6 @@
 pub mod aead;
 pub mod kdf;
 pub(crate) mod labels;
+pub(crate) mod once;
+pub mod sign;
+pub(crate) mod wrap;

@@ -60,4 +60,6 @@ pub struct Counters {
     pub unauthorised: u64,
     /// Above a limit.
     pub over_limit: u64,
+    /// A member broke the protocol; also told as an event.
+    pub misbehaviour: u64,
 }

@@ -1,0 +1,159 @@
+//! The leader's door: who comes in at once, who waits for a person's word, who stays out.
+
+use std::{
+    collections::{BTreeMap, HashMap, HashSet},
+    time::Duration,
+};
+
+use meeting_wire::ParticipantId;
+
+use super::{
+    Approval, CommandError, Event,
+    context::Cx,
+    group::Group,
+    lead::CHALLENGE,
+    message::{Answer, Message, Verdict},
+};
+use crate::{
+    BootTime,
+    announce::{Announce, SignedAnnounce},
+    crypto::sign::Hash,
+    identity::DevicePublic,
+    roster::{MAX_ENTRIES, Roster},
+};
+
+/// People who wait at most.
+const MAX_WAITING: usize = 64;
+/// How long somebody waits without a sign.
+const WAIT: Duration = Duration::from_secs(60);
+/// How long an approval is good for: the device has to announce itself anew meanwhile.
+const APPROVED: Duration = Duration::from_secs(60);
+/// Announces accepted in one instance at most; as many as indices.
+const MAX_ACCEPTED: usize = 1 << 16;
+
+/// Who is at the door.
+#[derive(Default)]
+pub(super) struct Admission {
+    queue: Vec<SignedAnnounce>,
+    waiting: BTreeMap<ParticipantId, Waiting>,
+    approved: HashMap<DevicePublic, BootTime>,
+    /// Announces let in once are never let in again.
+    accepted: HashSet<Hash>,
+}
+
+struct Waiting {
+    announce: SignedAnnounce,
+    seen: BootTime,
+}
+
+impl Admission {
+    /// An announce with a fresh challenge, from somebody who is not in.
+    pub fn on_announce(&mut self, signed: SignedAnnounce, group: &Group, cx: &mut Cx<'_>) {
+        let hash = signed.hash();
+        if self.accepted.contains(&hash) {
+            cx.counters.stale += 1;
+            return;
+        }
+        let Some(announce) = signed.verified() else {
+            cx.counters.forged += 1;
+            return;
+        };
+        let (participant, device) = (announce.participant, announce.device);
+        if let Some(verdict) = self.verdict(announce, group, cx) {
+            let first = !self.waiting.contains_key(&participant);
+            if verdict == Verdict::Waiting {
+                if first && self.waiting.len() >= MAX_WAITING {
+                    cx.counters.over_limit += 1;
+                    return;
+                }
+                if first {
+                    cx.out.event(Event::WantsIn(approval(announce)));
+                }
+                // One line for each device, however often it starts anew.
+                self.waiting.retain(|_, waiting| waiting.announce.unverified().device != device);
+                self.waiting.insert(participant, Waiting { announce: signed, seen: cx.now });
+            }
+            group.tell(participant, &Message::Answer(Answer { to: participant, announce: hash, verdict }), cx);
+            return;
+        }
+        self.waiting.remove(&participant);
+        self.enqueue(signed, cx);
+    }
+
+    fn verdict(&self, announce: &Announce, group: &Group, cx: &Cx<'_>) -> Option<Verdict> {
+        let header = &group.roster.header;
+        let device = announce.device;
+        let is_in = group.roster.device(device).is_some();
+        let approved = self.approved.get(&device).is_some_and(|until| cx.now <= *until);
+        if header.removed.contains(&device) || device == cx.me.device.public() {
+            Some(Verdict::Refused)
+        } else if header.locked && !is_in {
+            Some(Verdict::Locked)
+        } else if group.roster.entries().len() >= MAX_ENTRIES && !is_in {
+            Some(Verdict::Refused)
+        } else if header.spent && !group.known.contains(&device) && !approved {
+            Some(Verdict::Waiting)
+        } else {
+            None
+        }
+    }
+
+    fn enqueue(&mut self, signed: SignedAnnounce, cx: &mut Cx<'_>) {
+        let device = signed.unverified().device;
+        self.queue.retain(|queued| queued.unverified().device != device);
+        if self.queue.len() >= MAX_ENTRIES || self.accepted.len() >= MAX_ACCEPTED {
+            cx.counters.over_limit += 1;
+            return;
+        }
+        self.queue.push(signed);
+    }
+
+    /// The leader's user lets somebody in.
+    pub fn approve(&mut self, participant: ParticipantId, group: &Group, cx: &mut Cx<'_>) -> Result<(), CommandError> {
+        let waiting = self.waiting.remove(&participant).ok_or(CommandError::NobodyThere)?;
+        self.approved.insert(waiting.announce.unverified().device, cx.now + APPROVED);
+        if cx.now.since(waiting.seen) < CHALLENGE / 2 {
+            self.enqueue(waiting.announce, cx);
+        } else {
+            let answer = Answer { to: participant, announce: waiting.announce.hash(), verdict: Verdict::Renew };
+            group.tell(participant, &Message::Answer(answer), cx);
+        }
+        Ok(())
+    }
+
+    /// Whether somebody is to be let in.
+    pub fn is_due(&self) -> bool {
+        !self.queue.is_empty()
+    }
+
+    /// Those who are to be let in, who are then never let in by the same announce again.
+    pub fn take(&mut self, roster: &Roster) -> Vec<SignedAnnounce> {
+        let queue = std::mem::take(&mut self.queue);
+        self.accepted.extend(queue.iter().map(SignedAnnounce::hash));
+        // The roster may have changed since they asked.
+        let may = |announce: &SignedAnnounce| {
+            let device = announce.unverified().device;
+            !roster.header.removed.contains(&device) && (!roster.header.locked || roster.device(device).is_some())
+        };
+        queue.into_iter().filter(may).collect()
+    }
+
+    /// Who waits for the leader's user.
+    pub fn waiting(&self) -> Vec<Approval> {
+        self.waiting.values().map(|waiting| approval(waiting.announce.unverified())).collect()
+    }
+
+    pub fn tick(&mut self, now: BootTime) {
+        self.waiting.retain(|_, waiting| now.since(waiting.seen) < WAIT);
+        self.approved.retain(|_, until| now <= *until);
+    }
+}
+
+fn approval(announce: &Announce) -> Approval {
+    Approval {
+        participant: announce.participant,
+        name: announce.name.clone(),
+        device: announce.device.fingerprint(),
+        role: announce.role,
+    }
+}

@@ -1,0 +1,286 @@
+//! What people sign with the key of their stay, besides links: short statements of fact.
+
+use meeting_wire::{Decode, DecodeError, Encode, InstanceId, MeetingId, ParticipantId, Reader, Writer};
+
+use crate::crypto::{
+    labels,
+    sign::{Hash, SignedBody, hash},
+};
+
+/// A number drawn for one pulse; its return proves the leader alive after it was sent.
+pub type Nonce = [u8; 16];
+
+/// The most nonces one heartbeat returns.
+pub const MAX_ECHOES: usize = 1024;
+
+/// The leader is alive, and this is where the meeting stands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Heartbeat {
+    /// Which meeting.
+    pub meeting: MeetingId,
+    /// Which run of it.
+    pub instance: InstanceId,
+    /// Who signs.
+    pub leader: ParticipantId,
+    /// Counts up by one for each leader.
+    pub counter: u64,
+    /// The number of the newest link.
+    pub head_number: u64,
+    /// Its hash.
+    pub head: Hash,
+    /// The newest epoch.
+    pub epoch: u64,
+    /// The hash of the link that opened it.
+    pub epoch_link: Hash,
+    /// For announces; valid 30 s from now.
+    pub challenge: Hash,
+    /// The leader's clock in ms.
+    pub time: u64,
+    /// Hash of the heartbeat before; zeros in the first.
+    pub previous: Hash,
+    /// Nonces of the pulses that came since the heartbeat before.
+    pub echoes: Vec<Nonce>,
+}
+
+/// A participant is alive, and this is what it sees.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Pulse {
+    /// Which meeting.
+    pub meeting: MeetingId,
+    /// Which run of it.
+    pub instance: InstanceId,
+    /// Who signs.
+    pub participant: ParticipantId,
+    /// Fresh.
+    pub nonce: Nonce,
+    /// The newest link it has.
+    pub head: Hash,
+    /// The newest epoch link it has.
+    pub epoch_link: Hash,
+}
+
+/// The leader has been silent for 6 s.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SilenceVote {
+    /// Which meeting.
+    pub meeting: MeetingId,
+    /// Which run of it.
+    pub instance: InstanceId,
+    /// Who signs.
+    pub participant: ParticipantId,
+    /// Who is silent.
+    pub leader: ParticipantId,
+    /// The newest link of the voter.
+    pub head_number: u64,
+    /// Its hash.
+    pub head: Hash,
+    /// Counter of the last heartbeat heard, so that a vote is of no use for a later silence.
+    pub heartbeat: u64,
+}
+
+/// The leader hands over.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Resignation {
+    /// Which meeting.
+    pub meeting: MeetingId,
+    /// Which run of it.
+    pub instance: InstanceId,
+    /// Who signs.
+    pub leader: ParticipantId,
+    /// The newest link; the successor's extends it.
+    pub head: Hash,
+    /// To whom.
+    pub successor: ParticipantId,
+}
+
+/// A participant leaves.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Leave {
+    /// Which meeting.
+    pub meeting: MeetingId,
+    /// Which run of it.
+    pub instance: InstanceId,
+    /// Who signs.
+    pub participant: ParticipantId,
+}
+
+/// The leader ends the meeting.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Over {
+    /// Which meeting.
+    pub meeting: MeetingId,
+    /// Which run of it.
+    pub instance: InstanceId,
+    /// Who signs.
+    pub leader: ParticipantId,
+}
+
+impl Heartbeat {
+    /// What the next heartbeat names this one by.
+    pub fn hash(&self) -> Hash {
+        hash(labels::HEARTBEAT_HASH, &self.to_bytes())
+    }
+}
+
+impl SignedBody for Heartbeat {
+    const LABEL: &'static [u8] = labels::HEARTBEAT;
+}
+impl SignedBody for Pulse {
+    const LABEL: &'static [u8] = labels::PULSE;
+}
+impl SignedBody for SilenceVote {
+    const LABEL: &'static [u8] = labels::VOTE;
+}
+impl SignedBody for Resignation {
+    const LABEL: &'static [u8] = labels::RESIGN;
+}
+impl SignedBody for Leave {
+    const LABEL: &'static [u8] = labels::LEAVE;
+}
+impl SignedBody for Over {
+    const LABEL: &'static [u8] = labels::OVER;
+}
+
+impl Encode for Heartbeat {
+    fn encode(&self, out: &mut Writer) {
+        self.meeting.encode(out);
+        self.instance.encode(out);
+        self.leader.encode(out);
+        out.u64(self.counter);
+        out.u64(self.head_number);
+        out.raw(&self.head);
+        out.u64(self.epoch);
+        out.raw(&self.epoch_link);
+        out.raw(&self.challenge);
+        out.u64(self.time);
+        out.raw(&self.previous);
+        out.list(&self.echoes);
+    }
+}
+
+impl Decode for Heartbeat {
+    fn decode(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        Ok(Self {
+            meeting: MeetingId::decode(reader)?,
+            instance: InstanceId::decode(reader)?,
+            leader: ParticipantId::decode(reader)?,
+            counter: reader.u64()?,
+            head_number: reader.u64()?,
+            head: reader.array()?,
+            epoch: reader.u64()?,
+            epoch_link: reader.array()?,
+            challenge: reader.array()?,
+            time: reader.u64()?,
+            previous: reader.array()?,
+            echoes: reader.list(MAX_ECHOES, "the echoes of a heartbeat")?,
+        })
+    }
+}
+
+impl Encode for Pulse {
+    fn encode(&self, out: &mut Writer) {
+        self.meeting.encode(out);
+        self.instance.encode(out);
+        self.participant.encode(out);
+        out.raw(&self.nonce);
+        out.raw(&self.head);
+        out.raw(&self.epoch_link);
+    }
+}
+
+impl Decode for Pulse {
+    fn decode(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        Ok(Self {
+            meeting: MeetingId::decode(reader)?,
+            instance: InstanceId::decode(reader)?,
+            participant: ParticipantId::decode(reader)?,
+            nonce: reader.array()?,
+            head: reader.array()?,
+            epoch_link: reader.array()?,
+        })
+    }
+}
+
+impl Encode for SilenceVote {
+    fn encode(&self, out: &mut Writer) {
+        self.meeting.encode(out);
+        self.instance.encode(out);
+        self.participant.encode(out);
+        self.leader.encode(out);
+        out.u64(self.head_number);
+        out.raw(&self.head);
+        out.u64(self.heartbeat);
+    }
+}
+
+impl Decode for SilenceVote {
+    fn decode(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        Ok(Self {
+            meeting: MeetingId::decode(reader)?,
+            instance: InstanceId::decode(reader)?,
+            participant: ParticipantId::decode(reader)?,
+            leader: ParticipantId::decode(reader)?,
+            head_number: reader.u64()?,
+            head: reader.array()?,
+            heartbeat: reader.u64()?,
+        })
+    }
+}
+
+impl Encode for Resignation {
+    fn encode(&self, out: &mut Writer) {
+        self.meeting.encode(out);
+        self.instance.encode(out);
+        self.leader.encode(out);
+        out.raw(&self.head);
+        self.successor.encode(out);
+    }
+}
+
+impl Decode for Resignation {
+    fn decode(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        Ok(Self {
+            meeting: MeetingId::decode(reader)?,
+            instance: InstanceId::decode(reader)?,
+            leader: ParticipantId::decode(reader)?,
+            head: reader.array()?,
+            successor: ParticipantId::decode(reader)?,
+        })
+    }
+}
+
+impl Encode for Leave {
+    fn encode(&self, out: &mut Writer) {
+        self.meeting.encode(out);
+        self.instance.encode(out);
+        self.participant.encode(out);
+    }
+}
+
+impl Decode for Leave {
+    fn decode(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        Ok(Self {
+            meeting: MeetingId::decode(reader)?,
+            instance: InstanceId::decode(reader)?,
+            participant: ParticipantId::decode(reader)?,
+        })
+    }
+}
+
+impl Encode for Over {
+    fn encode(&self, out: &mut Writer) {
+        self.meeting.encode(out);
+        self.instance.encode(out);
+        self.leader.encode(out);
+    }
+}
+
+impl Decode for Over {
+    fn decode(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        Ok(Self {
+            meeting: MeetingId::decode(reader)?,
+            instance: InstanceId::decode(reader)?,
+            leader: ParticipantId::decode(reader)?,
+        })
+    }
+}

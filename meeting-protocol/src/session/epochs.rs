@@ -1,0 +1,132 @@
+//! Which epoch is newest, which keys are here, and when old ones end.
+
+use std::{collections::VecDeque, time::Duration};
+
+use super::{KeyChange, context::Cx, statement::EpochKey};
+use crate::{
+    BootTime,
+    crypto::sign::Hash,
+    roster::{EpochOpening, Link},
+};
+
+/// How long one may seal under the old key after the switch, where nobody left.
+const GRACE: Duration = Duration::from_millis(500);
+/// How long openers keep the old key after that.
+const CLOSING: Duration = Duration::from_secs(2);
+/// Commitments remembered; at one rotation a second more than two hours, at one in two minutes eleven days.
+const MAX_COMMITMENTS: usize = 8192;
+
+/// The epochs of an instance as one participant sees them.
+pub(super) struct Epochs {
+    /// The newest epoch of the chain.
+    pub newest: Opened,
+    /// At most two: the newest and the one before.
+    keys: VecDeque<EpochKey>,
+    commitments: VecDeque<Hash>,
+    retired_below: u64,
+    expiry: Option<(BootTime, u64)>,
+}
+
+/// An epoch as its link opened it.
+#[derive(Clone, Copy)]
+pub(super) struct Opened {
+    pub epoch: u64,
+    /// Hash of the epoch link.
+    pub link: Hash,
+    pub commitment: Hash,
+    /// Leader time of the link in ms.
+    pub time: u64,
+    /// Somebody came with it.
+    pub adds: bool,
+}
+
+impl Opened {
+    pub fn new(link: &Link, opening: EpochOpening) -> Self {
+        Self {
+            epoch: opening.epoch,
+            link: link.hash(),
+            commitment: opening.commitment,
+            time: link.time,
+            adds: link.adds(),
+        }
+    }
+}
+
+impl Epochs {
+    pub fn new(newest: Opened) -> Self {
+        Self {
+            newest,
+            keys: VecDeque::new(),
+            commitments: VecDeque::from([newest.commitment]),
+            retired_below: newest.epoch,
+            expiry: None,
+        }
+    }
+
+    /// Whether this may be the next epoch.
+    pub fn may_open(&self, opening: &EpochOpening) -> bool {
+        opening.epoch == self.newest.epoch + 1 && !self.commitments.contains(&opening.commitment)
+    }
+
+    /// The chain went on to a new epoch.
+    pub fn open(&mut self, opened: Opened, removes: bool, cx: &mut Cx<'_>) {
+        if self.commitments.len() >= MAX_COMMITMENTS {
+            self.commitments.pop_front();
+        }
+        self.commitments.push_back(opened.commitment);
+        self.newest = opened;
+        self.retire(opened.epoch, removes, cx);
+    }
+
+    /// A newer epoch is known to be there, with or without its key.
+    pub fn retire(&mut self, before: u64, at_once: bool, cx: &mut Cx<'_>) {
+        if before <= self.retired_below {
+            return;
+        }
+        self.retired_below = before;
+        let at = if at_once { cx.now } else { cx.now + GRACE };
+        cx.out.keys(KeyChange::Retire { before, at });
+        // Of epochs before the last one even late frames are over.
+        cx.out.keys(KeyChange::Expire { before: before.saturating_sub(1) });
+        self.expiry = Some((at + CLOSING, before));
+    }
+
+    /// The key of the newest epoch or the one before came.
+    pub fn install(&mut self, key: EpochKey) {
+        self.keys.push_back(key);
+        while self.keys.len() > 2 {
+            self.keys.pop_front();
+        }
+    }
+
+    /// The key of an epoch.
+    pub fn key(&self, epoch: u64) -> Option<&EpochKey> {
+        self.keys.iter().find(|key| key.epoch == epoch)
+    }
+
+    /// The key of the newest epoch.
+    pub fn newest_key(&self) -> Option<&EpochKey> {
+        self.key(self.newest.epoch)
+    }
+
+    /// The newest epoch there is a key of.
+    pub fn newest_with_key(&self) -> Option<u64> {
+        self.keys.back().map(|key| key.epoch)
+    }
+
+    /// Lets old keys go when their time has come.
+    pub fn tick(&mut self, cx: &mut Cx<'_>) {
+        if let Some((at, before)) = self.expiry
+            && cx.now >= at
+        {
+            self.expiry = None;
+            self.keys.retain(|key| key.epoch >= before);
+            cx.out.keys(KeyChange::Expire { before });
+        }
+    }
+
+    /// When to tick.
+    pub fn deadline(&self) -> Option<BootTime> {
+        self.expiry.map(|(at, _)| at)
+    }
+}

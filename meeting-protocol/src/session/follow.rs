@@ -1,0 +1,435 @@
+//! A follower: checks every word of the leader against the chain, opens wraps, and measures the leader's age.
+
+use std::{collections::HashMap, time::Duration};
+
+use meeting_wire::{Encode, ParticipantId};
+
+use super::{
+    EndReason,
+    claims::{Heartbeat, Over, Pulse, SilenceVote},
+    context::Cx,
+    freshness::Freshness,
+    group::Group,
+    message::{Ask, Message, ProvenPulse, Wrap},
+    statement::EpochKey,
+};
+use crate::{
+    BootTime,
+    announce::SignedAnnounce,
+    crypto::{
+        labels,
+        sign::{Hash, Signed},
+        wrap::{KemSecret, Pairing, PairingContext, WrapError},
+    },
+    roster::SignedLink,
+};
+
+/// How often a participant shows to be there.
+pub(super) const PULSE: Duration = Duration::from_secs(30);
+/// How soon a pulse that nobody returned is sent again: before the first echo, and later.
+const PULSE_RETRY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(3));
+/// How long a stale session keeps its state.
+const KEEP: Duration = Duration::from_secs(120);
+/// How long an epoch may last by the leader's clock, 30 s of grace included.
+const MAX_EPOCH: u64 = 150_000;
+/// How long a key may be missing before it is asked for, and the pause after each ask: doubled up to 8 s.
+const ASK_AFTER: Duration = Duration::from_millis(250);
+const MAX_ASK_PAUSE: Duration = Duration::from_secs(8);
+
+/// A follower's own state.
+pub(super) struct Follow {
+    /// Kept only while a successor may have to pair with us.
+    pub kem: Option<KemSecret>,
+    pub pairing: Option<Pairing>,
+    pub fresh: Freshness,
+    /// Counter, hash and leader time of the newest heartbeat.
+    pub last: Option<(u64, Hash, u64)>,
+    next_pulse: BootTime,
+    /// The highest link number anybody spoke of.
+    seen_head: u64,
+    /// When to ask for what is missing.
+    next_ask: Option<BootTime>,
+    ask_pause: Duration,
+    /// A wrap that came before its link.
+    held_wrap: Option<Wrap>,
+    stale_since: Option<BootTime>,
+    /// The announce we were let in by.
+    pub own: Option<SignedAnnounce>,
+    /// For a successor: what it needs to pair with everybody.
+    pub announces: HashMap<ParticipantId, SignedAnnounce>,
+    /// For a successor: who else finds the leader silent.
+    pub votes: HashMap<ParticipantId, Signed<SilenceVote>>,
+    pub next_vote: BootTime,
+    /// A takeover that came while our own last heartbeat was too young.
+    pub early_takeover: Option<SignedLink>,
+    /// The leader leaves its place to us.
+    pub called: Option<Signed<super::Resignation>>,
+}
+
+impl Follow {
+    pub fn new(kem: KemSecret, own: Option<SignedAnnounce>, now: BootTime) -> Self {
+        Self {
+            kem: Some(kem),
+            pairing: None,
+            fresh: Freshness::new(now),
+            last: None,
+            next_pulse: now,
+            seen_head: 0,
+            next_ask: Some(now + Duration::from_secs(1)),
+            ask_pause: ASK_AFTER,
+            held_wrap: None,
+            stale_since: None,
+            own,
+            announces: HashMap::new(),
+            votes: HashMap::new(),
+            next_vote: now,
+            early_takeover: None,
+            called: None,
+        }
+    }
+
+    pub fn on_heartbeat(&mut self, signed: &Signed<Heartbeat>, group: &mut Group, cx: &mut Cx<'_>) {
+        let heartbeat = &signed.body;
+        if heartbeat.leader != group.roster.header.leader {
+            // A new leader whose link we miss, or an old one: the chain decides.
+            cx.counters.unauthorised += 1;
+            return;
+        }
+        let signer = group.roster.leader_signer();
+        if heartbeat.meeting != cx.me.meeting || !signer.is_some_and(|signer| signed.is_by(&signer)) {
+            cx.counters.forged += 1;
+            return;
+        }
+        let hash = heartbeat.hash();
+        if let Some((counter, last, time)) = self.last {
+            if heartbeat.counter == counter && hash != last {
+                self.caught("signed two heartbeats of one number", group, cx);
+                return;
+            }
+            if heartbeat.counter <= counter {
+                cx.counters.stale += 1;
+                return;
+            }
+            if heartbeat.time <= time || (heartbeat.counter == counter + 1 && heartbeat.previous != last) {
+                self.caught("signed a heartbeat that contradicts the one before", group, cx);
+                return;
+            }
+        }
+        if let Some((known, _)) = group.link(heartbeat.head_number)
+            && *known != heartbeat.head
+        {
+            self.caught("signed a heartbeat for another chain than ours", group, cx);
+            return;
+        }
+        if heartbeat.epoch == group.epochs.newest.epoch {
+            if heartbeat.epoch_link != group.epochs.newest.link {
+                self.caught("opened one epoch with two links", group, cx);
+                return;
+            }
+            if heartbeat.time.saturating_sub(group.epochs.newest.time) > MAX_EPOCH {
+                self.caught("did not rotate the key for two and a half minutes", group, cx);
+                return;
+            }
+        }
+        self.last = Some((heartbeat.counter, hash, heartbeat.time));
+        if self.fresh.heard(heartbeat.time, &heartbeat.echoes, cx.now) {
+            self.next_pulse = cx.now + PULSE;
+        }
+        self.votes.clear();
+        self.early_takeover = None;
+        if heartbeat.epoch > group.epochs.newest.epoch {
+            // The link is late or withheld, and it may have removed somebody: at once.
+            group.epochs.retire(heartbeat.epoch, true, cx);
+        }
+        self.seen_head = heartbeat.head_number;
+        if heartbeat.head_number > group.head().body.number {
+            self.ask_soon(cx.now);
+        }
+    }
+
+    pub fn on_link(&mut self, link: SignedLink, group: &mut Group, cx: &mut Cx<'_>) {
+        let body = &link.body;
+        if body.meeting != cx.me.meeting || body.instance != group.instance {
+            cx.counters.forged += 1;
+            return;
+        }
+        let by_leader = |group: &Group| {
+            body.leader == group.roster.header.leader
+                && group.roster.leader_signer().is_some_and(|signer| link.is_by(&signer))
+        };
+        let head = group.head().body.number;
+        if body.number <= head {
+            match group.link(body.number) {
+                Some((known, _)) if *known == body.hash() => {}
+                Some(_) if by_leader(group) => self.caught("signed two links of one number", group, cx),
+                _ => cx.counters.stale += 1,
+            }
+            return;
+        }
+        if body.number > head + 1 {
+            // Whoever wrote it: one question is all it can cause.
+            self.seen_head = self.seen_head.max(head + 1);
+            self.ask_soon(cx.now);
+            return;
+        }
+        if body.takeover().is_some() {
+            self.on_takeover(link, group, cx);
+            return;
+        }
+        if !by_leader(group) {
+            cx.counters.forged += 1;
+            return;
+        }
+        if body.previous != group.head_hash() {
+            self.caught("signed a link for another chain than ours", group, cx);
+            return;
+        }
+        if body.time < group.head().body.time {
+            self.caught("signed a link that is older than the one before", group, cx);
+            return;
+        }
+        self.extend(link, group, cx);
+    }
+
+    /// Goes on to a link of the right place and signer, if it keeps the rules.
+    pub fn extend(&mut self, link: SignedLink, group: &mut Group, cx: &mut Cx<'_>) -> bool {
+        let body = &link.body;
+        let roster = match group.roster.after(&body.changes) {
+            Ok(roster) if roster.digest() == body.digest => roster,
+            Ok(_) => {
+                self.caught("signed a link whose digest is not its roster's", group, cx);
+                return false;
+            }
+            Err(error) => {
+                self.caught(&format!("signed a link that cannot be: {error}"), group, cx);
+                return false;
+            }
+        };
+        match &body.opening {
+            Some(opening) if !group.epochs.may_open(opening) => {
+                self.caught("opened an epoch out of order or with a key used before", group, cx);
+                return false;
+            }
+            None if body.adds() || body.removes() => {
+                self.caught("let somebody in or out without a new key", group, cx);
+                return false;
+            }
+            _ => {}
+        }
+        let rotates = body.opening.is_some();
+        group.adopt(link, roster, cx);
+        if group.roster.header.successor_limit == 0 && self.pairing.is_some() {
+            // Nobody will ever encapsulate to us again.
+            self.kem = None;
+        }
+        self.announces.retain(|participant, _| group.roster.entry(*participant).is_some());
+        if rotates && group.ending.is_none() {
+            self.next_ask = Some(cx.now + ASK_AFTER);
+            self.ask_pause = ASK_AFTER;
+            if let Some(wrap) = self.held_wrap.take() {
+                self.on_wrap(wrap, group, cx);
+            }
+        }
+        true
+    }
+
+    pub fn on_wrap(&mut self, wrap: Wrap, group: &mut Group, cx: &mut Cx<'_>) {
+        let newest = group.epochs.newest;
+        if wrap.to != cx.me.participant {
+            cx.counters.unauthorised += 1;
+            return;
+        }
+        if wrap.epoch > newest.epoch {
+            self.held_wrap = Some(wrap);
+            self.ask_soon(cx.now);
+            return;
+        }
+        if wrap.epoch < newest.epoch || group.epochs.newest_key().is_some() {
+            cx.counters.stale += 1;
+            return;
+        }
+        if wrap.link != newest.link {
+            cx.counters.forged += 1;
+            return;
+        }
+        if self.pairing.is_none() {
+            match self.pair(&wrap, group, cx) {
+                Ok(pairing) => self.pairing = Some(pairing),
+                Err(_) => {
+                    cx.counters.forged += 1;
+                    return;
+                }
+            }
+        }
+        let Some(pairing) = &mut self.pairing else { return };
+        let key = match pairing.unwrap(wrap.epoch, &wrap.link, &wrap.sealed) {
+            Ok(key) => key,
+            Err(_) => {
+                if group.epochs.newest_with_key().is_none() {
+                    // The first wrap of a pairing has to open; else the pairing was not the leader's.
+                    self.pairing = None;
+                }
+                cx.counters.forged += 1;
+                return;
+            }
+        };
+        if EpochKey::commitment(&key, cx.me.meeting, group.instance, wrap.epoch) != newest.commitment {
+            self.caught("sent a key it had not committed to", group, cx);
+            return;
+        }
+        if group.roster.header.successor_limit == 0 {
+            self.kem = None;
+        }
+        self.next_ask = None;
+        self.ask_pause = ASK_AFTER;
+        group.install(wrap.epoch, wrap.link, key, cx);
+        if !self.fresh.anchored() {
+            self.pulse(group, cx);
+        }
+    }
+
+    fn pair(&self, wrap: &Wrap, group: &Group, cx: &Cx<'_>) -> Result<Pairing, WrapError> {
+        let offer = wrap.offer.as_ref().ok_or(WrapError::Forged)?;
+        let kem = self.kem.as_ref().ok_or(WrapError::Forged)?;
+        let own = group.roster.entry(cx.me.participant).ok_or(WrapError::Forged)?;
+        let context = PairingContext {
+            meeting: cx.me.meeting,
+            instance: group.instance,
+            leader_announce: group.leader_announce,
+            announce: own.announce,
+            start: offer.start,
+            psk_generation: group.roster.header.psk_generation,
+        };
+        let signer = group.roster.leader_signer().ok_or(WrapError::Forged)?;
+        if !signer.verifies(labels::PAIRING, &context.signed_bytes(&offer.enc), &offer.signature) {
+            return Err(WrapError::Forged);
+        }
+        Pairing::accept(kem, &offer.enc, cx.me.board.invite(), &context)
+    }
+
+    pub fn on_over(&mut self, over: &Signed<Over>, group: &mut Group, cx: &mut Cx<'_>) {
+        let by_leader = over.body.leader == group.roster.header.leader
+            && over.body.instance == group.instance
+            && over.body.meeting == cx.me.meeting
+            && group.roster.leader_signer().is_some_and(|signer| over.is_by(&signer));
+        if by_leader {
+            group.ending = Some(EndReason::LeaderLeft);
+        } else {
+            cx.counters.forged += 1;
+        }
+    }
+
+    /// Somebody, most likely a successor that collects votes, misses links.
+    pub fn on_ask(&mut self, ask: &Ask, group: &Group, cx: &mut Cx<'_>) {
+        if group.roster.rank(ask.participant).is_some()
+            && let Some(links) = group.links_after(&ask.head)
+            && !links.is_empty()
+        {
+            group.tell(ask.participant, &Message::Links(links), cx);
+        }
+    }
+
+    /// The board may have lost what we said.
+    pub fn connected(&mut self, group: &mut Group, cx: &mut Cx<'_>) {
+        group.restate(cx);
+        self.pulse(group, cx);
+        if group.epochs.newest_key().is_none() {
+            self.ask_soon(cx.now);
+        }
+    }
+
+    pub fn tick(&mut self, group: &mut Group, cx: &mut Cx<'_>) {
+        if self.next_pulse <= cx.now {
+            self.pulse(group, cx);
+        }
+        if self.next_ask.is_some_and(|at| at <= cx.now) {
+            self.ask(group, cx);
+        }
+        self.watch(cx);
+        if self.stale_since.is_some_and(|since| cx.now.since(since) >= KEEP) {
+            group.ending = Some(EndReason::Stale);
+        }
+    }
+
+    /// Notes when the leader's word ran out.
+    fn watch(&mut self, cx: &Cx<'_>) {
+        if self.fresh.is_fresh(cx.now) {
+            self.stale_since = None;
+        } else if self.stale_since.is_none() {
+            self.stale_since = Some(cx.now);
+            self.next_pulse = self.next_pulse.min(cx.now + PULSE_RETRY.0);
+        }
+    }
+
+    pub fn deadline(&self) -> BootTime {
+        let fresh = self.fresh.deadline().map(|deadline| deadline + Duration::from_millis(1));
+        let stale = self.stale_since.map(|since| since + KEEP);
+        let freshness = if self.stale_since.is_some() { stale } else { fresh };
+        [Some(self.next_pulse), self.next_ask, freshness].into_iter().flatten().min().unwrap_or(self.next_pulse)
+    }
+
+    /// Somebody else leads now: pair anew, and believe its clock only after its own echo.
+    pub fn new_leader(&mut self, now: BootTime) {
+        self.pairing = None;
+        self.fresh.new_leader(now);
+        self.last = None;
+        self.next_pulse = now + PULSE_RETRY.0;
+        self.votes.clear();
+        self.early_takeover = None;
+        self.called = None;
+    }
+
+    fn pulse(&mut self, group: &mut Group, cx: &mut Cx<'_>) {
+        let eager = !self.fresh.anchored() || !self.fresh.is_fresh(cx.now);
+        self.next_pulse = cx.now + if eager { PULSE_RETRY.0 } else { PULSE_RETRY.1 };
+        let Some(pairing) = &self.pairing else { return };
+        let pulse = Pulse {
+            meeting: cx.me.meeting,
+            instance: group.instance,
+            participant: cx.me.participant,
+            nonce: cx.random16(),
+            head: group.head_hash(),
+            epoch_link: group.epochs.newest.link,
+        };
+        self.fresh.sent(pulse.nonce, cx.now);
+        let mac = pairing.prove(&pulse.to_bytes());
+        let message = Message::Pulse(ProvenPulse { pulse: cx.me.sign(pulse), mac });
+        group.tell(group.roster.header.leader, &message, cx);
+    }
+
+    pub fn ask_soon(&mut self, now: BootTime) {
+        // An ask that is planned already, perhaps after a pause, stands.
+        self.next_ask.get_or_insert(now + ASK_AFTER);
+    }
+
+    fn ask(&mut self, group: &mut Group, cx: &mut Cx<'_>) {
+        // Asked again until nothing is missing; a link or wrap that comes resets the pause.
+        self.ask_pause = (self.ask_pause * 2).min(MAX_ASK_PAUSE);
+        let missing = group.epochs.newest_key().is_none() || self.held_wrap.is_some() || self.behind(group);
+        self.next_ask = missing.then(|| cx.now + self.ask_pause);
+        if missing {
+            let ask = Ask {
+                participant: cx.me.participant,
+                head: group.head_hash(),
+                epoch: group.epochs.newest_with_key().unwrap_or(0),
+            };
+            group.tell(group.roster.header.leader, &Message::Ask(ask), cx);
+        }
+    }
+
+    fn behind(&self, group: &Group) -> bool {
+        self.seen_head > group.head().body.number
+    }
+
+    /// The leader broke the protocol: nothing of it counts any more.
+    pub fn caught(&mut self, what: &str, group: &mut Group, cx: &mut Cx<'_>) {
+        let name = group.roster.leader().map_or("the leader", |entry| &entry.name).to_owned();
+        cx.misbehaviour(format!("{name}, who leads, {what}"));
+        group.ending = Some(EndReason::LeaderMisbehaved);
+    }
+
+    /// Until when elements may seal and open.
+    pub fn lease(&self) -> Option<BootTime> {
+        self.fresh.deadline()
+    }
+}

@@ -1,0 +1,113 @@
+//! How long the leader's word counts: anchored by returned nonces, measured on our own clock.
+//!
+//! ```text
+//!  us       t0 --pulse(nonce)-->                 <--heartbeat(T0, nonce)--      <--heartbeat(T)--
+//!  leader                        ...T0...T
+//!                                                    allowed until  t0 + (T - T0) + 8 s
+//! ```
+//!
+//! The leader sent T0 after we sent the nonce, so T - T0 of its time has passed since t0 at least: old heartbeats, however
+//! slowly they are let through, never move the deadline past what the leader's own clock vouches for. Drift between
+//! the clocks counts only since the last anchor, 30 s ago.
+
+use std::{collections::VecDeque, time::Duration};
+
+use super::claims::Nonce;
+use crate::BootTime;
+
+/// How old the leader's word may be.
+pub const LIMIT: Duration = Duration::from_secs(8);
+/// Pulses of which the return still counts.
+const MAX_SENT: usize = 64;
+
+/// One participant's measure of the leader's age.
+pub(super) struct Freshness {
+    sent: VecDeque<(Nonce, BootTime)>,
+    anchor: Option<(BootTime, u64)>,
+    deadline: Option<BootTime>,
+    /// When the last heartbeat came that was newer than all before.
+    pub heard: BootTime,
+}
+
+impl Freshness {
+    pub fn new(now: BootTime) -> Self {
+        Self { sent: VecDeque::new(), anchor: None, deadline: None, heard: now }
+    }
+
+    /// A pulse leaves.
+    pub fn sent(&mut self, nonce: Nonce, now: BootTime) {
+        if self.sent.len() >= MAX_SENT {
+            self.sent.pop_front();
+        }
+        self.sent.push_back((nonce, now));
+    }
+
+    /// A heartbeat of this leader, newer than all before, was accepted. Gives whether it returned one of our nonces.
+    pub fn heard(&mut self, time: u64, echoes: &[Nonce], now: BootTime) -> bool {
+        self.heard = now;
+        let echoed = self.sent.iter().rposition(|(nonce, _)| echoes.contains(nonce));
+        if let Some(position) = echoed {
+            let (_, sent) = self.sent[position];
+            // Older nonces would only give an earlier anchor.
+            self.sent.drain(..=position);
+            self.anchor = Some((sent, time));
+        }
+        if let Some((t0, leader_t0)) = self.anchor {
+            self.deadline = Some(t0 + Duration::from_millis(time.saturating_sub(leader_t0)) + LIMIT);
+        }
+        echoed.is_some()
+    }
+
+    /// Somebody else leads: its clock says nothing before it has returned a nonce, and the old budget runs down.
+    pub fn new_leader(&mut self, now: BootTime) {
+        self.sent.clear();
+        self.anchor = None;
+        self.heard = now;
+    }
+
+    /// Whether the present leader has returned a nonce.
+    pub fn anchored(&self) -> bool {
+        self.anchor.is_some()
+    }
+
+    /// Until when the leader's word counts; none before the first echo.
+    pub fn deadline(&self) -> Option<BootTime> {
+        self.deadline
+    }
+
+    /// Whether it counts now.
+    pub fn is_fresh(&self, now: BootTime) -> bool {
+        self.deadline.is_some_and(|deadline| now <= deadline)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_an_echo_starts_the_budget_and_leader_time_extends_it() {
+        let mut fresh = Freshness::new(BootTime(100));
+        assert!(!fresh.heard(5_000, &[[9; 16]], BootTime(200)) && fresh.deadline().is_none());
+        fresh.sent([1; 16], BootTime(1_000));
+        assert!(fresh.heard(7_000, &[[1; 16]], BootTime(2_000)));
+        assert_eq!(fresh.deadline(), Some(BootTime(9_000)));
+        // Genuine, but let through late: the deadline moves by the leader's two seconds, not by ours.
+        fresh.heard(9_000, &[], BootTime(8_900));
+        assert_eq!(fresh.deadline(), Some(BootTime(11_000)));
+        assert!(!fresh.heard(9_500, &[[1; 16]], BootTime(9_500)), "a nonce counts once");
+    }
+
+    #[test]
+    fn a_new_leader_extends_nothing_before_its_echo() {
+        let mut fresh = Freshness::new(BootTime(0));
+        fresh.sent([1; 16], BootTime(0));
+        fresh.heard(1_000_000_000, &[[1; 16]], BootTime(10));
+        fresh.new_leader(BootTime(3_000));
+        fresh.heard(5, &[[1; 16]], BootTime(3_000));
+        assert_eq!(fresh.deadline(), Some(BootTime(8_000)));
+        fresh.sent([2; 16], BootTime(4_000));
+        fresh.heard(900, &[[2; 16]], BootTime(4_100));
+        assert_eq!(fresh.deadline(), Some(BootTime(12_000)));
+    }
+}

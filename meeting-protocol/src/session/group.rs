@@ -1,0 +1,303 @@
+//! What leader and followers have in common: the roster and its chain, the epochs, the streams.
+
+use std::collections::{HashSet, VecDeque};
+
+use meeting_wire::{InstanceId, ParticipantId, Slot, StreamId};
+
+use super::{
+    CommandError, EndReason, Event, LeaveReason, OpenStream,
+    context::Cx,
+    epochs::{Epochs, Opened},
+    message::{MAX_LINKS, Message},
+    statement::{EpochKey, Statement},
+    streams::{Sealing, Streams},
+    welcome::{Lineage, Step, Welcome},
+};
+use crate::{
+    announce::SignedAnnounce,
+    crypto::sign::{Hash, Signed},
+    frame::CipherSuite,
+    identity::DevicePublic,
+    roster::{Change, Entry, Removal, Roster, SignedLink},
+    security_code::SecurityCode,
+    secret::Secret,
+};
+
+/// Devices remembered as having been in.
+const MAX_KNOWN: usize = 4096;
+
+/// One instance of a meeting as one participant sees it.
+pub(super) struct Group {
+    pub instance: InstanceId,
+    pub roster: Roster,
+    pub lineage: Lineage,
+    /// Today's leader's announce.
+    pub leader_announce: Hash,
+    /// The newest links, the head last; never empty.
+    links: VecDeque<(Hash, SignedLink)>,
+    pub epoch_link: SignedLink,
+    pub epochs: Epochs,
+    pub streams: Streams,
+    /// Devices that are or were in; after a removal others need approval.
+    pub known: HashSet<DevicePublic>,
+    /// Why this session is over, once it is.
+    pub ending: Option<EndReason>,
+    pub code: SecurityCode,
+}
+
+impl Group {
+    /// A group at the link a genesis or a welcome gives.
+    pub fn new(
+        roster: Roster,
+        lineage: Lineage,
+        leader: &SignedAnnounce,
+        head: SignedLink,
+        epoch_link: SignedLink,
+        streams: Streams,
+    ) -> Option<Self> {
+        let opened = Opened::new(&epoch_link.body, epoch_link.body.opening?);
+        let genesis = lineage.genesis.body.hash();
+        let leader_announce = leader.hash();
+        let code = SecurityCode::of_leader(&genesis, &leader_announce, CipherSuite::default().into());
+        Some(Self {
+            instance: head.body.instance,
+            known: roster.entries().map(|entry| entry.device).collect(),
+            roster,
+            lineage,
+            leader_announce,
+            links: VecDeque::from([(head.body.hash(), head)]),
+            epoch_link,
+            epochs: Epochs::new(opened),
+            streams,
+            ending: None,
+            code,
+        })
+    }
+
+    /// The newest link.
+    pub fn head(&self) -> &SignedLink {
+        &self.links[self.links.len() - 1].1
+    }
+
+    /// Its hash.
+    pub fn head_hash(&self) -> Hash {
+        self.links[self.links.len() - 1].0
+    }
+
+    /// The kept link of a number, with its hash.
+    pub fn link(&self, number: u64) -> Option<&(Hash, SignedLink)> {
+        self.links.iter().find(|(_, link)| link.body.number == number)
+    }
+
+    /// Whether this is the hash of a link of the chain; none if it may be older than what is kept.
+    pub fn knows(&self, hash: &Hash) -> Option<bool> {
+        if self.links.iter().any(|(known, _)| known == hash) || *hash == self.epochs.newest.link {
+            Some(true)
+        } else if self.links.len() < MAX_LINKS && self.links[0].1.body.number == 0 {
+            Some(false)
+        } else {
+            None
+        }
+    }
+
+    /// The links after the one of this hash; none if that is not kept.
+    pub fn links_after(&self, hash: &Hash) -> Option<Vec<SignedLink>> {
+        let position = self.links.iter().position(|(known, _)| known == hash)?;
+        Some(self.links.iter().skip(position + 1).map(|(_, link)| link.clone()).collect())
+    }
+
+    /// A second code over what this device sees of the roster.
+    pub fn roster_code(&self) -> SecurityCode {
+        SecurityCode::of_roster(&self.lineage.genesis.body.hash(), &self.head_hash())
+    }
+
+    /// Goes on to the next link, which has been checked, and the roster it makes.
+    pub fn adopt(&mut self, link: SignedLink, roster: Roster, cx: &mut Cx<'_>) {
+        let me = cx.me.participant;
+        let before = std::mem::replace(&mut self.roster, roster);
+        let takeover = link.body.takeover().is_some();
+        if takeover {
+            self.lineage.steps.push(Step {
+                last: self.head().clone(),
+                header: before.header.clone(),
+                root: before.root(),
+                takeover: link.clone(),
+            });
+        }
+        for change in &link.body.changes {
+            match change {
+                Change::Add(entry) => {
+                    if self.known.len() < MAX_KNOWN {
+                        self.known.insert(entry.device);
+                    }
+                }
+                Change::Remove(Removal { participant, reason }) => {
+                    if let Some(entry) = before.entry(*participant).filter(|entry| entry.present && *participant != me) {
+                        cx.departed(*participant, &entry.name, *reason);
+                    }
+                    self.streams.gone(*participant, cx);
+                    if *participant == me {
+                        self.ending = Some(match reason {
+                            LeaveReason::Replaced => EndReason::Replaced,
+                            LeaveReason::Left => EndReason::Left,
+                            // Taken for missing while we are here: the way back is a new stay.
+                            LeaveReason::Missing => EndReason::Stale,
+                            LeaveReason::Removed => EndReason::Removed,
+                        });
+                    }
+                }
+                Change::Present(participant) => {
+                    if let Some(entry) = self.roster.entry(*participant).filter(|_| *participant != me) {
+                        let (name, role) = (entry.name.clone(), entry.role);
+                        cx.out.event(Event::Arrived { participant: *participant, name, role });
+                    }
+                }
+                Change::Lock(locked) => cx.out.event(Event::Locked(*locked)),
+                Change::Succession { .. } => {}
+                Change::Takeover(takeover) => {
+                    let leader = takeover.leader;
+                    if let Some(entry) = self.roster.entry(leader) {
+                        self.leader_announce = entry.announce;
+                        cx.out.event(Event::LeaderChanged { participant: leader, name: entry.name.clone() });
+                    }
+                }
+            }
+        }
+        if takeover {
+            let genesis = self.lineage.genesis.body.hash();
+            self.code = SecurityCode::of_leader(&genesis, &self.leader_announce, CipherSuite::default().into());
+            cx.out.event(Event::Code(self.code));
+        }
+        if let Some(opening) = link.body.opening {
+            self.epochs.open(Opened::new(&link.body, opening), link.body.removes(), cx);
+            self.epoch_link = link.clone();
+        }
+        if self.links.len() >= MAX_LINKS {
+            self.links.pop_front();
+        }
+        self.links.push_back((link.body.hash(), link));
+    }
+
+    /// Goes on to a link far ahead, with the roster its leader signed, without the links between.
+    pub fn skip_to(&mut self, welcome: Welcome, roster: Roster, cx: &mut Cx<'_>) {
+        let epoch_link = welcome.epoch_link().clone();
+        let Some(opening) = epoch_link.body.opening else { return };
+        let before = std::mem::replace(&mut self.roster, roster);
+        for entry in before.entries().filter(|entry| self.roster.entry(entry.participant).is_none()) {
+            cx.departed(entry.participant, &entry.name, LeaveReason::Missing);
+            self.streams.gone(entry.participant, cx);
+        }
+        self.known.extend(self.roster.entries().map(|entry| entry.device));
+        if before.header.locked != self.roster.header.locked {
+            cx.out.event(Event::Locked(self.roster.header.locked));
+        }
+        if opening.epoch > self.epochs.newest.epoch {
+            self.epochs.open(Opened::new(&epoch_link.body, opening), true, cx);
+        }
+        self.epoch_link = epoch_link;
+        self.links = VecDeque::from([(welcome.head.body.hash(), welcome.head)]);
+    }
+
+    /// The key of an epoch is here: hand out what it gives.
+    pub fn install(&mut self, epoch: u64, link: Hash, key: Secret<32>, cx: &mut Cx<'_>) {
+        self.epochs.install(EpochKey { epoch, link, key });
+        if epoch == self.epochs.newest.epoch {
+            cx.out.event(Event::Epoch(epoch));
+            self.seal_all(None, cx);
+        }
+        for statement in self.streams.take_held(epoch) {
+            self.open_statement(&statement.body, cx);
+        }
+    }
+
+    /// Somebody stated a stream.
+    pub fn on_statement(&mut self, statement: Signed<Statement>, cx: &mut Cx<'_>) {
+        let said = &statement.body;
+        if said.participant == cx.me.participant {
+            return;
+        }
+        let Some(entry) = self.roster.entry(said.participant) else {
+            cx.counters.unauthorised += 1;
+            return;
+        };
+        if !statement.is_by(&entry.signer) || said.meeting != cx.me.meeting || said.instance != self.instance {
+            cx.counters.forged += 1;
+            return;
+        }
+        let newest = self.epochs.newest;
+        if said.epoch == newest.epoch && said.link != newest.link {
+            let text = format!("{} sees another link than we at epoch {}: the meeting is forked", entry.name, said.epoch);
+            cx.misbehaviour(text);
+            return;
+        }
+        if self.epochs.key(said.epoch).is_some() {
+            self.open_statement(&statement.body, cx);
+        } else if said.epoch >= newest.epoch && said.epoch <= newest.epoch + 2 {
+            if !self.streams.hold(statement) {
+                cx.counters.over_limit += 1;
+            }
+        } else {
+            cx.counters.stale += 1;
+        }
+    }
+
+    fn open_statement(&mut self, statement: &Statement, cx: &mut Cx<'_>) {
+        let sender = self.roster.entry(statement.participant);
+        let key = self.epochs.key(statement.epoch).filter(|key| key.link == statement.link);
+        match (sender, key) {
+            (Some(entry), Some(key)) => self.streams.stated(statement, entry, key, cx),
+            _ => cx.counters.stale += 1,
+        }
+    }
+
+    /// A sealing element wants a stream.
+    pub fn open_stream(&mut self, wish: OpenStream, cx: &mut Cx<'_>) -> Result<(), CommandError> {
+        let half = cx.random16();
+        self.streams.open(wish, half)?;
+        self.seal_all(None, cx);
+        Ok(())
+    }
+
+    /// Caps changed.
+    pub fn stream_caps(&mut self, stream: StreamId, caps: String, cx: &mut Cx<'_>) -> Result<(), CommandError> {
+        self.streams.set_caps(stream, caps)?;
+        self.seal_all(Some(stream), cx);
+        Ok(())
+    }
+
+    /// A sealing element is gone.
+    pub fn close_stream(&mut self, stream: StreamId, cx: &mut Cx<'_>) -> Result<(), CommandError> {
+        let sealing = sealing(&self.epochs, &self.roster, self.instance, cx.me.participant);
+        self.streams.close(stream, sealing, cx)
+    }
+
+    /// Says again what the board may have lost.
+    pub fn restate(&mut self, cx: &mut Cx<'_>) {
+        if let Some(sealing) = sealing(&self.epochs, &self.roster, self.instance, cx.me.participant) {
+            self.streams.restate(&sealing, cx);
+        }
+    }
+
+    fn seal_all(&mut self, again: Option<StreamId>, cx: &mut Cx<'_>) {
+        if let Some(sealing) = sealing(&self.epochs, &self.roster, self.instance, cx.me.participant) {
+            self.streams.seal_all(&sealing, again, cx);
+        }
+    }
+
+    /// Posts to everybody.
+    pub fn tell_all(&self, message: &Message, cx: &mut Cx<'_>) {
+        cx.post(Slot::Log, self.instance, message);
+    }
+
+    /// Posts to one.
+    pub fn tell(&self, to: ParticipantId, message: &Message, cx: &mut Cx<'_>) {
+        cx.post(Slot::Direct(to), self.instance, message);
+    }
+}
+
+/// What is needed to seal under the newest key; none before it is here.
+fn sealing<'a>(epochs: &'a Epochs, roster: &'a Roster, instance: InstanceId, me: ParticipantId) -> Option<Sealing<'a>> {
+    let key = epochs.newest_key()?;
+    let entry: &Entry = roster.entry(me)?;
+    Some(Sealing { key, instance, entry, keyframe: epochs.newest.adds })
+}

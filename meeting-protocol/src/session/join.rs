@@ -1,0 +1,203 @@
+//! From a meeting link to a place in the roster.
+
+use std::{collections::VecDeque, time::Duration};
+
+use meeting_wire::{InstanceId, ParticipantId, Slot};
+
+use super::{
+    Command, CommandError, EndReason, Event, WaitReason,
+    claims::Heartbeat,
+    context::Cx,
+    follow::Follow,
+    group::Group,
+    message::{Message, Verdict},
+    streams::Streams,
+    welcome::Welcome,
+};
+use crate::{
+    BootTime,
+    crypto::{sign::Hash, wrap::KemSecret},
+};
+
+/// How long an announce may go unanswered.
+const RETRY: Duration = Duration::from_secs(2);
+/// How often somebody who waits for approval shows to be still there.
+const RENEW: Duration = Duration::from_secs(20);
+/// How long nobody may answer at all.
+const PATIENCE: Duration = Duration::from_secs(120);
+/// How long a leader's user may think.
+const APPROVAL_PATIENCE: Duration = Duration::from_secs(30 * 60);
+/// Leaders, true or pretended, that are asked in turn.
+const MAX_SOURCES: usize = 8;
+/// Announces of which an answer counts.
+const MAX_SENT: usize = 32;
+
+/// A joining session.
+pub(super) struct Join {
+    pub kem: KemSecret,
+    pub streams: Streams,
+    sources: VecDeque<Source>,
+    sent: VecDeque<(Hash, InstanceId, Hash)>,
+    wait: WaitReason,
+    /// When this phase of waiting began.
+    since: BootTime,
+    pub ending: Option<EndReason>,
+}
+
+/// Somebody who says to lead the meeting. Whether that is true shows with the welcome.
+struct Source {
+    instance: InstanceId,
+    leader: ParticipantId,
+    challenge: Hash,
+    announced: Option<(BootTime, Hash)>,
+}
+
+impl Join {
+    pub fn new(kem: KemSecret, now: BootTime) -> Self {
+        Self {
+            kem,
+            streams: Streams::default(),
+            sources: VecDeque::new(),
+            sent: VecDeque::new(),
+            wait: WaitReason::Leader,
+            since: now,
+            ending: None,
+        }
+    }
+
+    /// What is waited for.
+    pub fn wait(&self) -> WaitReason {
+        self.wait
+    }
+
+    pub fn on_heartbeat(&mut self, heartbeat: &Heartbeat, cx: &mut Cx<'_>) {
+        if heartbeat.meeting != cx.me.meeting {
+            return;
+        }
+        let key = (heartbeat.instance, heartbeat.leader);
+        match self.sources.iter_mut().find(|source| (source.instance, source.leader) == key) {
+            Some(source) => source.challenge = heartbeat.challenge,
+            None => {
+                if self.sources.len() >= MAX_SOURCES {
+                    self.sources.pop_front();
+                }
+                let (instance, leader) = key;
+                self.sources.push_back(Source { instance, leader, challenge: heartbeat.challenge, announced: None });
+            }
+        }
+        self.announce(cx);
+    }
+
+    /// Announces to every leader that is due and has a challenge we have not answered yet.
+    pub fn announce(&mut self, cx: &mut Cx<'_>) {
+        let pause = if self.wait == WaitReason::Approval { RENEW } else { RETRY };
+        for source in &mut self.sources {
+            let due = source.announced.is_none_or(|(at, answered)| cx.now.since(at) >= pause && answered != source.challenge);
+            if !due {
+                continue;
+            }
+            source.announced = Some((cx.now, source.challenge));
+            let announce = cx.me.announce(source.instance, Some(source.challenge));
+            if self.sent.len() >= MAX_SENT {
+                self.sent.pop_front();
+            }
+            self.sent.push_back((announce.hash(), source.instance, source.challenge));
+            cx.post(Slot::Log, source.instance, &Message::Announce(announce));
+            if self.wait == WaitReason::Leader {
+                self.wait = WaitReason::Answer;
+                self.since = cx.now;
+            }
+        }
+    }
+
+    /// The connection is new: the board may have lost the announce.
+    pub fn connected(&mut self, cx: &mut Cx<'_>) {
+        self.sources.iter_mut().for_each(|source| source.announced = None);
+        self.announce(cx);
+    }
+
+    pub fn on_answer(&mut self, announce: Hash, verdict: Verdict, cx: &mut Cx<'_>) {
+        let Some((_, instance, _)) = self.sent.iter().find(|(hash, ..)| *hash == announce).copied() else {
+            cx.counters.stale += 1;
+            return;
+        };
+        match verdict {
+            Verdict::Waiting => {
+                if self.wait != WaitReason::Approval {
+                    self.wait = WaitReason::Approval;
+                    self.since = cx.now;
+                }
+            }
+            Verdict::Renew => {
+                self.sources.retain(|source| source.instance == instance || source.announced.is_none());
+                for source in self.sources.iter_mut().filter(|source| source.instance == instance) {
+                    // At once if there is a newer challenge, else with the next heartbeat.
+                    source.announced = source.announced.map(|(_, challenge)| (BootTime(0), challenge));
+                }
+                self.announce(cx);
+            }
+            Verdict::Locked => self.ending = Some(EndReason::Locked),
+            Verdict::Refused => self.ending = Some(EndReason::Refused),
+        }
+    }
+
+    /// Whether this welcome is for one of our announces and holds; then the group to be in.
+    pub fn on_welcome(&mut self, welcome: Welcome, cx: &mut Cx<'_>) -> Option<Group> {
+        let instance = welcome.head.body.instance;
+        if !self.sent.iter().any(|(hash, of, _)| (*hash, *of) == (welcome.announce, instance)) {
+            cx.counters.stale += 1;
+            return None;
+        }
+        let roster = welcome.roster().filter(|roster| {
+            let entry = roster.entry(cx.me.participant);
+            welcome.head.body.meeting == cx.me.meeting
+                && entry.is_some_and(|entry| entry.announce == welcome.announce && entry.signer == cx.me.signer.public())
+        });
+        let Some(roster) = roster else {
+            cx.counters.forged += 1;
+            return None;
+        };
+        let epoch_link = welcome.epoch_link().clone();
+        let streams = std::mem::take(&mut self.streams);
+        let group = Group::new(roster, welcome.lineage, &welcome.leader, welcome.head, epoch_link, streams)?;
+        cx.out.event(Event::Code(group.code));
+        Some(group)
+    }
+
+    /// Becomes a follower.
+    pub fn into_follow(self, group: &Group, cx: &Cx<'_>) -> Follow {
+        let accepted = group.roster.entry(cx.me.participant).map(|entry| entry.announce);
+        let sent = self.sent.iter().find(|(hash, ..)| Some(*hash) == accepted);
+        let own = sent.map(|(_, instance, challenge)| cx.me.announce(*instance, Some(*challenge)));
+        Follow::new(self.kem, own, cx.now)
+    }
+
+    pub fn command(&mut self, command: Command, cx: &mut Cx<'_>) -> Result<(), CommandError> {
+        match command {
+            Command::Leave => self.ending = Some(EndReason::Left),
+            Command::OpenStream(wish) => {
+                let half = cx.random16();
+                self.streams.open(wish, half)?;
+            }
+            Command::StreamCaps { stream, caps } => self.streams.set_caps(stream, caps)?,
+            Command::CloseStream(stream) => self.streams.close(stream, None, cx)?,
+            Command::Floor { from, kid, floor } => self.streams.floor(from, kid, floor),
+            _ => return Err(CommandError::NotLeader),
+        }
+        Ok(())
+    }
+
+    pub fn tick(&mut self, cx: &mut Cx<'_>) {
+        let patience = if self.wait == WaitReason::Approval { APPROVAL_PATIENCE } else { PATIENCE };
+        if cx.now.since(self.since) >= patience {
+            self.ending = Some(EndReason::Refused);
+        } else {
+            self.announce(cx);
+        }
+    }
+
+    pub fn deadline(&self) -> BootTime {
+        let patience = if self.wait == WaitReason::Approval { APPROVAL_PATIENCE } else { PATIENCE };
+        self.since + patience
+    }
+}

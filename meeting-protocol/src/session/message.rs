@@ -1,0 +1,255 @@
+//! What a post holds once its seal is open.
+
+use meeting_wire::{Decode, DecodeError, Encode, ParticipantId, Reader, Writer};
+
+use super::{
+    claims::{Heartbeat, Leave, Over, Pulse, Resignation, SilenceVote},
+    statement::Statement,
+    welcome::Welcome,
+};
+use crate::{
+    announce::SignedAnnounce,
+    crypto::{
+        sign::{Hash, Signed},
+        wrap::{ENC_LEN, SEALED_LEN},
+    },
+    roster::{MAX_ENTRIES, SignedLink},
+};
+
+/// Links one message carries at most, and links everybody keeps to answer with.
+pub(crate) const MAX_LINKS: usize = 64;
+
+/// Everything that is said over the board.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Message {
+    /// To all: the roster changed.
+    Link(SignedLink),
+    /// To all: somebody wants in.
+    Announce(SignedAnnounce),
+    /// To one who announced: why there is no welcome yet.
+    Answer(Answer),
+    /// To one who is let in.
+    Welcome(Box<Welcome>),
+    /// To one: the key of an epoch.
+    Wrap(Wrap),
+    /// To all.
+    Heartbeat(Signed<Heartbeat>),
+    /// To the leader.
+    Pulse(ProvenPulse),
+    /// To the leader, or a voter who has seen more.
+    Ask(Ask),
+    /// To one who asked.
+    Links(Vec<SignedLink>),
+    /// To all: a stream of ours.
+    Statement(Signed<Statement>),
+    /// To all.
+    Leave(Signed<Leave>),
+    /// To all.
+    Over(Signed<Over>),
+    /// To all.
+    Resign(Signed<Resignation>),
+    /// To the successors.
+    Vote(Signed<SilenceVote>),
+    /// To a successor: what it needs to take over.
+    Announces(Vec<SignedAnnounce>),
+}
+
+/// Why there is no welcome yet.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Answer {
+    pub to: ParticipantId,
+    /// Of the announce it answers.
+    pub announce: Hash,
+    pub verdict: Verdict,
+}
+
+/// What becomes of an announce.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Verdict {
+    /// The leader's user has to decide.
+    Waiting,
+    /// Announce anew, with a fresh challenge.
+    Renew,
+    /// The meeting is locked.
+    Locked,
+    /// This device stays out.
+    Refused,
+}
+
+/// The key of an epoch for one participant.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Wrap {
+    pub to: ParticipantId,
+    pub epoch: u64,
+    /// The link that opened it.
+    pub link: Hash,
+    /// How to make the pairing, until the participant has proved it did.
+    pub offer: Option<Offer>,
+    pub sealed: [u8; SEALED_LEN],
+}
+
+/// The leader's half of a pairing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Offer {
+    /// The epoch of the first chain key.
+    pub start: u64,
+    pub enc: Vec<u8>,
+    /// By the leader, over `enc` and both announces.
+    pub signature: [u8; 64],
+}
+
+/// A pulse, signed and proved.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct ProvenPulse {
+    pub pulse: Signed<Pulse>,
+    /// Over the pulse, under the proof key.
+    pub mac: [u8; 32],
+}
+
+/// Somebody misses something.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Ask {
+    pub participant: ParticipantId,
+    /// The newest link it has.
+    pub head: Hash,
+    /// The newest epoch it has the key of.
+    pub epoch: u64,
+}
+
+impl Encode for Message {
+    fn encode(&self, out: &mut Writer) {
+        match self {
+            Message::Link(link) => {
+                out.u8(0);
+                link.encode(out);
+            }
+            Message::Announce(announce) => {
+                out.u8(1);
+                announce.encode(out);
+            }
+            Message::Answer(answer) => {
+                out.u8(2);
+                answer.to.encode(out);
+                out.raw(&answer.announce);
+                out.u8(match answer.verdict {
+                    Verdict::Waiting => 0,
+                    Verdict::Renew => 1,
+                    Verdict::Locked => 2,
+                    Verdict::Refused => 3,
+                });
+            }
+            Message::Welcome(welcome) => {
+                out.u8(3);
+                welcome.encode(out);
+            }
+            Message::Wrap(wrap) => {
+                out.u8(4);
+                wrap.to.encode(out);
+                out.u64(wrap.epoch);
+                out.raw(&wrap.link);
+                out.option(wrap.offer.as_ref());
+                out.raw(&wrap.sealed);
+            }
+            Message::Heartbeat(heartbeat) => {
+                out.u8(5);
+                heartbeat.encode(out);
+            }
+            Message::Pulse(ProvenPulse { pulse, mac }) => {
+                out.u8(6);
+                pulse.encode(out);
+                out.raw(mac);
+            }
+            Message::Ask(ask) => {
+                out.u8(7);
+                ask.participant.encode(out);
+                out.raw(&ask.head);
+                out.u64(ask.epoch);
+            }
+            Message::Links(links) => {
+                out.u8(8);
+                out.list(links);
+            }
+            Message::Statement(statement) => {
+                out.u8(9);
+                statement.encode(out);
+            }
+            Message::Leave(leave) => {
+                out.u8(10);
+                leave.encode(out);
+            }
+            Message::Over(over) => {
+                out.u8(11);
+                over.encode(out);
+            }
+            Message::Resign(resign) => {
+                out.u8(12);
+                resign.encode(out);
+            }
+            Message::Vote(vote) => {
+                out.u8(13);
+                vote.encode(out);
+            }
+            Message::Announces(announces) => {
+                out.u8(14);
+                out.list(announces);
+            }
+        }
+    }
+}
+
+impl Decode for Message {
+    fn decode(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        Ok(match reader.u8()? {
+            0 => Message::Link(SignedLink::decode(reader)?),
+            1 => Message::Announce(SignedAnnounce::decode(reader)?),
+            2 => Message::Answer(Answer {
+                to: ParticipantId::decode(reader)?,
+                announce: reader.array()?,
+                verdict: match reader.u8()? {
+                    0 => Verdict::Waiting,
+                    1 => Verdict::Renew,
+                    2 => Verdict::Locked,
+                    3 => Verdict::Refused,
+                    _ => return Err(DecodeError::Invalid("the verdict of an answer")),
+                },
+            }),
+            3 => Message::Welcome(Box::new(Welcome::decode(reader)?)),
+            4 => Message::Wrap(Wrap {
+                to: ParticipantId::decode(reader)?,
+                epoch: reader.u64()?,
+                link: reader.array()?,
+                offer: reader.option()?,
+                sealed: reader.array()?,
+            }),
+            5 => Message::Heartbeat(Signed::decode(reader)?),
+            6 => Message::Pulse(ProvenPulse { pulse: Signed::decode(reader)?, mac: reader.array()? }),
+            7 => Message::Ask(Ask {
+                participant: ParticipantId::decode(reader)?,
+                head: reader.array()?,
+                epoch: reader.u64()?,
+            }),
+            8 => Message::Links(reader.list(MAX_LINKS, "the links of an answer")?),
+            9 => Message::Statement(Signed::decode(reader)?),
+            10 => Message::Leave(Signed::decode(reader)?),
+            11 => Message::Over(Signed::decode(reader)?),
+            12 => Message::Resign(Signed::decode(reader)?),
+            13 => Message::Vote(Signed::decode(reader)?),
+            14 => Message::Announces(reader.list(MAX_ENTRIES, "the announces for a successor")?),
+            _ => return Err(DecodeError::Invalid("the kind of a post")),
+        })
+    }
+}
+
+impl Encode for Offer {
+    fn encode(&self, out: &mut Writer) {
+        out.u64(self.start);
+        out.raw(&self.enc);
+        out.raw(&self.signature);
+    }
+}
+
+impl Decode for Offer {
+    fn decode(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        Ok(Self { start: reader.u64()?, enc: reader.raw(ENC_LEN)?.to_vec(), signature: reader.array()? })
+    }
+}

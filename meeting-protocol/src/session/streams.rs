@@ -1,0 +1,311 @@
+//! Own streams and everybody else's: from a meeting key to the base keys elements get.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+
+use meeting_wire::{InstanceId, Kind, ParticipantId, Slot, StreamId};
+
+use super::{
+    CommandError, KeyChange, OpenStream, StreamInfo,
+    context::Cx,
+    message::Message,
+    statement::{EpochKey, MAX_CAPS, MAX_TRACK, Said, Statement, StreamFacts, stream_instance},
+};
+use crate::{
+    crypto::sign::Signed,
+    frame::{CipherSuite, KeyId},
+    roster::Entry,
+};
+
+/// Streams one participant has at most.
+const MAX_STREAMS: usize = 64;
+/// Stream numbers one stay uses at most.
+const MAX_USED: usize = 1 << 16;
+/// Statements kept for an epoch whose key is on its way.
+const MAX_HELD: usize = 2048;
+/// Their bytes.
+const MAX_HELD_BYTES: usize = 8 << 20;
+/// Floors kept.
+const MAX_FLOORS: usize = 16 * 1024;
+
+/// All streams.
+#[derive(Default)]
+pub(super) struct Streams {
+    own: BTreeMap<u32, Own>,
+    used: HashSet<u32>,
+    /// The epoch `counter` counts in.
+    counter_epoch: u64,
+    counter: u64,
+    theirs: BTreeMap<(ParticipantId, u32), Theirs>,
+    held: Vec<Signed<Statement>>,
+    floors: HashMap<(ParticipantId, KeyId), u64>,
+}
+
+struct Own {
+    kind: Kind,
+    track: String,
+    caps: String,
+    instance: [u8; 16],
+    /// The epoch its current key is of.
+    epoch: u64,
+}
+
+struct Theirs {
+    facts: StreamFacts,
+    epoch: u64,
+    counter: u64,
+    closed: bool,
+}
+
+/// The key of the newest epoch and our place in it.
+pub(super) struct Sealing<'a> {
+    pub key: &'a EpochKey,
+    pub instance: InstanceId,
+    pub entry: &'a Entry,
+    /// Somebody joined with this epoch.
+    pub keyframe: bool,
+}
+
+impl Streams {
+    /// Takes in an element's wish; the key follows with [`Streams::seal_all`].
+    pub fn open(&mut self, wish: OpenStream, agent: [u8; 16]) -> Result<(), CommandError> {
+        if wish.track.len() > MAX_TRACK || wish.caps.len() > MAX_CAPS {
+            return Err(CommandError::TooLong);
+        }
+        if self.own.len() >= MAX_STREAMS || self.used.len() >= MAX_USED {
+            return Err(CommandError::TooManyStreams);
+        }
+        if !self.used.insert(wish.stream.0) {
+            return Err(CommandError::StreamUsed);
+        }
+        let instance = stream_instance(&wish.random, &agent);
+        let own = Own { kind: wish.kind, track: wish.track, caps: wish.caps, instance, epoch: 0 };
+        self.own.insert(wish.stream.0, own);
+        Ok(())
+    }
+
+    /// New caps; gives whether they have to be stated.
+    pub fn set_caps(&mut self, stream: StreamId, caps: String) -> Result<(), CommandError> {
+        if caps.len() > MAX_CAPS {
+            return Err(CommandError::TooLong);
+        }
+        self.own.get_mut(&stream.0).ok_or(CommandError::NoStream)?.caps = caps;
+        Ok(())
+    }
+
+    /// Ends an own stream.
+    pub fn close(&mut self, stream: StreamId, sealing: Option<Sealing<'_>>, cx: &mut Cx<'_>) -> Result<(), CommandError> {
+        self.own.remove(&stream.0).ok_or(CommandError::NoStream)?;
+        if let Some(sealing) = sealing {
+            self.post(&Said::Close(stream), &sealing, cx);
+        }
+        Ok(())
+    }
+
+    /// States every own stream that has no key of this epoch yet, then hands the key out; `again` states all.
+    pub fn seal_all(&mut self, sealing: &Sealing<'_>, again: Option<StreamId>, cx: &mut Cx<'_>) {
+        let due: Vec<u32> = self
+            .own
+            .iter()
+            .filter(|(id, own)| own.epoch != sealing.key.epoch || again == Some(StreamId(**id)))
+            .map(|(id, _)| *id)
+            .collect();
+        for id in due {
+            let Some(own) = self.own.get_mut(&id) else { continue };
+            let first = own.epoch != sealing.key.epoch;
+            own.epoch = sealing.key.epoch;
+            let facts = own.facts(id, sealing);
+            self.post(&Said::Open(facts.clone()), sealing, cx);
+            if first {
+                cx.out.keys(KeyChange::Seal {
+                    stream: StreamId(id),
+                    epoch: sealing.key.epoch,
+                    kid: facts.kid,
+                    suite: facts.suite,
+                    base_key: sealing.key.stream(sealing.entry.device, &facts),
+                    keyframe: sealing.keyframe,
+                });
+            }
+        }
+    }
+
+    /// States every own stream anew: the board may have lost what we said.
+    pub fn restate(&mut self, sealing: &Sealing<'_>, cx: &mut Cx<'_>) {
+        let ids: Vec<u32> = self.own.keys().copied().collect();
+        for id in ids {
+            self.seal_all(sealing, Some(StreamId(id)), cx);
+        }
+    }
+
+    fn post(&mut self, said: &Said, sealing: &Sealing<'_>, cx: &mut Cx<'_>) {
+        if self.counter_epoch != sealing.key.epoch {
+            self.counter_epoch = sealing.key.epoch;
+            self.counter = 0;
+        }
+        let head = Statement {
+            meeting: cx.me.meeting,
+            instance: sealing.instance,
+            participant: cx.me.participant,
+            epoch: sealing.key.epoch,
+            link: sealing.key.link,
+            counter: self.counter,
+            sealed: Vec::new(),
+        };
+        self.counter += 1;
+        let sender = (sealing.entry.index, &sealing.entry.announce);
+        let statement = Statement::seal(head, said, sealing.key, sender, &cx.me.signer);
+        cx.post(Slot::Log, sealing.instance, &Message::Statement(statement));
+    }
+
+    /// Keeps a statement, whose signature holds, for when its epoch's key comes.
+    pub fn hold(&mut self, statement: Signed<Statement>) -> bool {
+        let from = statement.body.participant;
+        let bytes: usize = self.held.iter().map(|held| held.body.sealed.len()).sum();
+        let of_sender = self.held.iter().filter(|held| held.body.participant == from).count();
+        let room = self.held.len() < MAX_HELD
+            && bytes + statement.body.sealed.len() <= MAX_HELD_BYTES
+            && of_sender < MAX_STREAMS;
+        if room {
+            self.held.push(statement);
+        }
+        room
+    }
+
+    /// What was kept for this epoch; what was for earlier ones is dropped.
+    pub fn take_held(&mut self, epoch: u64) -> Vec<Signed<Statement>> {
+        let (due, later) = std::mem::take(&mut self.held).into_iter().partition(|held| held.body.epoch <= epoch);
+        self.held = later;
+        due
+    }
+
+    /// Takes in a statement, whose signature holds, under its epoch's key.
+    pub fn stated(&mut self, statement: &Statement, entry: &Entry, key: &EpochKey, cx: &mut Cx<'_>) {
+        let Some(said) = statement.open(key, entry.index, &entry.announce) else {
+            cx.counters.forged += 1;
+            return;
+        };
+        let from = entry.participant;
+        let stream = match &said {
+            Said::Open(facts) => facts.stream,
+            Said::Close(stream) => *stream,
+        };
+        let known = self.theirs.get(&(from, stream.0));
+        if known.is_some_and(|known| known.closed || (known.epoch, known.counter) >= (statement.epoch, statement.counter)) {
+            cx.counters.stale += 1;
+            return;
+        }
+        match said {
+            Said::Open(facts) => {
+                let expected = KeyId::new(stream, entry.index, statement.epoch);
+                // A stream goes on as what it was: only its caps may change, its key only with the epoch.
+                let goes_on = known.is_none_or(|known| {
+                    (known.facts.kind, &known.facts.track, known.facts.instance) == (facts.kind, &facts.track, facts.instance)
+                });
+                if facts.kid != expected || !goes_on {
+                    cx.misbehaviour(format!("{} states a stream under another's key id or as another stream", entry.name));
+                    return;
+                }
+                let of_sender = self.theirs.range((from, 0)..=(from, u32::MAX)).filter(|(_, theirs)| !theirs.closed).count();
+                if known.is_none() && of_sender >= MAX_STREAMS {
+                    cx.counters.over_limit += 1;
+                    return;
+                }
+                cx.out.keys(KeyChange::Open {
+                    from,
+                    stream,
+                    track: facts.track.clone(),
+                    kind: facts.kind,
+                    caps: facts.caps.clone(),
+                    epoch: statement.epoch,
+                    kid: facts.kid,
+                    suite: facts.suite,
+                    base_key: key.stream(entry.device, &facts),
+                    floor: self.floors.get(&(from, facts.kid)).copied().unwrap_or(0),
+                });
+                let (epoch, counter) = (statement.epoch, statement.counter);
+                self.theirs.insert((from, stream.0), Theirs { facts, epoch, counter, closed: false });
+            }
+            Said::Close(stream) => {
+                if let Some(theirs) = self.theirs.get_mut(&(from, stream.0)) {
+                    theirs.closed = true;
+                    cx.out.keys(KeyChange::Close { from, stream });
+                }
+                self.forget_closed(from);
+            }
+        }
+    }
+
+    /// Somebody is gone.
+    pub fn gone(&mut self, from: ParticipantId, cx: &mut Cx<'_>) {
+        self.held.retain(|held| held.body.participant != from);
+        self.floors.retain(|(participant, _), _| *participant != from);
+        self.theirs.retain(|(participant, stream), theirs| {
+            if *participant == from && !theirs.closed {
+                cx.out.keys(KeyChange::Close { from, stream: StreamId(*stream) });
+            }
+            *participant != from
+        });
+    }
+
+    /// Everybody is gone, for us.
+    pub fn all_gone(&mut self, cx: &mut Cx<'_>) {
+        let everybody: HashSet<ParticipantId> = self.theirs.keys().map(|(participant, _)| *participant).collect();
+        everybody.into_iter().for_each(|participant| self.gone(participant, cx));
+        self.held.clear();
+    }
+
+    /// Notes what an opening element has accepted.
+    pub fn floor(&mut self, from: ParticipantId, kid: KeyId, floor: u64) {
+        if self.floors.len() >= MAX_FLOORS && !self.floors.contains_key(&(from, kid)) {
+            // Frames of an epoch that is past no longer open: its floors can go.
+            let newest = self.theirs.values().map(|theirs| theirs.facts.kid).collect::<HashSet<_>>();
+            self.floors.retain(|(_, kid), _| newest.contains(kid));
+        }
+        if self.floors.len() < MAX_FLOORS || self.floors.contains_key(&(from, kid)) {
+            let kept = self.floors.entry((from, kid)).or_default();
+            *kept = floor.max(*kept);
+        }
+    }
+
+    /// Streams of others that are open.
+    pub fn infos(&self) -> Vec<StreamInfo> {
+        self.theirs
+            .iter()
+            .filter(|(_, theirs)| !theirs.closed)
+            .map(|((from, stream), theirs)| StreamInfo {
+                from: *from,
+                stream: StreamId(*stream),
+                track: theirs.facts.track.clone(),
+                kind: theirs.facts.kind,
+                caps: theirs.facts.caps.clone(),
+            })
+            .collect()
+    }
+
+    /// Closed streams are remembered so that an old statement cannot open them, up to a limit: stream numbers only
+    /// grow in use, so the lowest go first.
+    fn forget_closed(&mut self, from: ParticipantId) {
+        let closed: Vec<u32> = self
+            .theirs
+            .range((from, 0)..=(from, u32::MAX))
+            .filter(|(_, theirs)| theirs.closed)
+            .map(|((_, stream), _)| *stream)
+            .collect();
+        for stream in closed.iter().take(closed.len().saturating_sub(4 * MAX_STREAMS)) {
+            self.theirs.remove(&(from, *stream));
+        }
+    }
+}
+
+impl Own {
+    fn facts(&self, id: u32, sealing: &Sealing<'_>) -> StreamFacts {
+        StreamFacts {
+            stream: StreamId(id),
+            kind: self.kind,
+            track: self.track.clone(),
+            caps: self.caps.clone(),
+            instance: self.instance,
+            kid: KeyId::new(StreamId(id), sealing.entry.index, sealing.key.epoch),
+            suite: CipherSuite::default(),
+        }
+    }
+}

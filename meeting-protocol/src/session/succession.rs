@@ -1,0 +1,245 @@
+//! When the leader falls silent: votes, and the takeover by a successor it named.
+
+use std::{collections::HashSet, time::Duration};
+
+use meeting_wire::ParticipantId;
+
+use super::{
+    EndReason, LeaveReason, Successors,
+    claims::{Resignation, SilenceVote},
+    context::Cx,
+    follow::Follow,
+    group::Group,
+    lead::Lead,
+    message::{Ask, Message},
+};
+use crate::{
+    BootTime,
+    announce::SignedAnnounce,
+    crypto::sign::Signed,
+    roster::{Change, Removal, SignedLink, Successor, Takeover},
+};
+
+/// After so long without a heartbeat the leader is silent.
+pub(super) const SILENCE: Duration = Duration::from_secs(6);
+/// How much longer each later successor waits.
+const RANK: Duration = Duration::from_secs(2);
+/// Between two votes of the same silence.
+const VOTE: Duration = Duration::from_secs(1);
+/// How many heartbeats a vote may be behind our own last one: an old vote says nothing of this silence.
+const MAX_BEHIND: u64 = 5;
+
+impl Follow {
+    /// Whether we have heard nothing for long enough to agree to a takeover.
+    fn is_silent(&self, now: BootTime) -> bool {
+        now.since(self.fresh.heard) >= SILENCE
+    }
+
+    /// Votes, and takes over when it is our turn. Gives the new leader's state.
+    pub fn tick_succession(&mut self, group: &mut Group, cx: &mut Cx<'_>) -> Option<Lead> {
+        if group.roster.header.successors.is_empty() || group.epochs.newest_with_key().is_none() {
+            return None;
+        }
+        if let Some(called) = self.called.take() {
+            return self.take_over(Some(called), group, cx);
+        }
+        if !self.is_silent(cx.now) {
+            return None;
+        }
+        if let Some(link) = self.early_takeover.take() {
+            self.on_takeover(link, group, cx);
+            return None;
+        }
+        if self.next_vote <= cx.now {
+            self.vote(group, cx);
+        }
+        let rank = group.roster.rank(cx.me.participant)?;
+        let turn = cx.now.since(self.fresh.heard) >= SILENCE + RANK * rank as u32;
+        let majority = self.votes.len() * 2 > group.roster.entries().len();
+        if turn && majority { self.take_over(None, group, cx) } else { None }
+    }
+
+    /// When to look again.
+    pub fn succession_deadline(&self, group: &Group, me: ParticipantId) -> Option<BootTime> {
+        if group.roster.header.successors.is_empty() || group.epochs.newest_with_key().is_none() {
+            return None;
+        }
+        let silent = self.fresh.heard + SILENCE;
+        let turn = group.roster.rank(me).map(|rank| silent + RANK * rank as u32);
+        let vote = self.next_vote.max(silent);
+        // The turn counts only while it is ahead of the next vote; after it every vote is a try.
+        Some(turn.filter(|turn| *turn < vote && *turn > self.next_vote).unwrap_or(vote))
+    }
+
+    fn vote(&mut self, group: &mut Group, cx: &mut Cx<'_>) {
+        self.next_vote = cx.now + VOTE;
+        let vote = cx.me.sign(SilenceVote {
+            meeting: cx.me.meeting,
+            instance: group.instance,
+            participant: cx.me.participant,
+            leader: group.roster.header.leader,
+            head_number: group.head().body.number,
+            head: group.head_hash(),
+            heartbeat: self.last.map_or(0, |(counter, ..)| counter),
+        });
+        for Successor { participant, .. } in group.roster.header.successors.clone() {
+            if participant == cx.me.participant {
+                self.votes.insert(participant, vote.clone());
+            } else {
+                group.tell(participant, &Message::Vote(vote.clone()), cx);
+            }
+        }
+    }
+
+    /// Somebody else finds the leader silent.
+    pub fn on_vote(&mut self, vote: Signed<SilenceVote>, group: &mut Group, cx: &mut Cx<'_>) {
+        let own = self.last.map_or(0, |(counter, ..)| counter);
+        if !is_valid_vote(&vote, group, cx) {
+            cx.counters.forged += 1;
+        } else if vote.body.head_number > group.head().body.number {
+            // They saw more of the chain: a takeover has to extend the newest link anybody accepted.
+            let ask = Ask { participant: cx.me.participant, head: group.head_hash(), epoch: u64::MAX };
+            group.tell(vote.body.participant, &Message::Ask(ask), cx);
+        } else if vote.body.head == group.head_hash() && vote.body.heartbeat + MAX_BEHIND >= own {
+            self.votes.insert(vote.body.participant, vote);
+        } else {
+            cx.counters.stale += 1;
+        }
+    }
+
+    /// What a successor needs to pair with everybody; each counts only if the roster has its hash.
+    pub fn on_announces(&mut self, announces: Vec<SignedAnnounce>, group: &Group) {
+        for announce in announces {
+            let participant = announce.unverified().participant;
+            let named = group.roster.entry(participant).is_some_and(|entry| entry.announce == announce.hash());
+            if named {
+                self.announces.insert(participant, announce);
+            }
+        }
+    }
+
+    /// The leader hands over.
+    pub fn on_resign(&mut self, resign: Signed<Resignation>, group: &mut Group, cx: &mut Cx<'_>) {
+        if !is_valid_resignation(&resign, group, cx) {
+            cx.counters.forged += 1;
+        } else if resign.body.successor == cx.me.participant {
+            self.called = Some(resign);
+        }
+    }
+
+    /// A successor says it leads now. Refused while our own last heartbeat is young, unless the leader resigned.
+    pub fn on_takeover(&mut self, link: SignedLink, group: &mut Group, cx: &mut Cx<'_>) {
+        if !is_valid_takeover(&link, group, cx) {
+            cx.counters.unauthorised += 1;
+            return;
+        }
+        let Some(takeover) = link.body.takeover() else { return };
+        let own = self.last.map_or(0, |(counter, ..)| counter);
+        let resigned = takeover.resignation.is_some();
+        if !resigned && !self.is_silent(cx.now) {
+            self.early_takeover = Some(link);
+            return;
+        }
+        if !resigned && takeover.votes.iter().any(|vote| vote.body.heartbeat + MAX_BEHIND < own) {
+            cx.counters.stale += 1;
+            return;
+        }
+        let lost_kem = self.kem.is_none();
+        if self.extend(link, group, cx) && group.ending.is_none() {
+            if lost_kem {
+                // The key the new leader encapsulates to is gone, as it should be where no successor was named.
+                group.ending = Some(EndReason::Branch);
+                return;
+            }
+            self.new_leader(cx.now);
+        }
+    }
+
+    fn take_over(&mut self, resignation: Option<Signed<Resignation>>, group: &mut Group, cx: &mut Cx<'_>) -> Option<Lead> {
+        let own = group.roster.entry(cx.me.participant)?.announce;
+        let own = self.own.clone().filter(|announce| announce.hash() == own)?;
+        let policy = Successors::FirstPresent(group.roster.header.successor_limit);
+        let mut lead = Lead::new(own.clone(), policy, cx.now);
+        let epoch = group.epochs.newest.epoch + 1;
+        let old = group.roster.header.leader;
+        group.leader_announce = own.hash();
+        let announces = group
+            .roster
+            .entries()
+            .filter(|entry| entry.participant != old)
+            .filter_map(|entry| self.announces.get(&entry.participant).filter(|a| a.hash() == entry.announce).cloned())
+            .collect();
+        let paired = lead.adopt_peers(announces, epoch, group, cx);
+
+        let reason = if resignation.is_some() { LeaveReason::Left } else { LeaveReason::Missing };
+        let votes = if resignation.is_some() { Vec::new() } else { self.votes.values().cloned().collect() };
+        let mut changes =
+            vec![Change::Takeover(Takeover { leader: cx.me.participant, votes, resignation })];
+        changes.push(Change::Remove(Removal { participant: old, reason }));
+        // Whose announce we lack cannot get a key from us: they come back in a new stay.
+        let lost = group.roster.entries().map(|entry| entry.participant);
+        let lost = lost.filter(|p| *p != old && *p != cx.me.participant && !paired.contains(p));
+        changes.extend(lost.map(|participant| Change::Remove(Removal { participant, reason: LeaveReason::Missing })));
+        lead.commit(changes, Vec::new(), true, group, cx).then_some(lead)
+    }
+}
+
+/// Whether the vote is by somebody in the roster, of this silence of this leader.
+fn is_valid_vote(vote: &Signed<SilenceVote>, group: &Group, cx: &Cx<'_>) -> bool {
+    let body = &vote.body;
+    body.meeting == cx.me.meeting
+        && body.instance == group.instance
+        && body.leader == group.roster.header.leader
+        && body.participant != body.leader
+        && group.roster.entry(body.participant).is_some_and(|entry| vote.is_by(&entry.signer))
+}
+
+fn is_valid_resignation(resign: &Signed<Resignation>, group: &Group, cx: &Cx<'_>) -> bool {
+    let body = &resign.body;
+    body.meeting == cx.me.meeting
+        && body.instance == group.instance
+        && body.leader == group.roster.header.leader
+        && body.head == group.head_hash()
+        && group.roster.rank(body.successor) == Some(0)
+        && group.roster.leader_signer().is_some_and(|signer| resign.is_by(&signer))
+}
+
+/// Whether a link after our head is by a successor the leader named and has its grounds: the leader's resignation,
+/// or votes of more than half of the roster, the leader counted.
+pub(super) fn is_valid_takeover(link: &SignedLink, group: &Group, cx: &Cx<'_>) -> bool {
+    let body = &link.body;
+    let Some(takeover) = body.takeover() else { return false };
+    let named = group.roster.header.successors.iter().find(|successor| successor.participant == body.leader);
+    let extends = body.meeting == cx.me.meeting
+        && body.instance == group.instance
+        && takeover.leader == body.leader
+        && body.previous == group.head_hash()
+        && body.opening.is_some()
+        && named.is_some_and(|successor| link.is_by(&successor.signer));
+    if !extends {
+        return false;
+    }
+    match &takeover.resignation {
+        Some(resign) => is_valid_resignation(resign, group, cx) && resign.body.successor == body.leader,
+        None => {
+            let voters: HashSet<_> = takeover.votes.iter().map(|vote| vote.body.participant).collect();
+            voters.len() == takeover.votes.len()
+                && voters.len() * 2 > group.roster.entries().len()
+                && takeover.votes.iter().all(|vote| vote.body.head == group.head_hash() && is_valid_vote(vote, group, cx))
+        }
+    }
+}
+
+/// Leaves as a leader: hands over to the first successor if there is one.
+pub(super) fn resign(group: &Group, cx: &mut Cx<'_>) -> bool {
+    let Some(successor) = group.roster.header.successors.first() else { return false };
+    let resignation = cx.me.sign(Resignation {
+        meeting: cx.me.meeting,
+        instance: group.instance,
+        leader: cx.me.participant,
+        head: group.head_hash(),
+        successor: successor.participant,
+    });
+    group.tell_all(&Message::Resign(resignation), cx);
+    true
+}
