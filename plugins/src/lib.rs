@@ -28,6 +28,8 @@ pub mod random;
 pub mod report;
 pub mod rules;
 pub mod seal;
+pub mod sink;
+pub mod source;
 pub mod store;
 
 mod plugin;

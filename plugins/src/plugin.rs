@@ -4,12 +4,14 @@
 
 use gst::glib;
 
-use crate::{meetingkey, open, seal};
+use crate::{meetingkey, open, seal, sink, source};
 
 fn plugin_init(plugin: &gst::Plugin) -> Result<(), glib::BoolError> {
     seal::register(plugin)?;
     open::register(plugin)?;
     meetingkey::register(plugin)?;
+    sink::register(plugin)?;
+    source::register(plugin)?;
     Ok(())
 }
 

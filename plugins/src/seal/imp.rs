@@ -82,8 +82,7 @@ impl E2eeSeal {
             ),
         };
         gst::warning!(CAT, imp = self, "{detail}");
-        let structure = gst::Structure::builder("e2ee-state").field("state", state).field("detail", detail).build();
-        let _ = self.obj().post_message(gst::message::Element::builder(structure).src(&*self.obj()).build());
+        report::say_state(self.obj().upcast_ref(), state, detail);
     }
 }
 

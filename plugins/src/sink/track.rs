@@ -1,0 +1,225 @@
+//! One pad of `meetingsink`: a GstBaseSink, so that clock, preroll and EOS are what they are everywhere.
+
+use std::{
+    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
+    time::Duration,
+};
+
+use gst::{glib, prelude::*, subclass::prelude::*};
+use gst_base::{prelude::*, subclass::prelude::*};
+use meeting_protocol::{
+    BootTime,
+    frame::{Header, KeyId},
+};
+use meeting_wire::{Envelope, Flags, Kind, MAX_FRAME, StreamId};
+
+use super::exit::Exit;
+use crate::{CAT, caps, clock, report};
+
+glib::wrapper! {
+    /// The sink behind one pad.
+    pub struct TrackSink(ObjectSubclass<Track>) @extends gst_base::BaseSink, gst::Element, gst::Object;
+}
+
+impl TrackSink {
+    /// A sink that sends through `exit`.
+    pub fn new(exit: &Arc<Exit>, sync: bool) -> Self {
+        let sink: Self = glib::Object::new();
+        let _ = sink.imp().exit.set(exit.clone());
+        sink.imp().state().sync = sync;
+        sink
+    }
+
+    /// Whether to wait for the clock before a frame is sent, where the source is not live.
+    pub fn set_wait_for_clock(&self, sync: bool) {
+        self.imp().state().sync = sync;
+    }
+}
+
+#[derive(Default)]
+struct State {
+    sync: bool,
+    video: bool,
+    segment: gst::FormattedSegment<gst::ClockTime>,
+    stream: Option<StreamId>,
+    /// A frame that others need was dropped: what follows is no use before the next keyframe.
+    broken: bool,
+    asked: Option<BootTime>,
+}
+
+/// See [`TrackSink`].
+#[derive(Default)]
+pub struct Track {
+    exit: OnceLock<Arc<Exit>>,
+    state: Mutex<State>,
+}
+
+impl Track {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Running times on the clock that all pipelines of this device share.
+    fn capture_times(&self, segment: &gst::FormattedSegment<gst::ClockTime>, buffer: &gst::BufferRef) -> Times {
+        let obj = self.obj();
+        let base = obj.base_time().map_or(0, gst::ClockTime::nseconds) as i128;
+        let skew = obj.clock().map_or(0, |clock| {
+            let shared = clock
+                .downcast_ref::<gst::SystemClock>()
+                .is_some_and(|clock| clock.property::<gst::ClockType>("clock-type") == gst::ClockType::Monotonic);
+            if shared { 0 } else { clock::capture_now() as i128 - clock.time().nseconds() as i128 }
+        });
+        let capture = |time: Option<gst::ClockTime>| {
+            let running = segment.to_running_time_full(time?)?;
+            let running = match running {
+                gst::Signed::Positive(time) => time.nseconds() as i128,
+                gst::Signed::Negative(time) => -(time.nseconds() as i128),
+            };
+            u64::try_from(base + skew + running).ok()
+        };
+        let (pts, dts) = (capture(buffer.pts()), capture(buffer.dts()));
+        Times { pts: pts.or(dts), dts: dts.filter(|_| dts != pts) }
+    }
+
+    fn ask_for_keyframe(&self) {
+        let now = clock::boot_now();
+        {
+            let mut state = self.state();
+            if state.asked.is_some_and(|asked| now.since(asked) < ASK_EVERY) {
+                return;
+            }
+            state.asked = Some(now);
+        }
+        self.obj().sink_pad().push_event(report::want_keyframe());
+    }
+}
+
+struct Times {
+    pts: Option<u64>,
+    dts: Option<u64>,
+}
+
+#[glib::object_subclass]
+impl ObjectSubclass for Track {
+    const NAME: &'static str = "GstE2eeMeetingSinkTrack";
+    type Type = TrackSink;
+    type ParentType = gst_base::BaseSink;
+}
+
+impl ObjectImpl for Track {}
+
+impl GstObjectImpl for Track {}
+
+impl ElementImpl for Track {
+    fn pad_templates() -> &'static [gst::PadTemplate] {
+        static TEMPLATES: std::sync::LazyLock<Vec<gst::PadTemplate>> = std::sync::LazyLock::new(|| {
+            let sink =
+                gst::PadTemplate::new("sink", gst::PadDirection::Sink, gst::PadPresence::Always, &caps::sframe());
+            sink.into_iter().collect()
+        });
+        &TEMPLATES
+    }
+
+    fn change_state(
+        &self,
+        transition: gst::StateChange,
+    ) -> Result<gst::StateChangeSuccess, gst::StateChangeError> {
+        if transition == gst::StateChange::PausedToPlaying {
+            // What is captured now is late already: a live frame goes out as it comes.
+            let live = self.obj().query_latency().is_ok_and(|(_, live, _, _)| live);
+            let sync = self.state().sync && !live;
+            self.obj().set_sync(sync);
+        }
+        self.parent_change_state(transition)
+    }
+}
+
+impl BaseSinkImpl for Track {
+    fn start(&self) -> Result<(), gst::ErrorMessage> {
+        let sync = self.state().sync;
+        *self.state() = State { sync, ..State::default() };
+        Ok(())
+    }
+
+    fn set_caps(&self, caps: &gst::Caps) -> Result<(), gst::LoggableError> {
+        self.state().video = caps::sealed_kind(caps) == Kind::Video;
+        Ok(())
+    }
+
+    fn event(&self, event: gst::Event) -> bool {
+        if let gst::EventView::Segment(segment) = event.view()
+            && let Some(segment) = segment.segment().downcast_ref::<gst::ClockTime>()
+        {
+            self.state().segment = segment.clone();
+        }
+        self.parent_event(event)
+    }
+
+    fn render(&self, buffer: &gst::Buffer) -> Result<gst::FlowSuccess, gst::FlowError> {
+        let exit = self.exit.get().ok_or(gst::FlowError::Error)?;
+        let sealed = buffer.map_readable().map_err(|_| gst::FlowError::Error)?;
+        let header = Header::parse(&sealed).filter(|_| sealed.len() <= MAX_FRAME);
+        let Some((header, _)) = header else {
+            if exit.count_malformed() == 0 {
+                gst::element_imp_warning!(self, gst::StreamError::Format, ("these buffers are not sealed frames"));
+            }
+            return Ok(gst::FlowSuccess::Ok);
+        };
+        let stream = KeyId::from(header.kid).stream();
+        let flags = flags(buffer.flags());
+        let keyframe = flags.has(Flags::KEYFRAME);
+
+        let (video, segment) = {
+            let mut state = self.state();
+            if state.stream.replace(stream) != Some(stream) {
+                exit.route(stream, self.obj().sink_pad());
+            }
+            if keyframe {
+                state.broken = false;
+            }
+            if state.broken {
+                drop(state);
+                exit.count_dropped();
+                self.ask_for_keyframe();
+                return Ok(gst::FlowSuccess::Ok);
+            }
+            (state.video, state.segment.clone())
+        };
+
+        let times = self.capture_times(&segment, buffer);
+        let envelope = Envelope {
+            pts: times.pts,
+            dts: times.dts,
+            duration: buffer.duration().map(gst::ClockTime::nseconds),
+            flags,
+            layer: 0,
+            sealed: bytes(&sealed),
+        };
+        let patience = if video && keyframe { PATIENCE } else { Duration::ZERO };
+        if !exit.send(stream, envelope, patience) && video && !flags.has(Flags::DROPPABLE) {
+            gst::debug!(CAT, imp = self, "the agent is slow: dropping until the next keyframe");
+            self.state().broken = true;
+            self.ask_for_keyframe();
+        }
+        Ok(gst::FlowSuccess::Ok)
+    }
+}
+
+fn bytes(sealed: &[u8]) -> bytes::Bytes {
+    bytes::Bytes::copy_from_slice(sealed)
+}
+
+fn flags(flags: gst::BufferFlags) -> Flags {
+    let bit = |set: bool, bit: u8| if set { bit } else { 0 };
+    Flags(
+        bit(!flags.contains(gst::BufferFlags::DELTA_UNIT), Flags::KEYFRAME)
+            | bit(flags.contains(gst::BufferFlags::DROPPABLE), Flags::DROPPABLE)
+            | bit(flags.contains(gst::BufferFlags::DISCONT), Flags::DISCONT)
+            | bit(flags.contains(gst::BufferFlags::HEADER), Flags::HEADER)
+            | bit(flags.contains(gst::BufferFlags::MARKER), Flags::MARKER),
+    )
+}
+
+/// How long a keyframe waits for a slow agent; anything else is dropped at once.
+const PATIENCE: Duration = Duration::from_millis(100);
+const ASK_EVERY: Duration = Duration::from_secs(1);

@@ -1,0 +1,469 @@
+//! The shell GStreamer sees: a live source whose pads follow the tracks of the meeting.
+
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc, LazyLock, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use gst::{glib, prelude::*, subclass::prelude::*};
+use gst_base::UniqueFlowCombiner;
+use meeting_protocol::local::{Purpose, ToAgent};
+use meeting_wire::{Envelope, Kind, ParticipantId};
+
+use super::{
+    timeline::Timeline,
+    track::{About, Id, Track},
+    watch::Watch,
+};
+use crate::{
+    CAT,
+    address::{self, Address},
+    caps,
+    link::{Connection, Link},
+    outbox::Outbox,
+    report,
+};
+
+#[derive(Clone, Default)]
+struct Settings {
+    agent: String,
+    meeting: String,
+    participant: String,
+    track: String,
+}
+
+/// Alive from READY to NULL; the connection waits there until PAUSED, when its thread starts.
+#[derive(Default)]
+struct Net {
+    waiting: Option<(Connection, Arc<Watch>)>,
+    link: Option<Link>,
+}
+
+pub struct MeetingSrc {
+    settings: Mutex<Settings>,
+    latency_ms: AtomicU64,
+    net: Mutex<Net>,
+    outbox: Arc<Outbox>,
+    playing: AtomicBool,
+    tracks: Mutex<HashMap<Id, Arc<Track>>>,
+    timelines: Mutex<HashMap<ParticipantId, Timeline>>,
+    combiner: Mutex<UniqueFlowCombiner>,
+    group: Mutex<Option<gst::GroupId>>,
+    /// The next number for a pad of video, audio and data.
+    numbers: Mutex<[u32; 3]>,
+}
+
+impl Default for MeetingSrc {
+    fn default() -> Self {
+        Self {
+            settings: Mutex::default(),
+            latency_ms: AtomicU64::new(LATENCY_MS),
+            net: Mutex::default(),
+            outbox: Arc::default(),
+            playing: AtomicBool::new(false),
+            tracks: Mutex::default(),
+            timelines: Mutex::default(),
+            combiner: Mutex::default(),
+            group: Mutex::default(),
+            numbers: Mutex::default(),
+        }
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl MeetingSrc {
+    /// A track is here, or its caps have changed.
+    pub fn announce(&self, about: About) {
+        let Some(pad_caps) = about.pad_caps() else {
+            gst::warning!(CAT, imp = self, "the track {} of {} has caps nobody can open", about.track, about.name);
+            return;
+        };
+        let known = lock(&self.tracks).get(&about.id).cloned();
+        match known {
+            Some(track) => track.set_caps(pad_caps),
+            None if lock(&self.tracks).len() >= MAX_TRACKS => {
+                gst::warning!(CAT, imp = self, "more than {MAX_TRACKS} tracks: one is left out");
+            }
+            None => self.add(&about, pad_caps),
+        }
+    }
+
+    /// A track has ended.
+    pub fn end(&self, id: Id) {
+        let track = lock(&self.tracks).get(&id).cloned();
+        if let Some(track) = track {
+            track.end();
+        }
+    }
+
+    /// Takes out the pad of a track that has ended.
+    pub fn remove(&self, id: Id) {
+        let Some(track) = lock(&self.tracks).remove(&id) else { return };
+        lock(&self.combiner).remove_pad(&track.pad);
+        track.stop(&self.obj());
+        let alone = !lock(&self.tracks).keys().any(|other| other.from == id.from);
+        if alone {
+            lock(&self.timelines).remove(&id.from);
+        }
+        self.post_collection();
+    }
+
+    /// A frame has come.
+    pub fn frame(&self, id: Id, envelope: Envelope) {
+        let Some(track) = lock(&self.tracks).get(&id).cloned() else { return };
+        let now = self.obj().current_running_time().filter(|_| self.playing.load(Ordering::Acquire));
+        let Some(now) = now.map(gst::ClockTime::nseconds) else {
+            track.skip();
+            return;
+        };
+        let (pts, dts) = {
+            let mut timelines = lock(&self.timelines);
+            let timeline = timelines.entry(id.from).or_default();
+            if let Some(pts) = envelope.dts.or(envelope.pts) {
+                timeline.arrived(pts, now);
+            }
+            let map = |time: Option<u64>| time.map(|time| timeline.running_time(time));
+            (map(envelope.pts).or(Some(now)), map(envelope.dts))
+        };
+        if !track.push(envelope, pts, dts) {
+            self.ask_for_keyframe(&track);
+        }
+    }
+
+    /// Passes a decoder's wish on.
+    pub fn ask_for_keyframe(&self, track: &Track) {
+        if track.may_ask() {
+            let wish = ToAgent::KeyframeRequest { from: track.id.from, stream: track.id.stream };
+            self.outbox.push(&wish, Duration::ZERO);
+        }
+    }
+
+    /// What the flow of one pad means for all.
+    pub fn combine(
+        &self,
+        pad: &gst::Pad,
+        flow: Result<gst::FlowSuccess, gst::FlowError>,
+    ) -> Result<gst::FlowSuccess, gst::FlowError> {
+        lock(&self.combiner).update_pad_flow(pad, flow)
+    }
+
+    fn add(&self, about: &About, pad_caps: gst::Caps) {
+        let obj = self.obj();
+        let (word, number, stream_type) = match about.kind {
+            Kind::Video => ("video", 0, gst::StreamType::VIDEO),
+            Kind::Audio => ("audio", 1, gst::StreamType::AUDIO),
+            Kind::Data => ("data", 2, gst::StreamType::TEXT),
+        };
+        let Some(template) = obj.pad_template(&format!("{word}_%u")) else { return };
+        let n = {
+            let mut numbers = lock(&self.numbers);
+            let n = numbers[number];
+            numbers[number] += 1;
+            n
+        };
+        let id = about.id;
+        let pad = gst::Pad::builder_from_template(&template)
+            .name(format!("{word}_{n}"))
+            .event_function(move |pad, parent, event| {
+                Self::catch_panic_pad_function(parent, || false, |imp| imp.src_event(pad, id, event))
+            })
+            .query_function(|pad, parent, query| {
+                Self::catch_panic_pad_function(parent, || false, |imp| imp.src_query(pad, query))
+            })
+            .build();
+        let stream_id =
+            pad.create_stream_id(&*obj, Some(&format!("{}/{}/{}", id.from, about.track, id.stream.0))).to_string();
+        let stream = gst::Stream::new(Some(&stream_id), Some(&pad_caps), stream_type, gst::StreamFlags::empty());
+        let track = Track::new(about, pad.clone(), stream.clone(), pad_caps.clone());
+        lock(&self.tracks).insert(id, track.clone());
+
+        let group = *lock(&self.group).get_or_insert_with(gst::GroupId::next);
+        let collection = self.collection();
+        let _ = pad.set_active(true);
+        let start = gst::event::StreamStart::builder(&stream_id).group_id(group).stream(stream).build();
+        let segment = gst::FormattedSegment::<gst::ClockTime>::new();
+        for event in [
+            start,
+            gst::event::StreamCollection::new(&collection),
+            gst::event::Caps::new(&pad_caps),
+            gst::event::Segment::new(&segment),
+        ] {
+            let _ = pad.store_sticky_event(&event);
+        }
+        lock(&self.combiner).add_pad(&pad);
+        self.post_collection();
+        if obj.add_pad(&pad).is_err() || track.start(&obj).is_err() {
+            gst::warning!(CAT, imp = self, "no pad for {}", about.track);
+            self.remove(id);
+        }
+        self.ask_for_keyframe(&track);
+    }
+
+    fn collection(&self) -> gst::StreamCollection {
+        let mut tracks: Vec<_> = lock(&self.tracks).values().cloned().collect();
+        tracks.sort_by_key(|track| (track.id.from, track.id.stream));
+        gst::StreamCollection::builder(None).streams(tracks.iter().map(|track| track.stream.clone())).build()
+    }
+
+    fn post_collection(&self) {
+        let message = gst::message::StreamCollection::builder(&self.collection()).src(&*self.obj()).build();
+        let _ = self.obj().post_message(message);
+    }
+
+    fn src_event(&self, pad: &gst::Pad, id: Id, event: gst::Event) -> bool {
+        if gst_video::UpstreamForceKeyUnitEvent::parse(&event).is_ok() {
+            let track = lock(&self.tracks).get(&id).cloned();
+            if let Some(track) = track {
+                self.ask_for_keyframe(&track);
+            }
+            return true;
+        }
+        match event.type_() {
+            gst::EventType::Qos | gst::EventType::Latency | gst::EventType::Reconfigure => true,
+            _ => gst::Pad::event_default(pad, Some(&*self.obj()), event),
+        }
+    }
+
+    fn src_query(&self, pad: &gst::Pad, query: &mut gst::QueryRef) -> bool {
+        if let gst::QueryViewMut::Latency(latency) = query.view_mut() {
+            let ours = gst::ClockTime::from_mseconds(self.latency_ms.load(Ordering::Relaxed));
+            latency.set(true, ours, gst::ClockTime::NONE);
+            return true;
+        }
+        gst::Pad::query_default(pad, Some(&*self.obj()), query)
+    }
+
+    fn connect(&self) -> Result<(), gst::ErrorMessage> {
+        let settings = lock(&self.settings).clone();
+        let meeting = address::meeting(&settings.meeting)
+            .map_err(|error| gst::error_msg!(gst::ResourceError::Settings, ("{error}")))?;
+        let (participant, track) = (settings.participant, settings.track);
+        let purpose = Purpose::Watch { meeting, participant: participant.clone(), track: track.clone() };
+        let connection = Connection::open(&address::socket(&settings.agent), purpose)
+            .map_err(|error| gst::error_msg!(gst::ResourceError::NotFound, ("{error}")))?;
+        let watch = Watch { element: self.obj().downgrade(), meeting: connection.meeting, participant, track };
+        lock(&self.net).waiting = Some((connection, Arc::new(watch)));
+        Ok(())
+    }
+
+    fn start(&self) -> Result<(), gst::ErrorMessage> {
+        if lock(&self.net).waiting.is_none() {
+            self.connect()?;
+        }
+        let waiting = lock(&self.net).waiting.take();
+        if let Some((connection, watch)) = waiting {
+            self.outbox.reopen();
+            let path = address::socket(&lock(&self.settings).agent.clone());
+            let link = Link::open("e2ee-watch", path, self.outbox.clone(), connection, watch)
+                .map_err(|error| gst::error_msg!(gst::ResourceError::NotFound, ("{error}")))?;
+            lock(&self.net).link = Some(link);
+        }
+        Ok(())
+    }
+
+    fn stop(&self) {
+        let link = lock(&self.net).link.take();
+        drop(link);
+        let tracks: Vec<_> = lock(&self.tracks).drain().map(|(_, track)| track).collect();
+        for track in tracks {
+            lock(&self.combiner).remove_pad(&track.pad);
+            track.stop(&self.obj());
+        }
+        lock(&self.timelines).clear();
+        *lock(&self.group) = None;
+        *lock(&self.numbers) = [0; 3];
+    }
+
+    fn stats(&self) -> gst::Structure {
+        let tracks = lock(&self.tracks);
+        let (pushed, dropped) = tracks.values().map(|track| track.counts()).fold((0, 0), |a, b| (a.0 + b.0, a.1 + b.1));
+        gst::Structure::builder("meetingsrc-stats")
+            .field("tracks", tracks.len() as u32)
+            .field("pushed", pushed)
+            .field("dropped", dropped)
+            .build()
+    }
+}
+
+#[glib::object_subclass]
+impl ObjectSubclass for MeetingSrc {
+    const NAME: &'static str = "GstE2eeMeetingSrc";
+    type Type = super::MeetingSrc;
+    type ParentType = gst::Element;
+    type Interfaces = (gst::URIHandler,);
+}
+
+impl ObjectImpl for MeetingSrc {
+    fn properties() -> &'static [glib::ParamSpec] {
+        static PROPERTIES: LazyLock<Vec<glib::ParamSpec>> = LazyLock::new(|| {
+            vec![
+                report::agent_property(),
+                report::meeting_property(),
+                glib::ParamSpecString::builder("participant")
+                    .nick("Participant")
+                    .blurb("Only this participant: an id in hex, or a display name; empty for everybody")
+                    .default_value(Some(""))
+                    .mutable_ready()
+                    .build(),
+                glib::ParamSpecString::builder("track")
+                    .nick("Track")
+                    .blurb("Only tracks with this label, such as video or audio; empty for all")
+                    .default_value(Some(""))
+                    .mutable_ready()
+                    .build(),
+                glib::ParamSpecUInt::builder("latency")
+                    .nick("Latency")
+                    .blurb("How long frames may take to arrive before they are late, in ms")
+                    .maximum(10_000)
+                    .default_value(LATENCY_MS as u32)
+                    .mutable_playing()
+                    .build(),
+                glib::ParamSpecBoxed::builder::<gst::Structure>("stats")
+                    .nick("Statistics")
+                    .blurb("tracks, pushed, dropped (the pipeline was slow)")
+                    .read_only()
+                    .build(),
+            ]
+        });
+        &PROPERTIES
+    }
+
+    fn set_property(&self, _id: usize, value: &glib::Value, pspec: &glib::ParamSpec) {
+        let text = || value.get::<Option<String>>().ok().flatten().unwrap_or_default();
+        match pspec.name() {
+            "agent" => lock(&self.settings).agent = text(),
+            "meeting" => lock(&self.settings).meeting = text(),
+            "participant" => lock(&self.settings).participant = text(),
+            "track" => lock(&self.settings).track = text(),
+            "latency" => {
+                let latency = value.get::<u32>().unwrap_or(LATENCY_MS as u32);
+                self.latency_ms.store(latency.into(), Ordering::Relaxed);
+                let _ = self.obj().post_message(gst::message::Latency::builder().src(&*self.obj()).build());
+            }
+            _ => {}
+        }
+    }
+
+    fn property(&self, _id: usize, pspec: &glib::ParamSpec) -> glib::Value {
+        match pspec.name() {
+            "agent" => lock(&self.settings).agent.to_value(),
+            "meeting" => report::shown_meeting(&lock(&self.settings).meeting).to_value(),
+            "participant" => lock(&self.settings).participant.to_value(),
+            "track" => lock(&self.settings).track.to_value(),
+            "latency" => (self.latency_ms.load(Ordering::Relaxed) as u32).to_value(),
+            _ => self.stats().to_value(),
+        }
+    }
+
+    fn constructed(&self) {
+        self.parent_constructed();
+        self.obj().set_element_flags(gst::ElementFlags::SOURCE);
+    }
+}
+
+impl GstObjectImpl for MeetingSrc {}
+
+impl ElementImpl for MeetingSrc {
+    fn metadata() -> Option<&'static gst::subclass::ElementMetadata> {
+        static METADATA: LazyLock<gst::subclass::ElementMetadata> = LazyLock::new(|| {
+            gst::subclass::ElementMetadata::new(
+                "Meeting source",
+                "Source/Network",
+                "Gives the sealed tracks of the others in an end-to-end-encrypted meeting, from the agent. Put `e2eeopen` \
+                 (or `decodebin`, which finds it) behind each pad and a `meetingkey` into the pipeline",
+                "The gst-e2ee authors",
+            )
+        });
+        Some(&METADATA)
+    }
+
+    fn pad_templates() -> &'static [gst::PadTemplate] {
+        static TEMPLATES: LazyLock<Vec<gst::PadTemplate>> = LazyLock::new(|| {
+            let pad = |name| {
+                gst::PadTemplate::new(name, gst::PadDirection::Src, gst::PadPresence::Sometimes, &caps::sframe())
+            };
+            ["video_%u", "audio_%u", "data_%u"].into_iter().filter_map(|name| pad(name).ok()).collect()
+        });
+        &TEMPLATES
+    }
+
+    fn change_state(
+        &self,
+        transition: gst::StateChange,
+    ) -> Result<gst::StateChangeSuccess, gst::StateChangeError> {
+        let prepared = match transition {
+            gst::StateChange::NullToReady => self.connect(),
+            gst::StateChange::PlayingToPaused => {
+                self.playing.store(false, Ordering::Release);
+                Ok(())
+            }
+            _ => Ok(()),
+        };
+        if let Err(error) = prepared {
+            self.post_error_message(error);
+            return Err(gst::StateChangeError);
+        }
+        let mut success = self.parent_change_state(transition)?;
+        match transition {
+            gst::StateChange::ReadyToPaused => {
+                if let Err(error) = self.start() {
+                    self.post_error_message(error);
+                    return Err(gst::StateChangeError);
+                }
+                success = gst::StateChangeSuccess::NoPreroll;
+            }
+            gst::StateChange::PausedToPlaying => {
+                self.playing.store(true, Ordering::Release);
+                let tracks: Vec<_> = lock(&self.tracks).values().cloned().collect();
+                tracks.iter().for_each(|track| self.ask_for_keyframe(track));
+            }
+            gst::StateChange::PlayingToPaused => success = gst::StateChangeSuccess::NoPreroll,
+            gst::StateChange::PausedToReady => self.stop(),
+            gst::StateChange::ReadyToNull => *lock(&self.net) = Net::default(),
+            _ => {}
+        }
+        Ok(success)
+    }
+}
+
+impl URIHandlerImpl for MeetingSrc {
+    const URI_TYPE: gst::URIType = gst::URIType::Src;
+
+    fn protocols() -> &'static [&'static str] {
+        &["meeting"]
+    }
+
+    fn uri(&self) -> Option<String> {
+        let settings = lock(&self.settings).clone();
+        address::meeting(&settings.meeting).ok()??;
+        let mut uri = format!("meeting://{}", settings.meeting);
+        if !settings.participant.is_empty() || !settings.track.is_empty() {
+            uri.extend(["/", &settings.participant]);
+        }
+        if !settings.track.is_empty() {
+            uri.extend(["/", &settings.track]);
+        }
+        Some(uri)
+    }
+
+    fn set_uri(&self, uri: &str) -> Result<(), glib::Error> {
+        let address = Address::parse(uri).map_err(|error| glib::Error::new(gst::URIError::BadUri, &error.to_string()))?;
+        let mut settings = lock(&self.settings);
+        settings.meeting = address.meeting;
+        settings.participant = address.participant;
+        settings.track = address.track;
+        Ok(())
+    }
+}
+
+/// Enough for the jitter of a home network; late frames are the sink's business.
+const LATENCY_MS: u64 = 200;
+/// 200 people with video, sound and a screen, and room for more.
+const MAX_TRACKS: usize = 1024;

@@ -1,0 +1,199 @@
+//! One pad of `meetingsrc` with its queue and its thread.
+
+use std::sync::{
+    Arc, Mutex, PoisonError,
+    atomic::{AtomicBool, AtomicU64, Ordering},
+};
+
+use gst::{glib, prelude::*, subclass::prelude::*};
+use meeting_protocol::BootTime;
+use meeting_wire::{Envelope, Flags, Kind, ParticipantId, StreamId};
+
+use super::queue::{Item, Queue};
+use crate::{CAT, caps, clock};
+
+/// Which track of whom.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Id {
+    /// Who seals it.
+    pub from: ParticipantId,
+    /// Its number.
+    pub stream: StreamId,
+}
+
+/// What the agent says of a track.
+pub struct About {
+    /// Which.
+    pub id: Id,
+    /// The participant's name.
+    pub name: String,
+    /// The label.
+    pub track: String,
+    /// Picture, sound or data.
+    pub kind: Kind,
+    /// The caps its sender signed.
+    pub caps: String,
+}
+
+impl About {
+    /// Caps of the pad; none if the statement names nothing that can be opened.
+    pub fn pad_caps(&self) -> Option<gst::Caps> {
+        let stated = caps::from_statement(&self.caps)?;
+        let mut sealed = caps::sealed_for_opening(&stated);
+        let structure = sealed.make_mut().structure_mut(0)?;
+        structure.set("participant", self.id.from.to_string());
+        structure.set("participant-name", self.name.as_str());
+        structure.set("stream", self.id.stream.0);
+        structure.set("track", self.track.as_str());
+        Some(sealed)
+    }
+}
+
+/// A pad and what feeds it.
+pub struct Track {
+    /// Which track.
+    pub id: Id,
+    /// Picture, sound or data.
+    pub kind: Kind,
+    /// The pad.
+    pub pad: gst::Pad,
+    /// How it shows in the stream collection.
+    pub stream: gst::Stream,
+    queue: Queue,
+    caps: Mutex<gst::Caps>,
+    asked: Mutex<Option<BootTime>>,
+    unlinked: AtomicBool,
+    pushed: AtomicU64,
+}
+
+impl Track {
+    /// A track on a pad that is not in the element yet.
+    pub fn new(about: &About, pad: gst::Pad, stream: gst::Stream, caps: gst::Caps) -> Arc<Self> {
+        Arc::new(Self {
+            id: about.id,
+            kind: about.kind,
+            pad,
+            stream,
+            queue: Queue::new(about.kind),
+            caps: Mutex::new(caps),
+            asked: Mutex::new(None),
+            unlinked: AtomicBool::new(false),
+            pushed: AtomicU64::new(0),
+        })
+    }
+
+    /// Starts the pad's thread.
+    pub fn start(self: &Arc<Self>, element: &super::MeetingSrc) -> Result<(), glib::BoolError> {
+        let (track, element) = (self.clone(), element.downgrade());
+        self.pad.start_task(move || match element.upgrade() {
+            Some(element) => track.step(&element),
+            None => track.pause(),
+        })
+    }
+
+    /// Ends the pad's thread and takes the pad out of the element.
+    pub fn stop(&self, element: &super::MeetingSrc) {
+        self.queue.close();
+        let _ = self.pad.set_active(false);
+        let _ = self.pad.stop_task();
+        let _ = element.remove_pad(&self.pad);
+    }
+
+    /// Caps from here on, if they differ.
+    pub fn set_caps(&self, caps: gst::Caps) {
+        let mut current = self.caps.lock().unwrap_or_else(PoisonError::into_inner);
+        if *current != caps {
+            self.queue.push_event(gst::event::Caps::new(&caps));
+            *current = caps;
+        }
+    }
+
+    /// A frame for running time `pts`. False if a keyframe is wanted.
+    pub fn push(&self, envelope: Envelope, pts: Option<u64>, dts: Option<u64>) -> bool {
+        let mut buffer = gst::Buffer::from_slice(envelope.sealed);
+        let target = buffer.make_mut();
+        target.set_pts(pts.map(gst::ClockTime::from_nseconds));
+        target.set_dts(dts.map(gst::ClockTime::from_nseconds));
+        target.set_duration(envelope.duration.map(gst::ClockTime::from_nseconds));
+        for (set, flag) in [
+            (!envelope.flags.has(Flags::KEYFRAME), gst::BufferFlags::DELTA_UNIT),
+            (envelope.flags.has(Flags::DROPPABLE), gst::BufferFlags::DROPPABLE),
+            (envelope.flags.has(Flags::DISCONT), gst::BufferFlags::DISCONT),
+            (envelope.flags.has(Flags::HEADER), gst::BufferFlags::HEADER),
+            (envelope.flags.has(Flags::MARKER), gst::BufferFlags::MARKER),
+        ] {
+            if set {
+                target.set_flags(flag);
+            }
+        }
+        self.queue.push(buffer)
+    }
+
+    /// Forgets what waits: nobody plays it.
+    pub fn skip(&self) {
+        self.queue.skip();
+    }
+
+    /// The track has ended: the pad goes after its last frame.
+    pub fn end(&self) {
+        self.queue.push_event(gst::event::Eos::new());
+    }
+
+    /// Whether the sender may be asked for a keyframe now: not more than twice a second.
+    pub fn may_ask(&self) -> bool {
+        let now = clock::boot_now();
+        let mut asked = self.asked.lock().unwrap_or_else(PoisonError::into_inner);
+        let may = self.kind == Kind::Video && asked.is_none_or(|asked| now.since(asked) >= ASK_EVERY);
+        if may {
+            *asked = Some(now);
+        }
+        may
+    }
+
+    /// Frames pushed and dropped.
+    pub fn counts(&self) -> (u64, u64) {
+        (self.pushed.load(Ordering::Relaxed), self.queue.dropped())
+    }
+
+    fn step(&self, element: &super::MeetingSrc) {
+        let flow = match self.queue.pop() {
+            None => return self.pause(),
+            Some(Item::Event(event)) if event.type_() == gst::EventType::Eos => {
+                self.pad.push_event(event);
+                self.pause();
+                let id = self.id;
+                return element.call_async(move |element| element.imp().remove(id));
+            }
+            Some(Item::Event(event)) => {
+                self.pad.push_event(event);
+                return;
+            }
+            Some(Item::Buffer(buffer)) => self.pad.push(buffer),
+        };
+        let unlinked = flow == Err(gst::FlowError::NotLinked);
+        if self.unlinked.swap(unlinked, Ordering::Relaxed) && !unlinked {
+            element.imp().ask_for_keyframe(self);
+        }
+        if flow.is_ok() {
+            self.pushed.fetch_add(1, Ordering::Relaxed);
+        }
+        match element.imp().combine(&self.pad, flow) {
+            // A pad that nobody wants may still be linked later, and others may come.
+            Ok(_) | Err(gst::FlowError::NotLinked) => {}
+            Err(error @ (gst::FlowError::Flushing | gst::FlowError::Eos)) => {
+                gst::debug!(CAT, obj = self.pad, "pausing: {error}");
+                self.pause();
+            }
+            Err(error) => {
+                self.pause();
+                gst::element_error!(element, gst::StreamError::Failed, ("the pipeline took no more"), ["{error}"]);
+            }
+        }
+    }
+
+    fn pause(&self) {
+        let _ = self.pad.pause_task();
+    }
+}
+
+const ASK_EVERY: std::time::Duration = std::time::Duration::from_millis(500);
