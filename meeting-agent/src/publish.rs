@@ -109,7 +109,10 @@ impl Publisher {
         let Some(stream) = state.streams.get_mut(&id) else {
             return self.counters.dropped(reason::UNKNOWN, 1);
         };
-        stream.source.get_or_insert_with(|| source.clone());
+        // the newest: a sink that was started again takes its stream along
+        if !stream.source.as_ref().is_some_and(|known| known.same_channel(source)) {
+            stream.source = Some(source.clone());
+        }
         if !online {
             return self.counters.dropped(reason::OFFLINE, 1);
         }
