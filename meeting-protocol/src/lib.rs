@@ -24,6 +24,8 @@ pub mod roster;
 pub mod secret;
 pub mod security_code;
 pub mod session;
+#[cfg(feature = "testing")]
+pub mod testing;
 mod time;
 
 pub use time::BootTime;

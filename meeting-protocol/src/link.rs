@@ -167,7 +167,7 @@ mod tests {
             ("meeting://relay.example/xyz#a.b", LinkError::Meeting),
             (address, LinkError::NoSecret),
             (&format!("{address}#{}", &fragment[1..]), LinkError::Fragment),
-            (&format!("{whole}.AAAA"), LinkError::Fragment),
+            (&format!("{}.AAAA", *whole), LinkError::Fragment),
         ];
         for (text, error) in cases {
             assert_eq!(MeetingLink::parse(text).unwrap_err(), error, "{text}");

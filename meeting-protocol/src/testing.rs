@@ -1,0 +1,521 @@
+//! Whole meetings in virtual time: sessions around a relay that does as it is told, good or bad.
+//!
+//! ```text
+//!  Meeting { now } -- wire: posts on their way, by time --> Node { session, clock, what its elements were told }
+//!     ^                                                        |
+//!     '------- relay: log, cells, `tamper` decides <-----------'
+//! ```
+//!
+//! Everything is drawn from one seed, so a failing run replays.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+    time::Duration,
+};
+
+use meeting_wire::{Kind, MeetingId, ParticipantId, Post, Slot, StreamId};
+use rand_chacha::{
+    ChaCha20Rng,
+    rand_core::{Rng, SeedableRng},
+};
+
+use crate::{
+    BootTime,
+    frame::KeyId,
+    identity::DeviceKey,
+    link::MeetingLink,
+    secret::Secret,
+    session::{
+        Command, CommandError, Creating, Event, Input, Joining, KeyChange, OpenStream, Output, Phase, Role, Session,
+        State, Successors,
+    },
+};
+
+/// What the relay does with one post on its way to one node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fate {
+    /// Hands it on after the usual delay.
+    Deliver,
+    /// Hands it on later by this many ms.
+    Delay(u64),
+    /// Keeps it.
+    Drop,
+}
+
+/// Decides over each post: global time in ms, the sender's and the receiver's node number, the post.
+pub type Tamper = Box<dyn FnMut(u64, usize, usize, &Post) -> Fate>;
+
+/// A key as an element got it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Key {
+    /// Its epoch.
+    pub epoch: u64,
+    /// Its id.
+    pub kid: KeyId,
+    /// The base key: tests may look.
+    pub base_key: [u8; 32],
+    /// The floor, for keys to open.
+    pub floor: u64,
+    /// The caps, for keys to open.
+    pub caps: String,
+    /// Asks for a keyframe, for keys to seal.
+    pub keyframe: bool,
+}
+
+/// One device.
+pub struct Node {
+    /// Its session.
+    pub session: Session,
+    /// Its device key.
+    pub device: Arc<DeviceKey>,
+    /// What a person was told.
+    pub events: Vec<Event>,
+    /// The newest key of each own stream.
+    pub seals: HashMap<StreamId, Key>,
+    /// All keys to open that have not expired or closed.
+    pub opens: HashMap<(ParticipantId, StreamId, u64), Key>,
+    /// Until when elements seal, by the local clock.
+    pub lease: BootTime,
+    /// Retired: epochs below, and from when.
+    pub retired: (u64, BootTime),
+    /// Leases told, with the local time they were told at.
+    pub leases: Vec<(BootTime, BootTime)>,
+    /// Whether the relay can be reached.
+    pub connected: bool,
+    rng: ChaCha20Rng,
+    offset: u64,
+    ppm: i64,
+    timeout: BootTime,
+    seen: u64,
+    next_stream: u32,
+}
+
+impl Node {
+    fn local(&self, now: u64) -> BootTime {
+        let drift = now as i64 * self.ppm / 1_000_000;
+        BootTime(self.offset + now.saturating_add_signed(drift))
+    }
+
+    /// The first global time at which the local clock has reached `local`.
+    fn global(&self, local: BootTime, now: u64) -> u64 {
+        if local.0 == u64::MAX {
+            return u64::MAX;
+        }
+        if local <= self.local(now) {
+            return now;
+        }
+        let span = local.0.saturating_sub(self.offset) as i128;
+        let mut at = (span * 1_000_000 / (1_000_000 + i128::from(self.ppm))) as u64;
+        at = at.saturating_sub(2).max(now);
+        while self.local(at) < local {
+            at += 1;
+        }
+        at
+    }
+
+    /// Whether an element would seal this stream now, and with what.
+    pub fn sealing(&self, stream: StreamId, local: BootTime) -> Option<&Key> {
+        let key = self.seals.get(&stream)?;
+        let retired = key.epoch < self.retired.0 && local >= self.retired.1;
+        (local <= self.lease && !retired).then_some(key)
+    }
+}
+
+/// A meeting and its relay.
+pub struct Meeting {
+    /// Virtual time in ms.
+    pub now: u64,
+    /// Everybody, in order of appearance.
+    pub nodes: Vec<Node>,
+    /// How long a post takes, in ms.
+    pub latency: u64,
+    /// The relay's will; none delivers everything.
+    pub tamper: Option<Tamper>,
+    /// Everything that was ever posted, with the node it came from.
+    pub posts: Vec<(u64, usize, Slot, usize)>,
+    /// Keep every post for replays.
+    pub recorded: Vec<Post>,
+    link: MeetingLink,
+    rng: ChaCha20Rng,
+    log: Vec<Post>,
+    seq: u64,
+    cells: BTreeMap<ParticipantId, Post>,
+    wire: BTreeMap<(u64, u64), (usize, Post)>,
+    wired: u64,
+}
+
+impl Meeting {
+    /// A meeting of which the first node is the leader.
+    pub fn new(seed: u64, successors: Successors) -> Self {
+        let mut rng = ChaCha20Rng::seed_from_u64(seed);
+        let device = device(&mut rng);
+        let link = MeetingLink::new("relay.example".into(), device.public().fingerprint(), None, &mut rng);
+        let mut meeting = Self {
+            now: 0,
+            nodes: Vec::new(),
+            latency: 20,
+            tamper: None,
+            posts: Vec::new(),
+            recorded: Vec::new(),
+            link,
+            rng,
+            log: Vec::new(),
+            seq: 0,
+            cells: BTreeMap::new(),
+            wire: BTreeMap::new(),
+            wired: 0,
+        };
+        meeting.open("Alice", device, successors, 0, 0);
+        meeting
+    }
+
+    /// As [`new`](Self::new), with a leader's clock that starts at `offset` ms and runs fast by `ppm`.
+    pub fn with_clock(seed: u64, successors: Successors, offset: u64, ppm: i64) -> Self {
+        let mut meeting = Self::new(seed, successors);
+        let device = meeting.nodes[0].device.clone();
+        meeting.nodes.clear();
+        meeting.log.clear();
+        meeting.cells.clear();
+        meeting.wire.clear();
+        meeting.open("Alice", device, Successors::Nobody, offset, ppm);
+        meeting
+    }
+
+    fn open(&mut self, name: &str, device: Arc<DeviceKey>, successors: Successors, offset: u64, ppm: i64) {
+        let mut rng = ChaCha20Rng::seed_from_u64(self.rng.next_u64());
+        let creating = Creating {
+            link: self.link.duplicate(),
+            device: device.clone(),
+            name: name.into(),
+            role: Role::Participant,
+            successors,
+        };
+        let start = BootTime(offset + self.now);
+        let session = Session::create(creating, start, &mut rng).expect("the creator's own link");
+        self.add(session, device, rng, offset, ppm);
+    }
+
+    /// A device with a key of its own that asks for a place; gives its number.
+    pub fn join(&mut self, name: &str) -> usize {
+        let device = device(&mut self.rng);
+        self.join_as(name, device, Role::Participant, 7_000, 0)
+    }
+
+    /// As [`join`](Self::join), with a device key and a clock.
+    pub fn join_as(&mut self, name: &str, device: Arc<DeviceKey>, role: Role, offset: u64, ppm: i64) -> usize {
+        let link = self.link.duplicate();
+        self.join_by(link, name, device, role, offset, ppm)
+    }
+
+    /// As [`join_as`](Self::join_as), by another link.
+    pub fn join_by(&mut self, link: MeetingLink, name: &str, device: Arc<DeviceKey>, role: Role, offset: u64, ppm: i64) -> usize {
+        let mut rng = ChaCha20Rng::seed_from_u64(self.rng.next_u64());
+        let joining = Joining { link, device: device.clone(), name: name.into(), role };
+        let local = BootTime(offset + self.now.saturating_add_signed(self.now as i64 * ppm / 1_000_000));
+        let session = Session::join(joining, local, &mut rng);
+        self.add(session, device, rng, offset, ppm)
+    }
+
+    fn add(&mut self, session: Session, device: Arc<DeviceKey>, rng: ChaCha20Rng, offset: u64, ppm: i64) -> usize {
+        let number = self.nodes.len();
+        self.nodes.push(Node {
+            session,
+            device,
+            events: Vec::new(),
+            seals: HashMap::new(),
+            opens: HashMap::new(),
+            lease: BootTime(0),
+            retired: (0, BootTime(0)),
+            leases: Vec::new(),
+            connected: false,
+            rng,
+            offset,
+            ppm,
+            timeout: BootTime(u64::MAX),
+            seen: 0,
+            next_stream: 0,
+        });
+        self.drain(number);
+        self.connect(number);
+        number
+    }
+
+    /// The link everybody joins by.
+    pub fn link(&self) -> MeetingLink {
+        self.link.duplicate()
+    }
+
+    /// The meeting's id.
+    pub fn id(&self) -> MeetingId {
+        self.link.meeting
+    }
+
+    /// Draws a device key.
+    pub fn device(&mut self) -> Arc<DeviceKey> {
+        device(&mut self.rng)
+    }
+
+    /// The relay can be reached: it replays what the node has not seen.
+    pub fn connect(&mut self, node: usize) {
+        self.nodes[node].connected = true;
+        self.feed(node, Input::Connected);
+        let (me, seen) = (self.nodes[node].session.me(), self.nodes[node].seen);
+        let replay: Vec<Post> =
+            self.log.iter().filter(|post| post.seq > seen && post.from != me).cloned().chain(self.cells.values().filter(|post| post.from != me).cloned()).collect();
+        for post in replay {
+            self.send(usize::MAX, node, post);
+        }
+    }
+
+    /// The connection is gone, and what was on its way with it.
+    pub fn disconnect(&mut self, node: usize) {
+        self.nodes[node].connected = false;
+        self.wire.retain(|_, (to, _)| *to != node);
+        self.feed(node, Input::Disconnected);
+    }
+
+    /// The relay forgets everything.
+    pub fn forget(&mut self) {
+        self.log.clear();
+        self.cells.clear();
+    }
+
+    /// A command at a node.
+    pub fn command(&mut self, node: usize, command: Command) -> Result<(), CommandError> {
+        let now = self.nodes[node].local(self.now);
+        let Node { session, rng, .. } = &mut self.nodes[node];
+        let result = session.handle(Input::Command(command), now, rng);
+        self.drain(node);
+        result
+    }
+
+    /// Opens a stream at a node.
+    pub fn stream(&mut self, node: usize, track: &str) -> StreamId {
+        let stream = StreamId(self.nodes[node].next_stream);
+        self.nodes[node].next_stream += 1;
+        let mut random = [0; 16];
+        self.rng.fill_bytes(&mut random);
+        let wish = OpenStream { stream, kind: Kind::Video, track: track.into(), caps: "video/x-h264".into(), random };
+        self.command(node, Command::OpenStream(wish)).expect("a new stream");
+        stream
+    }
+
+    /// Hands a post to one node as if the relay had just received it.
+    pub fn inject(&mut self, to: usize, post: Post) {
+        self.feed(to, Input::Post(post));
+    }
+
+    /// Lets time pass.
+    pub fn run(&mut self, span: Duration) {
+        let end = self.now + span.as_millis() as u64;
+        self.run_until_or(end, |_| false);
+    }
+
+    /// Lets time pass until something holds.
+    ///
+    /// # Panics
+    ///
+    /// If it does not within `limit`.
+    pub fn run_until(&mut self, limit: Duration, holds: impl FnMut(&Self) -> bool) {
+        let end = self.now + limit.as_millis() as u64;
+        assert!(self.run_until_or(end, holds), "not within {limit:?}: {:#?}", self.summary());
+    }
+
+    fn run_until_or(&mut self, end: u64, mut holds: impl FnMut(&Self) -> bool) -> bool {
+        let mut still = 0;
+        loop {
+            if holds(self) {
+                return true;
+            }
+            let post = self.wire.first_key_value().map(|((at, _), _)| *at);
+            let timer = self.nodes.iter().enumerate().map(|(i, node)| (node.global(node.timeout, self.now), i)).min();
+            let (at, node) = timer.unwrap_or((u64::MAX, 0));
+            let next = post.unwrap_or(u64::MAX).min(at);
+            if next > end {
+                self.now = end;
+                return holds(self);
+            }
+            still = if next > self.now { 0 } else { still + 1 };
+            assert!(still < 100_000, "time stands still: {:#?}", self.summary());
+            self.now = self.now.max(next);
+            if post.is_some_and(|post| post <= at) {
+                let Some((_, (to, post))) = self.wire.pop_first() else { continue };
+                if self.nodes[to].connected {
+                    self.nodes[to].seen = self.nodes[to].seen.max(post.seq);
+                    self.feed(to, Input::Post(post));
+                }
+            } else {
+                self.feed(node, Input::Timeout);
+            }
+        }
+    }
+
+    fn feed(&mut self, number: usize, input: Input) {
+        let now = self.nodes[number].local(self.now);
+        let Node { session, rng, .. } = &mut self.nodes[number];
+        session.handle(input, now, rng).expect("only commands are refused");
+        self.drain(number);
+    }
+
+    fn drain(&mut self, number: usize) {
+        loop {
+            let node = &mut self.nodes[number];
+            match node.session.poll_output() {
+                Output::Post { slot, body } => self.post(number, slot, body),
+                Output::Keys(change) => {
+                    let now = node.local(self.now);
+                    node.apply(change, now);
+                }
+                Output::Event(event) => node.events.push(event),
+                Output::Timeout(at) => {
+                    node.timeout = at;
+                    return;
+                }
+            }
+        }
+    }
+
+    fn post(&mut self, from: usize, slot: Slot, body: bytes::Bytes) {
+        if !self.nodes[from].connected {
+            return;
+        }
+        self.posts.push((self.now, from, slot, body.len()));
+        let mut post = Post { seq: 0, from: self.nodes[from].session.me(), slot, body };
+        match slot {
+            Slot::Log => {
+                self.seq += 1;
+                post.seq = self.seq;
+                self.log.push(post.clone());
+                if self.log.len() > 4096 {
+                    self.log.remove(0);
+                }
+            }
+            Slot::Cell => {
+                self.cells.insert(post.from, post.clone());
+            }
+            Slot::Direct(_) => {}
+        }
+        self.recorded.push(post.clone());
+        if self.recorded.len() > 20_000 {
+            self.recorded.drain(..10_000);
+        }
+        for to in 0..self.nodes.len() {
+            let addressed = match slot {
+                Slot::Direct(participant) => self.nodes[to].session.me() == participant,
+                _ => to != from,
+            };
+            if addressed && self.nodes[to].connected {
+                self.send(from, to, post.clone());
+            }
+        }
+    }
+
+    fn send(&mut self, from: usize, to: usize, post: Post) {
+        let fate = self.tamper.as_mut().map_or(Fate::Deliver, |tamper| tamper(self.now, from, to, &post));
+        let delay = match fate {
+            Fate::Deliver => 0,
+            Fate::Delay(ms) => ms,
+            Fate::Drop => return,
+        };
+        self.wired += 1;
+        self.wire.insert((self.now + self.latency + delay, self.wired), (to, post));
+    }
+
+    /// A node's state.
+    pub fn state(&self, node: usize) -> State {
+        self.nodes[node].session.state()
+    }
+
+    /// A node's phase.
+    pub fn phase(&self, node: usize) -> Phase {
+        self.state(node).phase
+    }
+
+    /// A node's local time.
+    pub fn local(&self, node: usize) -> BootTime {
+        self.nodes[node].local(self.now)
+    }
+
+    /// Whether all these are live, present, in one epoch and of one code.
+    pub fn together(&self, nodes: &[usize]) -> bool {
+        let states: Vec<State> = nodes.iter().map(|node| self.state(*node)).collect();
+        states.iter().all(|state| {
+            state.phase == Phase::Live
+                && (state.epoch, state.code) == (states[0].epoch, states[0].code)
+                && state.roster == with_me(&states[0].roster, state.me)
+                && state.roster.len() == nodes.len()
+                && state.roster.iter().all(|person| person.present)
+        })
+    }
+
+    /// Whether `to` can open what an element of `from` would seal now.
+    pub fn hears(&self, from: usize, stream: StreamId, to: usize) -> bool {
+        let sender = &self.nodes[from];
+        let Some(key) = sender.sealing(stream, self.local(from)) else { return false };
+        let receiver = &self.nodes[to];
+        let open = receiver.opens.get(&(sender.session.me(), stream, key.epoch));
+        self.local(to) <= receiver.lease && open.is_some_and(|open| (open.kid, open.base_key) == (key.kid, key.base_key))
+    }
+
+    /// How many epochs have been opened.
+    pub fn epoch(&self, node: usize) -> u64 {
+        self.state(node).epoch.unwrap_or(0)
+    }
+
+    fn summary(&self) -> Vec<String> {
+        let line = |node: &Node| {
+            let state = node.session.state();
+            format!(
+                "{:?} epoch {:?} roster {:?} streams {} {:?} events {:?}",
+                state.phase,
+                state.epoch,
+                state.roster.iter().map(|person| (&person.name, person.present, person.leader)).collect::<Vec<_>>(),
+                state.streams.len(),
+                node.session.counters(),
+                node.events.iter().rev().take(5).collect::<Vec<_>>(),
+            )
+        };
+        self.nodes.iter().map(line).collect()
+    }
+}
+
+impl Node {
+    fn apply(&mut self, change: KeyChange, now: BootTime) {
+        match change {
+            KeyChange::Seal { stream, epoch, kid, base_key, keyframe, .. } => {
+                let old = self.seals.get(&stream).map_or(0, |key| key.epoch);
+                assert!(epoch > old, "a stream's epochs only go forward");
+                let base_key = *base_key.expose();
+                self.seals.insert(stream, Key { epoch, kid, base_key, floor: 0, caps: String::new(), keyframe });
+            }
+            KeyChange::Retire { before, at } => {
+                assert!(before > self.retired.0, "epochs retire once");
+                self.retired = (before, at);
+            }
+            KeyChange::Open { from, stream, epoch, kid, base_key, floor, caps, .. } => {
+                let key = Key { epoch, kid, base_key: *base_key.expose(), floor, caps, keyframe: false };
+                self.opens.insert((from, stream, epoch), key);
+            }
+            KeyChange::Close { from, stream } => {
+                self.opens.retain(|(participant, number, _), _| (*participant, *number) != (from, stream));
+            }
+            KeyChange::Expire { before } => self.opens.retain(|(.., epoch), _| *epoch >= before),
+            KeyChange::Lease { until } => {
+                self.lease = until;
+                self.leases.push((now, until));
+                if self.leases.len() > 1000 {
+                    self.leases.drain(..500);
+                }
+            }
+        }
+    }
+}
+
+fn with_me(roster: &[crate::session::Person], me: ParticipantId) -> Vec<crate::session::Person> {
+    roster.iter().cloned().map(|person| crate::session::Person { me: person.participant == me, ..person }).collect()
+}
+
+fn device(rng: &mut ChaCha20Rng) -> Arc<DeviceKey> {
+    Arc::new(DeviceKey::from_seed(&Secret::random(rng)))
+}
