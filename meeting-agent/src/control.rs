@@ -137,6 +137,8 @@ pub struct Status {
     pub epochs: u64,
     /// 40 digits in groups of five; empty before there is one.
     pub code: String,
+    /// The same as eight words that can be spoken.
+    pub words: String,
     /// Everybody, by index.
     pub people: Vec<Person>,
     /// Who waits for approval.

@@ -130,6 +130,7 @@ pub fn status(state: &State) -> Status {
         leading: state.leading,
         leader_verified: state.leader_verified,
         locked: state.locked,
+        words: state.code.map(|code| code.words()).unwrap_or_default(),
         epoch: state.epoch.unwrap_or(0),
         code: state.code.map(|code| code.to_string()).unwrap_or_default(),
         people: state

@@ -197,7 +197,7 @@ async fn a_meeting_from_create_to_leave() {
             serde_json::from_str(&shown(&daemon.run(&["code", "--json"]))).unwrap()
         };
         assert_eq!(code(&alice)["code"], code(&bob)["code"]);
-        assert!(shown(&alice.run(&["code"])).contains("read these 40 digits aloud"));
+        assert!(shown(&alice.run(&["code"])).contains("read these 40 digits"));
         until("Bob in Alice's roster", || shown(&alice.run(&["roster"])).lines().count() == 2);
         let roster = shown(&alice.run(&["roster"]));
         assert!(roster.contains("Alice") && !roster.contains('\u{202e}'), "{roster}");

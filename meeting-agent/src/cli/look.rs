@@ -38,16 +38,16 @@ pub fn code(common: &Common) -> anyhow::Result<ExitCode> {
     let mut out = io::stdout().lock();
     if common.json {
         let code = json!({
-            "meeting": status.meeting, "code": status.code, "leading": status.leading,
+            "meeting": status.meeting, "code": status.code, "words": status.words, "leading": status.leading,
             "leader_verified": status.leader_verified,
         });
         writeln!(out, "{code}")?;
         return Ok(ExitCode::SUCCESS);
     }
     let (first, second) = status.code.split_at(status.code.len() / 2);
-    writeln!(out, "  {}\n  {}", first.trim(), second.trim())?;
+    writeln!(out, "  {}\n  {}\n  {}", first.trim(), second.trim(), status.words)?;
     let how = if status.leading {
-        "You lead: read these 40 digits aloud, over a channel where the others know your voice. Whoever sees\n\
+        "You lead: read these 40 digits (or the words) aloud, over a channel where the others know your voice. Whoever sees\n\
          other digits is talking to somebody in between: end the meeting then."
     } else {
         "The leader reads theirs aloud first; compare every digit. Are they the same, nobody is in between.\n\
