@@ -327,3 +327,78 @@ async fn with_several_meetings_one_has_to_be_named() {
     done(&alice, Request::Leave { meeting: Some(ids[0].clone()) }).await;
     assert_eq!(alice.status().await.meeting, ids[1]);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn after_a_removal_strangers_need_approval() {
+    let stage = Stage::open();
+    let (alice, _bob, link) = stage.two().await;
+    done(&alice, Request::Remove { meeting: None, who: "Bob".into() }).await;
+    alice.until("Bob is out", |status| status.people.len() == 1).await;
+    let carol = stage.agent("Carol");
+    ask_in(&carol, &link).await;
+    carol
+        .until("Carol hears what to ask for", |status| status.detail.contains("meeting-agent approve"))
+        .await;
+    alice.until("Carol waits", |status| status.waiting.iter().any(|who| who.name == "Carol")).await;
+    let refused = alice.ask(Request::Approve { meeting: None, who: "Bob".into() }).await;
+    assert!(matches!(refused, Answer::Refused { .. }), "Bob does not wait");
+    done(&alice, Request::Approve { meeting: None, who: "Carol".into() }).await;
+    carol.until("Carol is in", |status| status.phase == "live").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rotation_changes_the_keys_of_running_streams() {
+    let stage = Stage::open();
+    let (alice, bob, _) = stage.two().await;
+    let (mut seals, mut opens) = (keys(&alice).await, keys(&bob).await);
+    opens.say(&ToAgent::WantOpenKeys).await;
+    let (stream, _) = open(&mut seals, 1, Kind::Audio, "").await.unwrap();
+    let sealed = |message| match message {
+        FromAgent::SealKey { stream: of, epoch, kid, .. } if of == stream => Some((epoch, kid)),
+        _ => None,
+    };
+    let (first, old) = seals.hear_until("a key", sealed).await;
+    done(&alice, Request::Rotate { meeting: None }).await;
+    let mut retired = 0;
+    let (second, new) = seals
+        .hear_until("the next key", |message| {
+            if let FromAgent::Retire { before, .. } = message {
+                retired = before;
+            }
+            sealed(message)
+        })
+        .await;
+    assert!(second > first && new != old);
+    for wanted in [old, new] {
+        opens
+            .hear_until("the key to open with", |message| {
+                matches!(message, FromAgent::OpenKey { kid, .. } if kid == wanted).then_some(())
+            })
+            .await;
+    }
+    if retired < second {
+        seals
+            .hear_until("the old key's end", |message| {
+                matches!(message, FromAgent::Retire { before, .. } if before >= second).then_some(())
+            })
+            .await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_relay_that_comes_back_finds_the_meeting_going_on() {
+    let mut stage = Stage::open();
+    let (alice, bob, _) = stage.two().await;
+    let code = alice.status().await.code;
+    stage.relay.stop();
+    bob.until("Bob notices", |status| !status.connected).await;
+    alice.until("Alice notices", |status| !status.connected).await;
+    stage.relay.restart(stage.folder.path());
+    for agent in [&alice, &bob] {
+        agent.until("live again", |status| status.connected && status.phase == "live").await;
+    }
+    let before = bob.status().await.epoch;
+    done(&alice, Request::Rotate { meeting: None }).await;
+    let status = bob.until("a key of the time after", |status| status.epoch > before).await;
+    assert_eq!((status.code, status.people.len()), (code, 2));
+}

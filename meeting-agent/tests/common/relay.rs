@@ -2,23 +2,47 @@
 
 #![allow(dead_code)]
 
-use std::path::Path;
+use std::{path::Path, time::Duration};
 
 use meeting_agent::control::Request;
 use meeting_relay::{Config, Relay as Program};
+use tokio::runtime::Runtime;
 
-/// Where it is; it stops with the test's runtime.
+/// Where it is; it has a runtime of its own, so that it can be taken away whole.
 pub struct Relay {
     pub address: String,
     pub certificate: String,
+    runtime: Option<Runtime>,
 }
 
 impl Relay {
     pub fn start(folder: &Path) -> Self {
-        let relay = Program::bind(Config::development(folder.join("relay"))).unwrap();
-        let (address, certificate) = (relay.local_addr().to_string(), hex::encode(relay.certificate_hash()));
-        tokio::spawn(relay.run(std::future::pending()));
-        Self { address, certificate }
+        let mut relay = Self { address: "127.0.0.1:0".into(), certificate: String::new(), runtime: None };
+        relay.restart(folder);
+        relay
+    }
+
+    /// Comes back at the same address, with the same certificate and an empty memory.
+    pub fn restart(&mut self, folder: &Path) {
+        self.stop();
+        let runtime = Runtime::new().unwrap();
+        let mut config = Config::development(folder.join("relay"));
+        config.listen = self.address.parse().unwrap();
+        let guard = runtime.enter();
+        let relay = Program::bind(config).unwrap();
+        drop(guard);
+        self.address = relay.local_addr().to_string();
+        self.certificate = hex::encode(relay.certificate_hash());
+        runtime.spawn(relay.run(std::future::pending()));
+        self.runtime = Some(runtime);
+    }
+
+    /// Goes without a word.
+    pub fn stop(&mut self) {
+        if let Some(runtime) = self.runtime.take() {
+            // not in place: a test's own runtime forbids waiting
+            std::thread::spawn(move || runtime.shutdown_timeout(Duration::from_secs(5))).join().unwrap();
+        }
     }
 
     /// A request to open a meeting here.
@@ -31,5 +55,11 @@ impl Relay {
             successors: 0,
             guest: false,
         }
+    }
+}
+
+impl Drop for Relay {
+    fn drop(&mut self) {
+        self.stop();
     }
 }
