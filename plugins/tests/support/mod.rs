@@ -84,7 +84,7 @@ impl Drop for Pipeline {
 }
 
 /// Waits until `done`, which some other thread brings about.
-pub fn until(what: &str, done: impl Fn() -> bool) {
+pub fn until(what: &str, mut done: impl FnMut() -> bool) {
     let deadline = Instant::now() + PATIENCE;
     while !done() {
         assert!(Instant::now() < deadline, "{what} did not happen");
