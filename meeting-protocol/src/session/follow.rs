@@ -50,6 +50,8 @@ pub(super) struct Follow {
     /// When to ask for what is missing.
     next_ask: Option<BootTime>,
     ask_pause: Duration,
+    /// Whom to ask, if not the leader.
+    ask_whom: Option<ParticipantId>,
     /// A wrap that came before its link.
     held_wrap: Option<Wrap>,
     stale_since: Option<BootTime>,
@@ -77,6 +79,7 @@ impl Follow {
             seen_head: 0,
             next_ask: Some(now + Duration::from_secs(1)),
             ask_pause: ASK_AFTER,
+            ask_whom: None,
             held_wrap: None,
             stale_since: None,
             own,
@@ -91,8 +94,13 @@ impl Follow {
     pub fn on_heartbeat(&mut self, signed: &Signed<Heartbeat>, group: &mut Group, cx: &mut Cx<'_>) {
         let heartbeat = &signed.body;
         if heartbeat.leader != group.roster.header.leader {
-            // A new leader whose link we miss, or an old one: the chain decides.
+            // A new leader whose link we miss, or an old one: the chain decides, so ask a named successor for it.
             cx.counters.unauthorised += 1;
+            if group.roster.rank(heartbeat.leader).is_some() && heartbeat.head_number > group.head().body.number {
+                self.seen_head = self.seen_head.max(heartbeat.head_number);
+                self.ask_whom = Some(heartbeat.leader);
+                self.ask_soon(cx.now);
+            }
             return;
         }
         let signer = group.roster.leader_signer();
@@ -413,7 +421,8 @@ impl Follow {
                 head: group.head_hash(),
                 epoch: group.epochs.newest_with_key().unwrap_or(0),
             };
-            group.tell(group.roster.header.leader, &Message::Ask(ask), cx);
+            let whom = self.ask_whom.take().unwrap_or(group.roster.header.leader);
+            group.tell(whom, &Message::Ask(ask), cx);
         }
     }
 

@@ -15,6 +15,7 @@ use super::{
     group::Group,
     message::{Ask, Message, Offer, ProvenPulse, Wrap},
     statement::EpochKey,
+    succession,
     welcome::Welcome,
 };
 use crate::{
@@ -66,6 +67,8 @@ pub(super) struct Lead {
     pub policy: Successors,
     /// When the lease was last renewed.
     pub ticked: BootTime,
+    /// Rosters before the newest links, by the hash of the head they belong to.
+    past: VecDeque<(Hash, Roster)>,
 }
 
 /// What a leader keeps for one participant.
@@ -97,6 +100,7 @@ impl Lead {
             next_rotation: now + ROTATE,
             policy,
             ticked: now,
+            past: VecDeque::new(),
         }
     }
 
@@ -166,6 +170,12 @@ impl Lead {
             time: self.time(cx.now),
             opening,
         });
+        if self.limit() > 0 {
+            if self.past.len() >= MAX_PAST {
+                self.past.pop_front();
+            }
+            self.past.push_back((group.head_hash(), group.roster.clone()));
+        }
         group.adopt(link.clone(), roster, cx);
         group.tell_all(&Message::Link(link), cx);
         self.peers.retain(|participant, _| group.roster.entry(*participant).is_some());
@@ -469,16 +479,30 @@ impl Lead {
         if link.body.leader == cx.me.participant {
             return;
         }
-        if super::succession::is_valid_takeover(link, group, cx) {
+        // In a meeting cut in two we may have gone on meanwhile: what counts is the roster the successor had.
+        let at_head = (group.head_hash(), &group.roster);
+        let past = self.past.iter().map(|(head, roster)| (*head, roster));
+        let valid = past.chain([at_head]).any(|before| succession::is_valid_takeover(link, before, group.instance, cx));
+        if valid {
             group.ending = Some(EndReason::Branch);
         } else {
             cx.counters.unauthorised += 1;
+        }
+    }
+
+    /// Somebody else beats in this instance: the leader we took over from, who has not heard of it.
+    pub fn on_heartbeat(&mut self, heartbeat: &Heartbeat, group: &Group, cx: &mut Cx<'_>) {
+        let step = group.lineage.steps.last().filter(|step| step.last.body.leader == heartbeat.leader);
+        if let Some(step) = step {
+            group.tell(heartbeat.leader, &Message::Link(step.takeover.clone()), cx);
         }
     }
 }
 
 /// Announces of 1.5 KB that one post carries.
 const ANNOUNCES_PER_POST: usize = 128;
+/// Rosters that are kept for a takeover from the past.
+const MAX_PAST: usize = 16;
 /// Links that one post carries.
 const LINKS_PER_POST: usize = 16;
 /// Challenges that are good at one time: one each two seconds, and early ones.

@@ -93,6 +93,7 @@ impl Member {
                 }
             }
             (Message::Heartbeat(heartbeat), Duty::Follow(follow)) => follow.on_heartbeat(&heartbeat, group, cx),
+            (Message::Heartbeat(heartbeat), Duty::Lead(lead)) => lead.on_heartbeat(&heartbeat.body, group, cx),
             (Message::Wrap(wrap), Duty::Follow(follow)) => follow.on_wrap(wrap, group, cx),
             (Message::Welcome(welcome), Duty::Follow(follow)) => follow.on_welcome(*welcome, group, cx),
             (Message::Announce(announce), Duty::Lead(lead)) => lead.on_announce(announce, group, cx),

@@ -2,7 +2,7 @@
 
 use std::{collections::HashSet, time::Duration};
 
-use meeting_wire::ParticipantId;
+use meeting_wire::{InstanceId, ParticipantId};
 
 use super::{
     EndReason, LeaveReason, Successors,
@@ -16,8 +16,8 @@ use super::{
 use crate::{
     BootTime,
     announce::SignedAnnounce,
-    crypto::sign::Signed,
-    roster::{Change, Removal, SignedLink, Successor, Takeover},
+    crypto::sign::{Hash, Signed},
+    roster::{Change, Removal, Roster, SignedLink, Successor, Takeover},
 };
 
 /// After so long without a heartbeat the leader is silent.
@@ -94,7 +94,7 @@ impl Follow {
     /// Somebody else finds the leader silent.
     pub fn on_vote(&mut self, vote: Signed<SilenceVote>, group: &mut Group, cx: &mut Cx<'_>) {
         let own = self.last.map_or(0, |(counter, ..)| counter);
-        if !is_valid_vote(&vote, group, cx) {
+        if !is_valid_vote(&vote, &group.roster, group.instance, cx) {
             cx.counters.forged += 1;
         } else if vote.body.head_number > group.head().body.number {
             // They saw more of the chain: a takeover has to extend the newest link anybody accepted.
@@ -120,7 +120,7 @@ impl Follow {
 
     /// The leader hands over.
     pub fn on_resign(&mut self, resign: Signed<Resignation>, group: &mut Group, cx: &mut Cx<'_>) {
-        if !is_valid_resignation(&resign, group, cx) {
+        if !is_valid_resignation(&resign, (group.head_hash(), &group.roster), group.instance, cx) {
             cx.counters.forged += 1;
         } else if resign.body.successor == cx.me.participant {
             self.called = Some(resign);
@@ -129,7 +129,7 @@ impl Follow {
 
     /// A successor says it leads now. Refused while our own last heartbeat is young, unless the leader resigned.
     pub fn on_takeover(&mut self, link: SignedLink, group: &mut Group, cx: &mut Cx<'_>) {
-        if !is_valid_takeover(&link, group, cx) {
+        if !is_valid_takeover(&link, (group.head_hash(), &group.roster), group.instance, cx) {
             cx.counters.unauthorised += 1;
             return;
         }
@@ -185,47 +185,57 @@ impl Follow {
 }
 
 /// Whether the vote is by somebody in the roster, of this silence of this leader.
-fn is_valid_vote(vote: &Signed<SilenceVote>, group: &Group, cx: &Cx<'_>) -> bool {
+fn is_valid_vote(vote: &Signed<SilenceVote>, roster: &Roster, instance: InstanceId, cx: &Cx<'_>) -> bool {
     let body = &vote.body;
     body.meeting == cx.me.meeting
-        && body.instance == group.instance
-        && body.leader == group.roster.header.leader
+        && body.instance == instance
+        && body.leader == roster.header.leader
         && body.participant != body.leader
-        && group.roster.entry(body.participant).is_some_and(|entry| vote.is_by(&entry.signer))
+        && roster.entry(body.participant).is_some_and(|entry| vote.is_by(&entry.signer))
 }
 
-fn is_valid_resignation(resign: &Signed<Resignation>, group: &Group, cx: &Cx<'_>) -> bool {
+fn is_valid_resignation(
+    resign: &Signed<Resignation>,
+    (head, roster): (Hash, &Roster),
+    instance: InstanceId,
+    cx: &Cx<'_>,
+) -> bool {
     let body = &resign.body;
     body.meeting == cx.me.meeting
-        && body.instance == group.instance
-        && body.leader == group.roster.header.leader
-        && body.head == group.head_hash()
-        && group.roster.rank(body.successor) == Some(0)
-        && group.roster.leader_signer().is_some_and(|signer| resign.is_by(&signer))
+        && body.instance == instance
+        && body.leader == roster.header.leader
+        && body.head == head
+        && roster.rank(body.successor) == Some(0)
+        && roster.leader_signer().is_some_and(|signer| resign.is_by(&signer))
 }
 
 /// Whether a link after our head is by a successor the leader named and has its grounds: the leader's resignation,
 /// or votes of more than half of the roster, the leader counted.
-pub(super) fn is_valid_takeover(link: &SignedLink, group: &Group, cx: &Cx<'_>) -> bool {
+pub(super) fn is_valid_takeover(
+    link: &SignedLink,
+    (head, roster): (Hash, &Roster),
+    instance: InstanceId,
+    cx: &Cx<'_>,
+) -> bool {
     let body = &link.body;
     let Some(takeover) = body.takeover() else { return false };
-    let named = group.roster.header.successors.iter().find(|successor| successor.participant == body.leader);
+    let named = roster.header.successors.iter().find(|successor| successor.participant == body.leader);
     let extends = body.meeting == cx.me.meeting
-        && body.instance == group.instance
+        && body.instance == instance
         && takeover.leader == body.leader
-        && body.previous == group.head_hash()
+        && body.previous == head
         && body.opening.is_some()
         && named.is_some_and(|successor| link.is_by(&successor.signer));
     if !extends {
         return false;
     }
     match &takeover.resignation {
-        Some(resign) => is_valid_resignation(resign, group, cx) && resign.body.successor == body.leader,
+        Some(resign) => is_valid_resignation(resign, (head, roster), instance, cx) && resign.body.successor == body.leader,
         None => {
             let voters: HashSet<_> = takeover.votes.iter().map(|vote| vote.body.participant).collect();
             voters.len() == takeover.votes.len()
-                && voters.len() * 2 > group.roster.entries().len()
-                && takeover.votes.iter().all(|vote| vote.body.head == group.head_hash() && is_valid_vote(vote, group, cx))
+                && voters.len() * 2 > roster.entries().len()
+                && takeover.votes.iter().all(|vote| vote.body.head == head && is_valid_vote(vote, roster, instance, cx))
         }
     }
 }
