@@ -168,6 +168,27 @@ fn a_link_file_has_to_be_private() {
 }
 
 #[test]
+fn without_a_relay_no_meeting_is_opened_and_no_link_shown() {
+    let folder = TempDir::new().unwrap();
+    let alice = Daemon::start(folder.path(), "Alice");
+    let output = alice.run(&[
+        "create",
+        "--relay",
+        "127.0.0.1:1",
+        "--relay-certificate",
+        &"00".repeat(32),
+        "--wait",
+        "1",
+    ]);
+    assert_eq!((output.status.code(), &*output.stdout), (Some(1), &b""[..]));
+    assert!(said(&output).contains("no meeting was opened"), "{}", said(&output));
+    let status = alice.run(&["status"]);
+    assert!(said(&status).contains("this agent is in no meeting"), "{}", said(&status));
+    let output = alice.run(&["create", "--relay", "127.0.0.1:1", "--relay-certificate", "00"]);
+    assert!(said(&output).contains("64 hex digits"), "{}", said(&output));
+}
+
+#[test]
 fn no_link_at_all_is_an_error_in_words() {
     let folder = TempDir::new().unwrap();
     let bob = Daemon::start(folder.path(), "Bob");

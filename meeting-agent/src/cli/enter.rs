@@ -43,7 +43,7 @@ pub struct Create {
     /// Write the link to this file (mode 0600) instead of printing it
     #[arg(long, value_name = "FILE")]
     link_file: Option<PathBuf>,
-    /// How long to wait for the relay
+    /// How long to wait for the relay; without it no meeting is opened
     #[arg(long, value_name = "SECONDS", default_value_t = 20)]
     wait: u64,
 }
@@ -86,7 +86,7 @@ impl Create {
         let Answer::Created { link, meeting } = client.ask(&request)? else { bail!(OTHER_VERSION) };
         let link = Zeroizing::new(link);
         let status = wait_until_live(&mut client, &meeting, Duration::from_secs(self.wait))?;
-        if status.phase == "ended" {
+        if !arrived(&status) {
             let _ = client.ask(&Request::Leave { meeting: Some(meeting) });
             bail!("no meeting was opened: {}", status.detail);
         }
@@ -98,7 +98,7 @@ impl Create {
             None if common.json => println!("{}", serde_json::json!({ "link": *link, "meeting": meeting })),
             None => println!("{}", &*link),
         }
-        arrived(&status, self.wait)
+        report(&status, self.wait)
     }
 
     fn relay(&self) -> anyhow::Result<(String, Option<String>)> {
@@ -130,7 +130,7 @@ impl Join {
         if common.json {
             println!("{}", serde_json::to_string(&status)?);
         }
-        arrived(&status, self.wait)
+        report(&status, self.wait)
     }
 }
 
@@ -140,7 +140,7 @@ fn wait_until_live(client: &mut Client, meeting: &str, limit: Duration) -> anyho
     let meeting = Some(meeting.to_owned());
     let mut status = client.status(&Request::Status { meeting: meeting.clone() })?;
     let mut told = String::new();
-    while status.phase != "live" && status.phase != "ended" {
+    while !arrived(&status) && status.phase != "ended" {
         let left = until.saturating_duration_since(Instant::now());
         if left.is_zero() {
             break;
@@ -156,9 +156,14 @@ fn wait_until_live(client: &mut Client, meeting: &str, limit: Duration) -> anyho
     Ok(status)
 }
 
-fn arrived(status: &Status, waited: u64) -> anyhow::Result<ExitCode> {
+/// In, with keys, and within reach of the others: a leader has keys before anybody can hear of them.
+fn arrived(status: &Status) -> bool {
+    status.phase == "live" && status.connected
+}
+
+fn report(status: &Status, waited: u64) -> anyhow::Result<ExitCode> {
     match status.phase.as_str() {
-        "live" => {
+        _ if arrived(status) => {
             let me = status.people.iter().find(|person| person.me).map_or("", |person| &person.name);
             eprintln!("in meeting {} as {me}, {} in all", status.meeting, status.people.len());
             if !status.leader_verified {

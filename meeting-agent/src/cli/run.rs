@@ -1,6 +1,6 @@
 //! `meeting-agent run`: the daemon.
 
-use std::{path::PathBuf, process::ExitCode};
+use std::{io::IsTerminal, path::PathBuf, process::ExitCode};
 
 use anyhow::Context;
 use clap::Args;
@@ -23,7 +23,11 @@ impl Run {
     pub fn run(self, socket: PathBuf) -> anyhow::Result<ExitCode> {
         hygiene::protect()?;
         let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
-        tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+        tracing_subscriber::fmt()
+            .with_env_filter(filter)
+            .with_ansi(std::io::stderr().is_terminal())
+            .with_writer(std::io::stderr)
+            .init();
         let state = config::state_path(self.state, |name| std::env::var_os(name)).context(
             "neither $XDG_STATE_HOME nor $HOME says where to keep the device key: give `--state DIR`",
         )?;

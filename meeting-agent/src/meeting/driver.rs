@@ -93,6 +93,7 @@ impl Driver {
     /// Runs until the user leaves.
     pub async fn run(mut self) {
         self.drain();
+        self.show();
         loop {
             let wait = self.wait();
             tokio::select! {
@@ -193,8 +194,10 @@ impl Driver {
             (_, Phase::Ended(EndReason::Branch | EndReason::Stale)) if self.rejoin.is_some() => {
                 "asking for a place again".into()
             }
-            (Some(down), Phase::Joining(_) | Phase::Stale) => format!("{down}; trying again"),
-            (_, phase) => glance::detail(phase).into(),
+            (_, Phase::Ended(reason)) => glance::detail(Phase::Ended(reason)).into(),
+            (Some(down), _) => format!("{down}; trying again"),
+            (None, _) if !self.connected => "calling the relay".into(),
+            (None, phase) => glance::detail(phase).into(),
         };
         // a stay that is followed by another is not the end
         if self.rejoin.is_some() { ("joining", detail) } else { (phase, detail) }
