@@ -3,13 +3,16 @@
 //! A `meetingkey` offers its store under two names, `e2ee.keys/<meeting>` and `e2ee.keys`. An element asks in
 //! READY to PAUSED: then every `meetingkey` of the pipeline has spoken, whatever the order on the line. It takes the
 //! stores of the nearest bin around it that has any; where that are several meetings, it must say which.
+//!
+//! A bin forgets its contexts on the way to READY while `meetingkey` keeps its connection until NULL, so the bins
+//! around are also searched for `meetingkey` itself.
 
 use std::{collections::BTreeMap, sync::Arc};
 
 use gst::{glib, prelude::*};
 use meeting_wire::MeetingId;
 
-use crate::store::KeyStore;
+use crate::{meetingkey::MeetingKey, store::KeyStore};
 
 /// What the context holds. It prints as nothing but its type.
 #[derive(Clone, glib::Boxed)]
@@ -94,7 +97,13 @@ fn stores(element: &gst::Element) -> BTreeMap<MeetingId, Arc<KeyStore>> {
     let contexts = element.contexts();
     let ours = contexts.iter().filter(|context| context.context_type().starts_with(GENERIC));
     let handles = ours.filter_map(|context| context.structure().get::<Handle>("store").ok());
-    handles.filter(|Handle(store)| !store.is_closed()).map(|Handle(store)| (store.meeting(), store)).collect()
+    let mut stores: Vec<_> = handles.map(|Handle(store)| store).collect();
+    if let Some(bin) = element.downcast_ref::<gst::Bin>() {
+        let inside = bin.iterate_all_by_element_factory_name("meetingkey");
+        let keys = inside.into_iter().flatten().filter_map(|key| key.downcast::<MeetingKey>().ok());
+        stores.extend(keys.filter_map(|key| key.store()));
+    }
+    stores.into_iter().filter(|store| !store.is_closed()).map(|store| (store.meeting(), store)).collect()
 }
 
 fn of_meeting(meeting: MeetingId) -> String {

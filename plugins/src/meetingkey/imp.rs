@@ -70,7 +70,8 @@ impl MeetingKey {
         self.holding.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn store(&self) -> Option<Arc<KeyStore>> {
+    /// The keys, from READY to NULL.
+    pub fn store(&self) -> Option<Arc<KeyStore>> {
         self.active().as_ref().map(|active| active.store.clone())
     }
 

@@ -3,7 +3,11 @@
 mod agent;
 mod imp;
 
-use gst::{glib, prelude::*};
+use std::sync::Arc;
+
+use gst::{glib, prelude::*, subclass::prelude::*};
+
+use crate::store::KeyStore;
 
 glib::wrapper! {
     /// The one connection to the agent that carries keys. It has no pads; it stands anywhere in the pipeline.
@@ -13,6 +17,13 @@ glib::wrapper! {
     /// gst-launch-1.0 meetingkey loopback=true videotestsrc ! x264enc ! e2eeseal ! e2eeopen ! decodebin ! autovideosink
     /// ```
     pub struct MeetingKey(ObjectSubclass<imp::MeetingKey>) @extends gst::Element, gst::Object;
+}
+
+impl MeetingKey {
+    /// Its keys, from READY to NULL.
+    pub(crate) fn store(&self) -> Option<Arc<KeyStore>> {
+        self.imp().store()
+    }
 }
 
 pub(crate) fn register(plugin: &gst::Plugin) -> Result<(), glib::BoolError> {

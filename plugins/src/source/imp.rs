@@ -161,6 +161,9 @@ impl MeetingSrc {
             Kind::Audio => ("audio", 1, gst::StreamType::AUDIO),
             Kind::Data => ("data", 2, gst::StreamType::TEXT),
         };
+        // One participant has one track of a label: a new one takes the place of the old.
+        let replaced = |track: &&Arc<Track>| track.id.from == about.id.from && track.label == about.track;
+        lock(&self.tracks).values().filter(replaced).for_each(|track| track.end());
         let Some(template) = obj.pad_template(&format!("{word}_%u")) else { return };
         let n = {
             let mut numbers = lock(&self.numbers);
@@ -268,9 +271,13 @@ impl MeetingSrc {
         Ok(())
     }
 
-    fn stop(&self) {
+    fn hang_up(&self) {
         let link = lock(&self.net).link.take();
         drop(link);
+        lock(&self.tracks).values().for_each(|track| track.close());
+    }
+
+    fn stop(&self) {
         let tracks: Vec<_> = lock(&self.tracks).drain().map(|(_, track)| track).collect();
         for track in tracks {
             lock(&self.combiner).remove_pad(&track.pad);
@@ -402,6 +409,11 @@ impl ElementImpl for MeetingSrc {
             gst::StateChange::NullToReady => self.connect(),
             gst::StateChange::PlayingToPaused => {
                 self.playing.store(false, Ordering::Release);
+                Ok(())
+            }
+            gst::StateChange::PausedToReady => {
+                // Before the pads go, or the threads that wait for frames would hold them.
+                self.hang_up();
                 Ok(())
             }
             _ => Ok(()),

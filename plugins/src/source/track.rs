@@ -53,6 +53,8 @@ impl About {
 pub struct Track {
     /// Which track.
     pub id: Id,
+    /// Its label.
+    pub label: String,
     /// Picture, sound or data.
     pub kind: Kind,
     /// The pad.
@@ -71,6 +73,7 @@ impl Track {
     pub fn new(about: &About, pad: gst::Pad, stream: gst::Stream, caps: gst::Caps) -> Arc<Self> {
         Arc::new(Self {
             id: about.id,
+            label: about.track.clone(),
             kind: about.kind,
             pad,
             stream,
@@ -89,6 +92,11 @@ impl Track {
             Some(element) => track.step(&element),
             None => track.pause(),
         })
+    }
+
+    /// Ends any wait of the pad's thread, and soon the thread.
+    pub fn close(&self) {
+        self.queue.close();
     }
 
     /// Ends the pad's thread and takes the pad out of the element.

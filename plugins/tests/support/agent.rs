@@ -126,7 +126,10 @@ impl FakeAgent {
                 return state.heard.drain(..=place).next_back().unwrap();
             }
             let left = deadline.checked_duration_since(Instant::now());
-            let left = left.unwrap_or_else(|| panic!("the agent did not hear {what}"));
+            let Some(left) = left else {
+                drop(state);
+                panic!("the agent did not hear {what}");
+            };
             state = self.shared.changed.wait_timeout(state, left).unwrap().0;
         }
     }

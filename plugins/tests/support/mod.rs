@@ -32,7 +32,9 @@ impl Pipeline {
     }
 
     pub fn play(&self) {
-        self.0.set_state(gst::State::Playing).unwrap();
+        if self.0.set_state(gst::State::Playing).is_err() {
+            panic!("{}", self.until_error());
+        }
     }
 
     /// Waits for the end of the stream; anything else that ends it fails the test.

@@ -1,0 +1,102 @@
+//! What `gst-inspect-1.0` shows of the built plug-in: texts for a person, and no secret.
+
+#![allow(clippy::unwrap_used)]
+
+mod support;
+
+use std::{collections::BTreeMap, path::PathBuf, process::Command};
+
+use gst::prelude::*;
+
+const ELEMENTS: [(&str, &[&str]); 5] = [
+    ("e2eeseal", &["format", "meeting", "stats", "track"]),
+    ("e2eeopen", &["meeting", "stats"]),
+    (
+        "meetingkey",
+        &["agent", "epoch", "loopback", "meeting", "participants", "security-code", "state", "wait"],
+    ),
+    ("meetingsink", &["agent", "meeting", "stats", "sync"]),
+    ("meetingsrc", &["agent", "latency", "meeting", "participant", "stats", "track"]),
+];
+
+#[test]
+fn each_element_has_exactly_these_properties_and_explains_them() {
+    support::init();
+    let inherited: &[&str] = &["name", "parent", "qos", "async-handling", "message-forward"];
+    for (name, expected) in ELEMENTS {
+        let element = gst::ElementFactory::make(name).build().unwrap();
+        let mut own = BTreeMap::new();
+        for property in element.list_properties() {
+            if !inherited.contains(&property.name()) {
+                assert!(property.blurb().is_some_and(|blurb| blurb.len() > 15), "{name}: {}", property.name());
+                own.insert(property.name().to_owned(), property);
+            }
+        }
+        assert_eq!(own.keys().map(String::as_str).collect::<Vec<_>>(), expected, "{name}");
+        let factory = element.factory().unwrap();
+        assert!(factory.metadata("description").unwrap().len() > 80);
+    }
+}
+
+#[test]
+fn the_opener_is_what_autopluggers_look_for() {
+    support::init();
+    let factory = gst::ElementFactory::find("e2eeopen").unwrap();
+    assert_eq!(factory.rank(), gst::Rank::PRIMARY);
+    assert!(factory.metadata("klass").unwrap().contains("Decryptor"));
+    let sink = factory.static_pad_templates().into_iter().find(|t| t.direction() == gst::PadDirection::Sink).unwrap();
+    assert_eq!(sink.caps().to_string(), "application/x-sframe");
+    assert_eq!(gst::ElementFactory::find("e2eeseal").unwrap().rank(), gst::Rank::NONE);
+}
+
+#[test]
+fn nothing_but_sealed_frames_links_to_the_sink() {
+    support::init();
+    for source in ["x264enc", "vp8enc", "opusenc", "e2eeopen"] {
+        let source = gst::ElementFactory::make(source).build().unwrap();
+        let sink = gst::ElementFactory::make("meetingsink").build().unwrap();
+        let pipeline = gst::Pipeline::new();
+        pipeline.add_many([&source, &sink]).unwrap();
+        let linked = source.link(&sink).is_ok();
+        // An opener can give anything as far as templates go; caps stop it then.
+        assert_eq!(linked, source.factory().unwrap().name() == "e2eeopen");
+    }
+}
+
+#[test]
+fn an_invitation_is_no_uri() {
+    support::init();
+    let src = gst::ElementFactory::make("meetingsrc").build().unwrap();
+    let src = src.dynamic_cast::<gst::URIHandler>().unwrap();
+    let id = "0a".repeat(16);
+    src.set_uri(&format!("meeting://{id}/Bob/video")).unwrap();
+    assert_eq!(src.uri().unwrap(), format!("meeting://{id}/Bob/video"));
+    let error = src.set_uri(&format!("meeting://relay.example/{id}#topsecret")).unwrap_err();
+    assert!(!error.to_string().contains("topsecret"));
+    assert!(error.to_string().contains("meeting-agent join"));
+}
+
+#[test]
+fn the_loader_takes_the_built_file() {
+    // target/debug/deps/inspect-... -> target/debug
+    let exe = std::env::current_exe().unwrap();
+    let deps: PathBuf = exe.parent().unwrap().to_owned();
+    let built = [deps.parent().unwrap(), &deps].into_iter().find(|dir| dir.join("libgste2ee.so").exists());
+    let (Some(folder), Ok(_)) = (built, Command::new("gst-inspect-1.0").arg("--version").output()) else {
+        eprintln!("no built plug-in or no gst-inspect-1.0: the registry checks above must do");
+        return;
+    };
+    let registry = tempfile::tempdir().unwrap();
+    for (name, properties) in ELEMENTS {
+        let output = Command::new("gst-inspect-1.0")
+            .arg(name)
+            .env("GST_PLUGIN_PATH", folder)
+            .env("GST_REGISTRY", registry.path().join("registry.bin"))
+            .env("G_DEBUG", "fatal-warnings")
+            .output()
+            .unwrap();
+        let text = String::from_utf8(output.stdout).unwrap();
+        assert!(output.status.success(), "{name}: {}", String::from_utf8_lossy(&output.stderr));
+        assert!(text.contains("Apache 2.0") && properties.iter().all(|property| text.contains(property)), "{text}");
+    }
+}
