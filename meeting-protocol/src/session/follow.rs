@@ -94,10 +94,11 @@ impl Follow {
     pub fn on_heartbeat(&mut self, signed: &Signed<Heartbeat>, group: &mut Group, cx: &mut Cx<'_>) {
         let heartbeat = &signed.body;
         if heartbeat.leader != group.roster.header.leader {
-            // A new leader whose link we miss, or an old one: the chain decides, so ask a named successor for it.
+            // A new leader whose link we miss, or an old one: the chain decides, so a named successor is asked for it.
             cx.counters.unauthorised += 1;
-            if group.roster.rank(heartbeat.leader).is_some() && heartbeat.head_number > group.head().body.number {
-                self.seen_head = self.seen_head.max(heartbeat.head_number);
+            let named = group.roster.header.successors.iter().find(|s| s.participant == heartbeat.leader);
+            if heartbeat.head != group.head_hash() && named.is_some_and(|successor| signed.is_by(&successor.signer)) {
+                self.seen_head = self.seen_head.max(group.head().body.number + 1);
                 self.ask_whom = Some(heartbeat.leader);
                 self.ask_soon(cx.now);
             }

@@ -272,19 +272,19 @@ fn on_leave(leave: &Signed<Leave>, duty: &mut Duty, group: &mut Group, cx: &mut 
 impl Follow {
     /// The leader found our place in the chain too far back for links: go on from its newest one.
     fn on_welcome(&mut self, welcome: Welcome, group: &mut Group, cx: &mut Cx<'_>) {
-        let newer = welcome.head.body.number > group.head().body.number && welcome.lineage.genesis == group.lineage.genesis;
         let own = group.roster.entry(cx.me.participant).map(|entry| entry.announce);
-        if !newer || own != Some(welcome.announce) {
-            cx.counters.stale += 1;
-            return;
-        }
-        let Some(roster) = welcome.roster() else {
+        let of_ours = welcome.lineage.genesis == group.lineage.genesis && own == Some(welcome.announce);
+        let Some(roster) = welcome.roster().filter(|_| of_ours) else {
             cx.counters.forged += 1;
             return;
         };
-        if welcome.head.body.leader != group.roster.header.leader {
+        if welcome.lineage.steps.len() > group.lineage.steps.len() {
             // We missed a change of leader, whose grounds we can no longer check: the way back is a new stay.
             group.ending = Some(EndReason::Branch);
+            return;
+        }
+        if welcome.lineage != group.lineage || welcome.head.body.number <= group.head().body.number {
+            cx.counters.stale += 1;
             return;
         }
         group.skip_to(welcome, roster, cx);
