@@ -58,7 +58,8 @@ impl Agent {
         clock::rng()?;
         let device = identity_file::load_or_create(&config.state)?;
         let listener = local::Listener::bind(&config.socket)?;
-        info!(socket = %config.socket.display(), device = %device.public().fingerprint(), "listening");
+        // no path: people name folders after people
+        info!(device = %device.public().fingerprint(), "listening");
         let shared = Shared { config, device, meetings: Mutex::default(), connections: AtomicU64::new(1) };
         Ok(Self { listener, shared: Arc::new(shared) })
     }
