@@ -78,7 +78,10 @@ mod tests {
     #[test]
     fn a_uri_names_meeting_participant_and_track() {
         let address = Address::parse(&format!("meeting://{ID}/Alice/video-2")).expect("a URI");
-        assert_eq!((address.meeting.as_str(), &*address.participant, &*address.track), (ID, "Alice", "video-2"));
+        assert_eq!(
+            (address.meeting.as_str(), &*address.participant, &*address.track),
+            (ID, "Alice", "video-2")
+        );
         assert_eq!(Address::parse(&format!("meeting://{ID}")).expect("a URI").participant, "");
         assert_eq!(Address::parse("meeting://relay.example/x"), Err(AddressError::Meeting));
         assert_eq!(Address::parse("http://x"), Err(AddressError::Uri));

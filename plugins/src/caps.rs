@@ -212,7 +212,15 @@ mod tests {
     fn a_statement_names_one_fixed_codec() {
         gst::init().expect("GStreamer");
         assert!(from_statement("video/x-vp8, width=16").is_some());
-        for text in ["ANY", "EMPTY", "video/x-raw", "application/x-sframe", "video/x-vp8; audio/x-opus", "=", "video/x-vp8, width=[1,2]"] {
+        for text in [
+            "ANY",
+            "EMPTY",
+            "video/x-raw",
+            "application/x-sframe",
+            "video/x-vp8; audio/x-opus",
+            "=",
+            "video/x-vp8, width=[1,2]",
+        ] {
             assert!(from_statement(text).is_none(), "{text}");
         }
     }

@@ -80,7 +80,10 @@ pub fn find(element: &gst::Element, meeting: Option<MeetingId>) -> Result<Arc<Ke
     one(present, meeting)
 }
 
-fn one(mut stores: BTreeMap<MeetingId, Arc<KeyStore>>, meeting: Option<MeetingId>) -> Result<Arc<KeyStore>, NoKeys> {
+fn one(
+    mut stores: BTreeMap<MeetingId, Arc<KeyStore>>,
+    meeting: Option<MeetingId>,
+) -> Result<Arc<KeyStore>, NoKeys> {
     let list = stores.keys().map(MeetingId::to_string).collect::<Vec<_>>().join(", ");
     match meeting {
         Some(asked) => stores.remove(&asked).ok_or(if list.is_empty() {

@@ -30,7 +30,9 @@ pub enum LinkError {
     #[error("no agent is running (nothing answers on {0}): start one with `meeting-agent run`")]
     NoAgent(PathBuf),
     /// Somebody else could have put the socket there.
-    #[error("the directory of {0} can be written by others: `chmod 700` it and start `meeting-agent run` anew")]
+    #[error(
+        "the directory of {0} can be written by others: `chmod 700` it and start `meeting-agent run` anew"
+    )]
     Exposed(PathBuf),
     /// The process behind the socket is another user's.
     #[error("the agent on {0} belongs to another user: start your own with `meeting-agent run`")]

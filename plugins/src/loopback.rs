@@ -14,8 +14,7 @@ use meeting_protocol::{
 use meeting_wire::{Kind, ParticipantId, StreamId};
 
 use crate::{
-    clock,
-    random,
+    clock, random,
     store::{KeyStore, Uplink, never},
 };
 

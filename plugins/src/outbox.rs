@@ -44,7 +44,8 @@ impl Outbox {
 
     /// Takes the oldest message, waiting for one; none once the queue is closed.
     pub fn pop(&self) -> Option<Zeroizing<Vec<u8>>> {
-        let waited = self.changed.wait_while(self.queue(), |queue| !queue.closed && queue.messages.is_empty());
+        let waited =
+            self.changed.wait_while(self.queue(), |queue| !queue.closed && queue.messages.is_empty());
         let mut queue = waited.unwrap_or_else(PoisonError::into_inner);
         let message = queue.messages.pop_front()?;
         queue.bytes -= message.len();

@@ -66,6 +66,7 @@ pub fn want_keyframe() -> gst::Event {
 
 /// Tells the application where an element stands.
 pub fn say_state(element: &gst::Element, state: &str, detail: &str) {
-    let structure = gst::Structure::builder("e2ee-state").field("state", state).field("detail", detail).build();
+    let structure =
+        gst::Structure::builder("e2ee-state").field("state", state).field("detail", detail).build();
     let _ = element.post_message(gst::message::Element::builder(structure).src(element).build());
 }

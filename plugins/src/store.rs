@@ -207,7 +207,8 @@ impl KeyStore {
 
     /// As [`find`](Self::find), waiting for the key until `deadline` or until `cancelled`.
     pub fn wait_for(&self, kid: KeyId, deadline: Instant, cancelled: impl Fn() -> bool) -> Option<Found> {
-        self.wait_until(deadline, |inner| inner.find(kid).map(Some).or_else(|| cancelled().then_some(None))).flatten()
+        self.wait_until(deadline, |inner| inner.find(kid).map(Some).or_else(|| cancelled().then_some(None)))
+            .flatten()
     }
 
     /// Whether the key is still the one it was.
@@ -239,7 +240,8 @@ impl KeyStore {
             if let Some(found) = done(&mut inner) {
                 return Some(found);
             }
-            let left = deadline.checked_duration_since(Instant::now()).filter(|left| *left > Duration::ZERO)?;
+            let left =
+                deadline.checked_duration_since(Instant::now()).filter(|left| *left > Duration::ZERO)?;
             inner = self.changed.wait_timeout(inner, left).unwrap_or_else(PoisonError::into_inner).0;
         }
     }
@@ -330,7 +332,8 @@ impl Inner {
 
     fn find(&self, kid: KeyId) -> Option<Found> {
         let entry = self.opens.get(&kid)?;
-        let key = OpenKey { kid, suite: entry.suite, base_key: entry.base_key.duplicate(), floor: entry.floor };
+        let key =
+            OpenKey { kid, suite: entry.suite, base_key: entry.base_key.duplicate(), floor: entry.floor };
         Some(Found { key, who: entry.who.clone(), serial: entry.serial })
     }
 }

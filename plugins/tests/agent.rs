@@ -2,9 +2,9 @@
 
 #![allow(clippy::unwrap_used)]
 
-mod support;
 #[path = "support/agent.rs"]
 mod fake;
+mod support;
 
 use std::time::Instant;
 
@@ -93,7 +93,11 @@ fn nothing_is_sealed_after_the_lease_or_under_a_retired_epoch() {
     let key = pipeline.element("key");
     let mark = |agent: &FakeAgent, participants| {
         // What was said before the mark has arrived when the mark shows.
-        agent.tell_keys(FromAgent::State(MeetingState { phase: "x".into(), participants, ..MeetingState::default() }));
+        agent.tell_keys(FromAgent::State(MeetingState {
+            phase: "x".into(),
+            participants,
+            ..MeetingState::default()
+        }));
         until("the mark", || key.property::<u32>("participants") == participants);
     };
     mark(&agent, 100);
@@ -119,10 +123,9 @@ fn nothing_is_sealed_after_the_lease_or_under_a_retired_epoch() {
 fn what_is_wrong_is_said_within_two_seconds() {
     init();
     for line in ["meetingkey", "fakesrc ! application/x-sframe ! meetingsink", "meetingsrc ! fakesink"] {
-        let line = line.replace("meetingkey", "meetingkey agent=/nowhere/agent.sock").replace(
-            "meetingsink",
-            "meetingsink agent=/nowhere/agent.sock",
-        );
+        let line = line
+            .replace("meetingkey", "meetingkey agent=/nowhere/agent.sock")
+            .replace("meetingsink", "meetingsink agent=/nowhere/agent.sock");
         let line = line.replace("meetingsrc", "meetingsrc agent=/nowhere/agent.sock");
         let pipeline = Pipeline::parse(&format!("{line} fakesrc ! fakesink"));
         let started = Instant::now();
@@ -228,7 +231,8 @@ fn frames_go_out_and_come_in() {
 
     // An envelope has the capture time on the shared clock.
     let now = gste2ee::clock::capture_now();
-    let ToAgent::Frame { envelope, .. } = agent.hears("a frame", |m| matches!(m, ToAgent::Frame { .. })) else {
+    let ToAgent::Frame { envelope, .. } = agent.hears("a frame", |m| matches!(m, ToAgent::Frame { .. }))
+    else {
         unreachable!()
     };
     assert!(envelope.flags.has(Flags::KEYFRAME));
@@ -257,9 +261,12 @@ fn wishes_for_keyframes_reach_the_encoder_and_the_sender() {
     told.recv_timeout(support::PATIENCE).expect("the encoder is asked");
 
     agent.hears("the wish of a new watcher", |m| matches!(m, ToAgent::KeyframeRequest { .. }));
-    std::thread::sleep(std::time::Duration::from_millis(600)); // beyond the limit of two wishes a second
     let decoder = drain(&pipeline, "out").static_pad("sink").unwrap();
-    decoder.push_event(gst_video::UpstreamForceKeyUnitEvent::builder().all_headers(true).build());
+    // More than two wishes a second are not passed on, so the decoder goes on asking.
+    until("a decoder's wish", || {
+        decoder.push_event(gst_video::UpstreamForceKeyUnitEvent::builder().all_headers(true).build());
+        agent.has_heard(|m| matches!(m, ToAgent::KeyframeRequest { .. }))
+    });
     let wish = agent.hears("a decoder's wish", |m| matches!(m, ToAgent::KeyframeRequest { .. }));
     assert_eq!(wish, ToAgent::KeyframeRequest { from: ALICE, stream: StreamId(1) });
 }

@@ -28,7 +28,11 @@ fn each_element_has_exactly_these_properties_and_explains_them() {
         let mut own = BTreeMap::new();
         for property in element.list_properties() {
             if !inherited.contains(&property.name()) {
-                assert!(property.blurb().is_some_and(|blurb| blurb.len() > 15), "{name}: {}", property.name());
+                assert!(
+                    property.blurb().is_some_and(|blurb| blurb.len() > 15),
+                    "{name}: {}",
+                    property.name()
+                );
                 own.insert(property.name().to_owned(), property);
             }
         }
@@ -44,7 +48,11 @@ fn the_opener_is_what_autopluggers_look_for() {
     let factory = gst::ElementFactory::find("e2eeopen").unwrap();
     assert_eq!(factory.rank(), gst::Rank::PRIMARY);
     assert!(factory.metadata("klass").unwrap().contains("Decryptor"));
-    let sink = factory.static_pad_templates().into_iter().find(|t| t.direction() == gst::PadDirection::Sink).unwrap();
+    let sink = factory
+        .static_pad_templates()
+        .into_iter()
+        .find(|t| t.direction() == gst::PadDirection::Sink)
+        .unwrap();
     assert_eq!(sink.caps().to_string(), "application/x-sframe");
     assert_eq!(gst::ElementFactory::find("e2eeseal").unwrap().rank(), gst::Rank::NONE);
 }
@@ -97,6 +105,9 @@ fn the_loader_takes_the_built_file() {
             .unwrap();
         let text = String::from_utf8(output.stdout).unwrap();
         assert!(output.status.success(), "{name}: {}", String::from_utf8_lossy(&output.stderr));
-        assert!(text.contains("Apache 2.0") && properties.iter().all(|property| text.contains(property)), "{text}");
+        assert!(
+            text.contains("Apache 2.0") && properties.iter().all(|property| text.contains(property)),
+            "{text}"
+        );
     }
 }

@@ -75,8 +75,10 @@ fn two_meetings_in_one_pipeline_are_told_apart_or_asked_about() {
     assert!(text.contains(A) && text.contains(B) && text.contains("meeting"), "{text}");
 
     for (opener, opens) in [(A, true), (B, false)] {
-        let pipeline =
-            Pipeline::parse(&format!("{keys} {}", line(&format!("meeting={A}"), &format!("meeting={opener}"))));
+        let pipeline = Pipeline::parse(&format!(
+            "{keys} {}",
+            line(&format!("meeting={A}"), &format!("meeting={opener}"))
+        ));
         pipeline.play();
         let input: gst_app::AppSrc = pipeline.element("in").downcast().unwrap();
         input.push_buffer(buffer(b"sound")).unwrap();
@@ -100,7 +102,9 @@ fn each_bin_has_its_own_meeting_and_so_has_each_pipeline() {
         )
     };
     let both = Pipeline::parse(&format!("{} {}", one("a", A), one("b", B)));
-    let other = Pipeline::parse(&line("", "").replace("appsrc", &format!("meetingkey loopback=true meeting={A} appsrc")));
+    let other = Pipeline::parse(
+        &line("", "").replace("appsrc", &format!("meetingkey loopback=true meeting={A} appsrc")),
+    );
     other.play();
     both.play();
     both.until_eos();

@@ -20,13 +20,16 @@ fn harness(line: &str, caps: &str) -> Harness {
 }
 
 /// A sealer and an opener of the same meeting, so that a test can meddle with what lies between.
-fn sealer_and_opener(caps: &str) -> (Pipeline, gst_app::AppSrc, gst_app::AppSink, gst_app::AppSrc, gst_app::AppSink) {
+fn sealer_and_opener(
+    caps: &str,
+) -> (Pipeline, gst_app::AppSrc, gst_app::AppSink, gst_app::AppSrc, gst_app::AppSink) {
     let pipeline = Pipeline::parse(&format!(
         "meetingkey loopback=true name=key \
          appsrc name=clear format=time caps=\"{caps}\" ! e2eeseal name=seal ! appsink name=sealed sync=false async=false \
          appsrc name=meddled format=time ! e2eeopen name=open ! appsink name=opened sync=false async=false"
     ));
-    let (clear, sealed) = (pipeline.element("clear").downcast().unwrap(), pipeline.element("sealed").downcast().unwrap());
+    let (clear, sealed) =
+        (pipeline.element("clear").downcast().unwrap(), pipeline.element("sealed").downcast().unwrap());
     let (meddled, opened) =
         (pipeline.element("meddled").downcast().unwrap(), pipeline.element("opened").downcast().unwrap());
     pipeline.play();
@@ -94,10 +97,18 @@ fn metas_cross() {
     let mut harness = harness("e2eeseal ! e2eeopen", H264);
     let mut sent = buffer(b"frame");
     let reference = gst::Caps::new_empty_simple("timestamp/x-unix");
-    gst::ReferenceTimestampMeta::add(sent.get_mut().unwrap(), &reference, gst::ClockTime::from_seconds(9), gst::ClockTime::NONE);
+    gst::ReferenceTimestampMeta::add(
+        sent.get_mut().unwrap(),
+        &reference,
+        gst::ClockTime::from_seconds(9),
+        gst::ClockTime::NONE,
+    );
     harness.push(sent).unwrap();
     let got = harness.pull().unwrap();
-    assert_eq!(got.meta::<gst::ReferenceTimestampMeta>().unwrap().timestamp(), gst::ClockTime::from_seconds(9));
+    assert_eq!(
+        got.meta::<gst::ReferenceTimestampMeta>().unwrap().timestamp(),
+        gst::ClockTime::from_seconds(9)
+    );
 }
 
 #[test]
@@ -128,7 +139,10 @@ fn tampered_replayed_and_unsealed_frames_are_counted_and_go_nowhere() {
     meddled.push_buffer(buffer(b"")).unwrap();
     let sent = frames[1].len() as u64 + 4;
     let refused = |open: &gst::Element| {
-        ["no-key", "forged", "replayed", "malformed", "mismatch", "stale"].iter().map(|name| stat(open, name)).sum::<u64>()
+        ["no-key", "forged", "replayed", "malformed", "mismatch", "stale"]
+            .iter()
+            .map(|name| stat(open, name))
+            .sum::<u64>()
     };
     until("every bad frame is counted", || refused(&open) == sent);
     assert!(stat(&open, "forged") > 100 && stat(&open, "replayed") >= 1 && stat(&open, "malformed") >= 1);

@@ -106,7 +106,8 @@ mod tests {
     #[test]
     fn made_up_streams_do_not_fill_the_memory() {
         let mut throttle = Throttle::default();
-        let said = (0..10_000).filter(|n| throttle.admits(Reason::NoKey, Some(StreamId(*n)), BootTime(0))).count();
+        let said =
+            (0..10_000).filter(|n| throttle.admits(Reason::NoKey, Some(StreamId(*n)), BootTime(0))).count();
         assert_eq!((said, throttle.0.len()), (MAX_REMEMBERED, MAX_REMEMBERED));
     }
 }

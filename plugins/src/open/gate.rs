@@ -159,7 +159,8 @@ impl Gate {
             self.insert(kid, found);
             self.refresh();
         }
-        let who = self.known.get(&kid).map(|known| known.who.clone()).ok_or_else(|| refuse(Reason::NoKey, None))?;
+        let who =
+            self.known.get(&kid).map(|known| known.who.clone()).ok_or_else(|| refuse(Reason::NoKey, None))?;
         if self.owner.is_some_and(|owner| owner.participant != who.participant) {
             return Err(refuse(Reason::Mismatch, Some(who)));
         }

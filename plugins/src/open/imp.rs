@@ -285,7 +285,11 @@ impl BaseTransformImpl for E2eeOpen {
         true
     }
 
-    fn transform(&self, inbuf: &gst::Buffer, outbuf: &mut gst::BufferRef) -> Result<gst::FlowSuccess, gst::FlowError> {
+    fn transform(
+        &self,
+        inbuf: &gst::Buffer,
+        outbuf: &mut gst::BufferRef,
+    ) -> Result<gst::FlowSuccess, gst::FlowError> {
         let now = clock::boot_now();
         let mut guard = self.state();
         let state = guard.as_mut().ok_or(gst::FlowError::NotNegotiated)?;

@@ -262,7 +262,11 @@ impl BaseTransformImpl for E2eeSeal {
         true
     }
 
-    fn transform(&self, inbuf: &gst::Buffer, outbuf: &mut gst::BufferRef) -> Result<gst::FlowSuccess, gst::FlowError> {
+    fn transform(
+        &self,
+        inbuf: &gst::Buffer,
+        outbuf: &mut gst::BufferRef,
+    ) -> Result<gst::FlowSuccess, gst::FlowError> {
         let mut guard = self.lane();
         let lane = guard.as_mut().ok_or(gst::FlowError::NotNegotiated)?;
         lane.wait_once(|| self.cancelled.load(Ordering::Acquire));
@@ -277,7 +281,12 @@ impl BaseTransformImpl for E2eeSeal {
         drop(guard);
 
         if let Some(text) = refusal {
-            gst::element_imp_error!(self, gst::ResourceError::Settings, ("{text}"), ["the agent gives no stream"]);
+            gst::element_imp_error!(
+                self,
+                gst::ResourceError::Settings,
+                ("{text}"),
+                ["the agent gives no stream"]
+            );
             return Err(gst::FlowError::Error);
         }
         match sealed {

@@ -160,7 +160,8 @@ impl Lane {
             self.counts.track = track;
         }
         let Some(key) = self.stream.take_key() else { return false };
-        let same_stream = self.sealer.as_ref().is_some_and(|old| old.kid().stream() == key.lease.kid().stream());
+        let same_stream =
+            self.sealer.as_ref().is_some_and(|old| old.kid().stream() == key.lease.kid().stream());
         match self.sealer.as_mut().filter(|_| same_stream) {
             Some(sealer) => {
                 if sealer.switch(key.lease).is_err() {

@@ -49,14 +49,12 @@ impl MeetingSink {
         let path = address::socket(&settings.agent);
         let refused = |error| gst::error_msg!(gst::ResourceError::NotFound, ("{error}"));
         let connection = Connection::open(&path, Purpose::Publish { meeting }).map_err(refused)?;
-        let publish = Publish {
-            element: self.obj().downgrade(),
-            meeting: connection.meeting,
-            exit: self.exit.clone(),
-        };
+        let publish =
+            Publish { element: self.obj().downgrade(), meeting: connection.meeting, exit: self.exit.clone() };
         self.exit.outbox.reopen();
         let outbox = self.exit.outbox.clone();
-        let link = Link::open("e2ee-publish", path, outbox, connection, Arc::new(publish)).map_err(refused)?;
+        let link =
+            Link::open("e2ee-publish", path, outbox, connection, Arc::new(publish)).map_err(refused)?;
         *self.link.lock().unwrap_or_else(PoisonError::into_inner) = Some(link);
         Ok(())
     }
@@ -82,13 +80,17 @@ impl ObjectImpl for MeetingSink {
                 report::meeting_property(),
                 glib::ParamSpecBoolean::builder("sync")
                     .nick("Sync")
-                    .blurb("Send frames of a source that is not live, such as a file, at the pace of the clock")
+                    .blurb(
+                        "Send frames of a source that is not live, such as a file, at the pace of the clock",
+                    )
                     .default_value(true)
                     .mutable_ready()
                     .build(),
                 glib::ParamSpecBoxed::builder::<gst::Structure>("stats")
                     .nick("Statistics")
-                    .blurb("sent, bytes, dropped (the agent was slow or away), malformed (not a sealed frame)")
+                    .blurb(
+                        "sent, bytes, dropped (the agent was slow or away), malformed (not a sealed frame)",
+                    )
                     .read_only()
                     .build(),
             ]
@@ -145,7 +147,12 @@ impl ElementImpl for MeetingSink {
     fn pad_templates() -> &'static [gst::PadTemplate] {
         static TEMPLATES: LazyLock<Vec<gst::PadTemplate>> = LazyLock::new(|| {
             let pad = |name| {
-                gst::PadTemplate::new(name, gst::PadDirection::Sink, gst::PadPresence::Request, &caps::sframe())
+                gst::PadTemplate::new(
+                    name,
+                    gst::PadDirection::Sink,
+                    gst::PadPresence::Request,
+                    &caps::sframe(),
+                )
             };
             ["sink_%u", "video_%u", "audio_%u"].into_iter().filter_map(|name| pad(name).ok()).collect()
         });
@@ -175,7 +182,8 @@ impl ElementImpl for MeetingSink {
         let track = TrackSink::new(&self.exit, self.settings().sync);
         obj.add(&track).ok()?;
         let target = track.static_pad("sink")?;
-        let pad = gst::GhostPad::builder_from_template(template).name(name).with_target(&target).ok()?.build();
+        let pad =
+            gst::GhostPad::builder_from_template(template).name(name).with_target(&target).ok()?.build();
         pad.set_active(true).ok()?;
         obj.add_pad(&pad).ok()?;
         let _ = track.sync_state_with_parent();

@@ -60,13 +60,17 @@ impl Track {
     }
 
     /// Running times on the clock that all pipelines of this device share.
-    fn capture_times(&self, segment: &gst::FormattedSegment<gst::ClockTime>, buffer: &gst::BufferRef) -> Times {
+    fn capture_times(
+        &self,
+        segment: &gst::FormattedSegment<gst::ClockTime>,
+        buffer: &gst::BufferRef,
+    ) -> Times {
         let obj = self.obj();
         let base = obj.base_time().map_or(0, gst::ClockTime::nseconds) as i128;
         let skew = obj.clock().map_or(0, |clock| {
-            let shared = clock
-                .downcast_ref::<gst::SystemClock>()
-                .is_some_and(|clock| clock.property::<gst::ClockType>("clock-type") == gst::ClockType::Monotonic);
+            let shared = clock.downcast_ref::<gst::SystemClock>().is_some_and(|clock| {
+                clock.property::<gst::ClockType>("clock-type") == gst::ClockType::Monotonic
+            });
             if shared { 0 } else { clock::capture_now() as i128 - clock.time().nseconds() as i128 }
         });
         let capture = |time: Option<gst::ClockTime>| {
@@ -113,8 +117,12 @@ impl GstObjectImpl for Track {}
 impl ElementImpl for Track {
     fn pad_templates() -> &'static [gst::PadTemplate] {
         static TEMPLATES: std::sync::LazyLock<Vec<gst::PadTemplate>> = std::sync::LazyLock::new(|| {
-            let sink =
-                gst::PadTemplate::new("sink", gst::PadDirection::Sink, gst::PadPresence::Always, &caps::sframe());
+            let sink = gst::PadTemplate::new(
+                "sink",
+                gst::PadDirection::Sink,
+                gst::PadPresence::Always,
+                &caps::sframe(),
+            );
             sink.into_iter().collect()
         });
         &TEMPLATES
@@ -161,7 +169,11 @@ impl BaseSinkImpl for Track {
         let header = Header::parse(&sealed).filter(|_| sealed.len() <= MAX_FRAME);
         let Some((header, _)) = header else {
             if exit.count_malformed() == 0 {
-                gst::element_imp_warning!(self, gst::StreamError::Format, ("these buffers are not sealed frames"));
+                gst::element_imp_warning!(
+                    self,
+                    gst::StreamError::Format,
+                    ("these buffers are not sealed frames")
+                );
             }
             return Ok(gst::FlowSuccess::Ok);
         };

@@ -82,7 +82,13 @@ impl MeetingSrc {
     /// A track is here, or its caps have changed.
     pub fn announce(&self, about: About) {
         let Some(pad_caps) = about.pad_caps() else {
-            gst::warning!(CAT, imp = self, "the track {} of {} has caps nobody can open", about.track, about.name);
+            gst::warning!(
+                CAT,
+                imp = self,
+                "the track {} of {} has caps nobody can open",
+                about.track,
+                about.name
+            );
             return;
         };
         let known = lock(&self.tracks).get(&about.id).cloned();
@@ -181,9 +187,11 @@ impl MeetingSrc {
                 Self::catch_panic_pad_function(parent, || false, |imp| imp.src_query(pad, query))
             })
             .build();
-        let stream_id =
-            pad.create_stream_id(&*obj, Some(&format!("{}/{}/{}", id.from, about.track, id.stream.0))).to_string();
-        let stream = gst::Stream::new(Some(&stream_id), Some(&pad_caps), stream_type, gst::StreamFlags::empty());
+        let stream_id = pad
+            .create_stream_id(&*obj, Some(&format!("{}/{}/{}", id.from, about.track, id.stream.0)))
+            .to_string();
+        let stream =
+            gst::Stream::new(Some(&stream_id), Some(&pad_caps), stream_type, gst::StreamFlags::empty());
         let track = Track::new(about, pad.clone(), stream.clone(), pad_caps.clone());
         lock(&self.tracks).insert(id, track.clone());
 
@@ -251,7 +259,8 @@ impl MeetingSrc {
         let purpose = Purpose::Watch { meeting, participant: participant.clone(), track: track.clone() };
         let connection = Connection::open(&address::socket(&settings.agent), purpose)
             .map_err(|error| gst::error_msg!(gst::ResourceError::NotFound, ("{error}")))?;
-        let watch = Watch { element: self.obj().downgrade(), meeting: connection.meeting, participant, track };
+        let watch =
+            Watch { element: self.obj().downgrade(), meeting: connection.meeting, participant, track };
         lock(&self.net).waiting = Some((connection, Arc::new(watch)));
         Ok(())
     }
@@ -290,7 +299,8 @@ impl MeetingSrc {
 
     fn stats(&self) -> gst::Structure {
         let tracks = lock(&self.tracks);
-        let (pushed, dropped) = tracks.values().map(|track| track.counts()).fold((0, 0), |a, b| (a.0 + b.0, a.1 + b.1));
+        let (pushed, dropped) =
+            tracks.values().map(|track| track.counts()).fold((0, 0), |a, b| (a.0 + b.0, a.1 + b.1));
         gst::Structure::builder("meetingsrc-stats")
             .field("tracks", tracks.len() as u32)
             .field("pushed", pushed)
@@ -394,7 +404,12 @@ impl ElementImpl for MeetingSrc {
     fn pad_templates() -> &'static [gst::PadTemplate] {
         static TEMPLATES: LazyLock<Vec<gst::PadTemplate>> = LazyLock::new(|| {
             let pad = |name| {
-                gst::PadTemplate::new(name, gst::PadDirection::Src, gst::PadPresence::Sometimes, &caps::sframe())
+                gst::PadTemplate::new(
+                    name,
+                    gst::PadDirection::Src,
+                    gst::PadPresence::Sometimes,
+                    &caps::sframe(),
+                )
             };
             ["video_%u", "audio_%u", "data_%u"].into_iter().filter_map(|name| pad(name).ok()).collect()
         });
@@ -466,7 +481,8 @@ impl URIHandlerImpl for MeetingSrc {
     }
 
     fn set_uri(&self, uri: &str) -> Result<(), glib::Error> {
-        let address = Address::parse(uri).map_err(|error| glib::Error::new(gst::URIError::BadUri, &error.to_string()))?;
+        let address = Address::parse(uri)
+            .map_err(|error| glib::Error::new(gst::URIError::BadUri, &error.to_string()))?;
         let mut settings = lock(&self.settings);
         settings.meeting = address.meeting;
         settings.participant = address.participant;

@@ -194,7 +194,12 @@ impl Track {
             }
             Err(error) => {
                 self.pause();
-                gst::element_error!(element, gst::StreamError::Failed, ("the pipeline took no more"), ["{error}"]);
+                gst::element_error!(
+                    element,
+                    gst::StreamError::Failed,
+                    ("the pipeline took no more"),
+                    ["{error}"]
+                );
             }
         }
     }

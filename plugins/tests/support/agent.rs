@@ -134,6 +134,11 @@ impl FakeAgent {
         }
     }
 
+    /// Whether there was such a message since.
+    pub fn has_heard(&self, wanted: impl Fn(&ToAgent) -> bool) -> bool {
+        self.shared.state.lock().unwrap().heard.iter().any(wanted)
+    }
+
     /// How many connections there are.
     pub fn connections(&self) -> usize {
         self.shared.state.lock().unwrap().conns.len()

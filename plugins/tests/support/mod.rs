@@ -56,7 +56,8 @@ impl Pipeline {
 
     /// Waits for an element message of this name that `wanted` wants.
     pub fn until_says(&self, name: &str, wanted: impl Fn(&gst::StructureRef) -> bool) -> gst::Structure {
-        let says = |message: &gst::Message| message.structure().is_some_and(|s| s.name() == name && wanted(s));
+        let says =
+            |message: &gst::Message| message.structure().is_some_and(|s| s.name() == name && wanted(s));
         let message = self.wait(&[gst::MessageType::Element], says);
         message.expect(name).structure().unwrap().to_owned()
     }
