@@ -101,7 +101,8 @@ pub(crate) fn clean_name(name: &str) -> String {
 
 fn presentable(c: char) -> bool {
     // Marks that turn the direction of text could make one name look like another.
-    !c.is_control() && !matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
+    !c.is_control()
+        && !matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
 }
 
 pub(crate) fn decode_name(reader: &mut Reader<'_>) -> Result<String, DecodeError> {

@@ -32,9 +32,9 @@ impl SecurityCode {
         Self::slow(hash(labels::ROSTER_CODE, &info("", &[genesis, head])))
     }
 
-    /// The code as sixteen pronounceable words of five letters, for reading aloud.
+    /// The code as eight pronounceable words of five letters, one for each group of digits.
     pub fn words(&self) -> String {
-        // Each group of five digits is below 2^17: a word of 16 bits and the top bit as the first of two vowels' choice.
+        // Consonant and vowel in turn: 16 * 6 * 16 * 6 * 16 words are more than 100,000.
         let word = |digits: &[u8]| {
             let number = digits.iter().fold(0u32, |number, digit| number * 10 + u32::from(*digit));
             let consonant = |bits: u32| char::from(b"bdfghjklmnprstvz"[(bits & 15) as usize]);

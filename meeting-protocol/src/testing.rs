@@ -27,8 +27,8 @@ use crate::{
     link::MeetingLink,
     secret::Secret,
     session::{
-        Command, CommandError, Creating, Event, Input, Joining, KeyChange, OpenStream, Output, Phase, Role, Session,
-        State, Successors,
+        Command, CommandError, Creating, Event, Input, Joining, KeyChange, OpenStream, Output, Phase, Role,
+        Session, State, Successors,
     },
 };
 
@@ -203,13 +203,28 @@ impl Meeting {
     }
 
     /// As [`join`](Self::join), with a device key and a clock.
-    pub fn join_as(&mut self, name: &str, device: Arc<DeviceKey>, role: Role, offset: u64, ppm: i64) -> usize {
+    pub fn join_as(
+        &mut self,
+        name: &str,
+        device: Arc<DeviceKey>,
+        role: Role,
+        offset: u64,
+        ppm: i64,
+    ) -> usize {
         let link = self.link.duplicate();
         self.join_by(link, name, device, role, offset, ppm)
     }
 
     /// As [`join_as`](Self::join_as), by another link.
-    pub fn join_by(&mut self, link: MeetingLink, name: &str, device: Arc<DeviceKey>, role: Role, offset: u64, ppm: i64) -> usize {
+    pub fn join_by(
+        &mut self,
+        link: MeetingLink,
+        name: &str,
+        device: Arc<DeviceKey>,
+        role: Role,
+        offset: u64,
+        ppm: i64,
+    ) -> usize {
         let mut rng = ChaCha20Rng::seed_from_u64(self.rng.next_u64());
         let joining = Joining { link, device: device.clone(), name: name.into(), role };
         let local = BootTime(offset + self.now.saturating_add_signed(self.now as i64 * ppm / 1_000_000));
@@ -217,7 +232,14 @@ impl Meeting {
         self.add(session, device, rng, offset, ppm)
     }
 
-    fn add(&mut self, session: Session, device: Arc<DeviceKey>, rng: ChaCha20Rng, offset: u64, ppm: i64) -> usize {
+    fn add(
+        &mut self,
+        session: Session,
+        device: Arc<DeviceKey>,
+        rng: ChaCha20Rng,
+        offset: u64,
+        ppm: i64,
+    ) -> usize {
         let number = self.nodes.len();
         self.nodes.push(Node {
             session,
@@ -261,8 +283,13 @@ impl Meeting {
         self.nodes[node].connected = true;
         self.feed(node, Input::Connected);
         let (me, seen) = (self.nodes[node].session.me(), self.nodes[node].seen);
-        let replay: Vec<Post> =
-            self.log.iter().filter(|post| post.seq > seen && post.from != me).cloned().chain(self.cells.values().filter(|post| post.from != me).cloned()).collect();
+        let replay: Vec<Post> = self
+            .log
+            .iter()
+            .filter(|post| post.seq > seen && post.from != me)
+            .cloned()
+            .chain(self.cells.values().filter(|post| post.from != me).cloned())
+            .collect();
         for post in replay {
             self.send(usize::MAX, node, post);
         }
@@ -296,7 +323,13 @@ impl Meeting {
         self.nodes[node].next_stream += 1;
         let mut random = [0; 16];
         self.rng.fill_bytes(&mut random);
-        let wish = OpenStream { stream, kind: Kind::Video, track: track.into(), caps: "video/x-h264".into(), random };
+        let wish = OpenStream {
+            stream,
+            kind: Kind::Video,
+            track: track.into(),
+            caps: "video/x-h264".into(),
+            random,
+        };
         self.command(node, Command::OpenStream(wish)).expect("a new stream");
         stream
     }
@@ -329,7 +362,8 @@ impl Meeting {
                 return true;
             }
             let post = self.wire.first_key_value().map(|((at, _), _)| *at);
-            let timer = self.nodes.iter().enumerate().map(|(i, node)| (node.global(node.timeout, self.now), i)).min();
+            let timer =
+                self.nodes.iter().enumerate().map(|(i, node)| (node.global(node.timeout, self.now), i)).min();
             let (at, node) = timer.unwrap_or((u64::MAX, 0));
             let next = post.unwrap_or(u64::MAX).min(at);
             if next > end {
@@ -455,7 +489,8 @@ impl Meeting {
         let Some(key) = sender.sealing(stream, self.local(from)) else { return false };
         let receiver = &self.nodes[to];
         let open = receiver.opens.get(&(sender.session.me(), stream, key.epoch));
-        self.local(to) <= receiver.lease && open.is_some_and(|open| (open.kid, open.base_key) == (key.kid, key.base_key))
+        self.local(to) <= receiver.lease
+            && open.is_some_and(|open| (open.kid, open.base_key) == (key.kid, key.base_key))
     }
 
     /// How many epochs have been opened.
@@ -470,7 +505,11 @@ impl Meeting {
                 "{:?} epoch {:?} roster {:?} streams {} {:?} events {:?}",
                 state.phase,
                 state.epoch,
-                state.roster.iter().map(|person| (&person.name, person.present, person.leader)).collect::<Vec<_>>(),
+                state
+                    .roster
+                    .iter()
+                    .map(|person| (&person.name, person.present, person.leader))
+                    .collect::<Vec<_>>(),
                 state.streams.len(),
                 node.session.counters(),
                 node.events.iter().rev().take(5).collect::<Vec<_>>(),
@@ -487,7 +526,8 @@ impl Node {
                 let old = self.seals.get(&stream).map_or(0, |key| key.epoch);
                 assert!(epoch > old, "a stream's epochs only go forward");
                 let base_key = *base_key.expose();
-                self.seals.insert(stream, Key { epoch, kid, base_key, floor: 0, caps: String::new(), keyframe });
+                self.seals
+                    .insert(stream, Key { epoch, kid, base_key, floor: 0, caps: String::new(), keyframe });
             }
             KeyChange::Retire { before, at } => {
                 assert!(before > self.retired.0, "epochs retire once");
@@ -513,7 +553,11 @@ impl Node {
 }
 
 fn with_me(roster: &[crate::session::Person], me: ParticipantId) -> Vec<crate::session::Person> {
-    roster.iter().cloned().map(|person| crate::session::Person { me: person.participant == me, ..person }).collect()
+    roster
+        .iter()
+        .cloned()
+        .map(|person| crate::session::Person { me: person.participant == me, ..person })
+        .collect()
 }
 
 fn device(rng: &mut ChaCha20Rng) -> Arc<DeviceKey> {

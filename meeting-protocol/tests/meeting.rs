@@ -38,7 +38,12 @@ fn two_people_meet_and_hear_each_other() {
     assert!(meeting.hears(0, camera, bob) && meeting.hears(bob, voice, 0));
     assert!(meeting.state(bob).leader_verified && meeting.state(0).leader_verified);
     assert_eq!(meeting.state(bob).streams[0].track, "camera");
-    assert!(meeting.nodes[0].events.iter().any(|event| matches!(event, Event::Arrived { name, .. } if name == "Bob")));
+    assert!(
+        meeting.nodes[0]
+            .events
+            .iter()
+            .any(|event| matches!(event, Event::Arrived { name, .. } if name == "Bob"))
+    );
 }
 
 #[test]
@@ -48,7 +53,9 @@ fn keys_rotate_every_two_minutes_and_nobody_is_lost() {
     let epoch = meeting.epoch(0);
     for round in 1..=5 {
         meeting.run(s(120));
-        meeting.run_until(s(5), |meeting| meeting.together(&[0, 1, 2]) && meeting.hears(0, camera, 1) && meeting.hears(0, camera, 2));
+        meeting.run_until(s(5), |meeting| {
+            meeting.together(&[0, 1, 2]) && meeting.hears(0, camera, 1) && meeting.hears(0, camera, 2)
+        });
         assert!(meeting.epoch(0) >= epoch + round, "round {round}");
     }
     assert!(meeting.epoch(0) <= epoch + 6);
@@ -87,7 +94,12 @@ fn who_leaves_or_is_removed_gets_no_further_key() {
     meeting.run_until(s(1), |meeting| meeting.together(&[0, 1]));
     assert_eq!(meeting.phase(2), Phase::Ended(EndReason::Removed));
     assert!(meeting.nodes[2].opens.is_empty(), "an honest agent closes what it has");
-    assert!(meeting.nodes[1].events.iter().any(|event| matches!(event, Event::Departed { reason: LeaveReason::Removed, .. })));
+    assert!(
+        meeting.nodes[1]
+            .events
+            .iter()
+            .any(|event| matches!(event, Event::Departed { reason: LeaveReason::Removed, .. }))
+    );
     assert_eq!(meeting.command(0, Command::Remove(carol)), Err(CommandError::NobodyThere));
     assert_eq!(meeting.command(1, Command::Rotate), Err(CommandError::NotLeader));
 }
@@ -193,7 +205,11 @@ fn replayed_posts_change_nothing() {
         meeting.inject(0, post);
     }
     meeting.run(s(5));
-    assert_eq!((meeting.state(0).roster.len(), meeting.epoch(0)), (1, epoch), "an accepted announce is never accepted again");
+    assert_eq!(
+        (meeting.state(0).roster.len(), meeting.epoch(0)),
+        (1, epoch),
+        "an accepted announce is never accepted again"
+    );
     // Nor does a later one with the challenge of long ago.
     meeting.run(s(40));
     for post in meeting.recorded.clone().into_iter().filter(|post| post.from == bob) {
@@ -254,7 +270,7 @@ fn a_day_of_drifting_clocks_makes_nobody_stale() {
         meeting.run_until(s(5), |meeting| meeting.together(&[0, bob]));
         meeting.run(s(24 * 3600));
         assert!(meeting.together(&[0, bob]));
-        let stale = meeting.nodes[bob].events.iter().any(|event| *event == Event::Phase(Phase::Stale));
+        let stale = meeting.nodes[bob].events.contains(&Event::Phase(Phase::Stale));
         assert!(!stale && meeting.epoch(0) >= 700);
     }
 }
@@ -293,7 +309,9 @@ fn withheld_links_are_asked_for_and_retire_the_old_key_at_once() {
     }));
     let carol = meeting.nodes[2].session.me();
     meeting.command(0, Command::Remove(carol)).unwrap();
-    meeting.run_until(s(3), |meeting| meeting.nodes[1].retired.0 > meeting.epoch(1) || meeting.state(1).roster.len() == 2);
+    meeting.run_until(s(3), |meeting| {
+        meeting.nodes[1].retired.0 > meeting.epoch(1) || meeting.state(1).roster.len() == 2
+    });
     meeting.run_until(s(5), |meeting| meeting.together(&[0, 1]) && meeting.hears(1, camera, 0));
 }
 
@@ -311,7 +329,9 @@ fn a_relay_that_forgets_everything_breaks_nothing() {
         meeting.connect(node);
     }
     meeting.join("Bob");
-    meeting.run_until(s(10), |meeting| meeting.together(&[0, 1, 2, 3]) && (1..4).all(|node| meeting.hears(0, camera, node)));
+    meeting.run_until(s(10), |meeting| {
+        meeting.together(&[0, 1, 2, 3]) && (1..4).all(|node| meeting.hears(0, camera, node))
+    });
 }
 
 #[test]
@@ -320,7 +340,12 @@ fn who_is_silent_for_ninety_seconds_is_gone() {
     let epoch = meeting.epoch(0);
     meeting.disconnect(2);
     meeting.run_until(s(95), |meeting| meeting.state(0).roster.len() == 2);
-    assert!(meeting.nodes[0].events.iter().any(|event| matches!(event, Event::Departed { reason: LeaveReason::Missing, .. })));
+    assert!(
+        meeting.nodes[0]
+            .events
+            .iter()
+            .any(|event| matches!(event, Event::Departed { reason: LeaveReason::Missing, .. }))
+    );
     meeting.run_until(s(5), |meeting| meeting.together(&[0, 1]));
     assert!(meeting.epoch(0) > epoch);
 }
@@ -390,7 +415,9 @@ fn a_meeting_cut_in_two_goes_on_in_one_half_and_never_merges() {
         let side = |node: usize| node == 0 || node == 5;
         if from != usize::MAX && side(from) != side(to) { Fate::Drop } else { Fate::Deliver }
     }));
-    meeting.run_until(s(20), |meeting| meeting.state(1).leading && (1..5).all(|node| meeting.epoch(node) == meeting.epoch(1)));
+    meeting.run_until(s(20), |meeting| {
+        meeting.state(1).leading && (1..5).all(|node| meeting.epoch(node) == meeting.epoch(1))
+    });
     let far = meeting.epoch(1);
     meeting.command(0, Command::Rotate).unwrap();
     meeting.run(s(1));
@@ -414,7 +441,10 @@ fn streams_are_restated_closed_and_floored() {
     meeting.command(0, Command::StreamCaps { stream: camera, caps: "video/x-h265".into() }).unwrap();
     meeting.run(s(1));
     let restated = &meeting.nodes[1].opens[&(alice, camera, epoch)];
-    assert_eq!((restated.caps.as_str(), restated.floor, restated.base_key), ("video/x-h265", 77, key.base_key));
+    assert_eq!(
+        (restated.caps.as_str(), restated.floor, restated.base_key),
+        ("video/x-h265", 77, key.base_key)
+    );
     meeting.command(0, Command::CloseStream(camera)).unwrap();
     meeting.run(s(1));
     assert!(meeting.nodes[1].opens.is_empty() && meeting.state(1).streams.is_empty());
@@ -462,7 +492,10 @@ fn a_takeover_while_the_leader_is_heard_is_refused() {
     let mut meeting = meeting_of(4, 36, Successors::FirstPresent(1));
     meeting.run(s(3));
     // The relay hides the leader from three of four, who then agree; the fourth still hears it.
-    meeting.tamper = Some(Box::new(|_, from, to, _| if from == 0 && (1..3).contains(&to) { Fate::Drop } else { Fate::Deliver }));
+    meeting.tamper =
+        Some(Box::new(
+            |_, from, to, _| if from == 0 && (1..3).contains(&to) { Fate::Drop } else { Fate::Deliver },
+        ));
     meeting.run(s(60));
     assert!(!meeting.state(1).leading, "two votes of four");
     assert!(meeting.state(0).leading && meeting.phase(3) == Phase::Live);
@@ -482,4 +515,21 @@ fn clocks_of_very_different_uptime_survive_a_change_of_leader() {
     meeting.run_until(s(30), |meeting| meeting.together(&all[1..]));
     meeting.run(s(3600));
     assert!(meeting.together(&all[1..]));
+}
+
+#[test]
+fn a_lost_welcome_comes_again() {
+    let mut meeting = Meeting::new(38, Successors::Nobody);
+    let mut left = 3;
+    meeting.tamper = Some(Box::new(move |_, from, _, post| {
+        if from == 0 && matches!(post.slot, Slot::Direct(_)) && left > 0 {
+            left -= 1;
+            Fate::Drop
+        } else {
+            Fate::Deliver
+        }
+    }));
+    let bob = meeting.join("Bob");
+    meeting.run_until(s(20), |meeting| meeting.together(&[0, bob]));
+    assert_eq!(meeting.epoch(0), 2, "asking again lets nobody in twice");
 }

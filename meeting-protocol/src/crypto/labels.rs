@@ -99,8 +99,15 @@ mod tests {
     #[test]
     fn no_label_can_be_read_as_another() {
         for (i, label) in ALL.iter().enumerate() {
-            assert_eq!(label.iter().position(|byte| *byte == 0), Some(label.len() - 1), "label {i} ends in its only zero");
-            assert!(ALL[i + 1..].iter().all(|other| !other.starts_with(label) && !label.starts_with(other)), "label {i}");
+            assert_eq!(
+                label.iter().position(|byte| *byte == 0),
+                Some(label.len() - 1),
+                "label {i} ends in its only zero"
+            );
+            assert!(
+                ALL[i + 1..].iter().all(|other| !other.starts_with(label) && !label.starts_with(other)),
+                "label {i}"
+            );
         }
         for (i, label) in DERIVED.iter().enumerate() {
             assert!(DERIVED[i + 1..].iter().all(|other| other != label), "{label}");

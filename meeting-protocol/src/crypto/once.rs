@@ -16,7 +16,12 @@ pub(crate) fn open(key: &Secret<32>, aad: &[u8], sealed: &[u8]) -> Result<Vec<u8
 }
 
 /// Seals message number `counter` of a key; the caller never repeats a number.
-pub(crate) fn seal_counted(key: &Secret<32>, counter: u64, aad: &[u8], plaintext: &[u8]) -> Result<Vec<u8>, Refused> {
+pub(crate) fn seal_counted(
+    key: &Secret<32>,
+    counter: u64,
+    aad: &[u8],
+    plaintext: &[u8],
+) -> Result<Vec<u8>, Refused> {
     let nonce = nonce(counter);
     #[cfg(feature = "nonce-ledger")]
     crate::ledger::record(&crate::ledger::KeyHash::of(key.expose()), &nonce);
@@ -28,7 +33,12 @@ pub(crate) fn seal_counted(key: &Secret<32>, counter: u64, aad: &[u8], plaintext
 }
 
 /// Opens what [`seal_counted`] sealed under this number.
-pub(crate) fn open_counted(key: &Secret<32>, counter: u64, aad: &[u8], sealed: &[u8]) -> Result<Vec<u8>, Refused> {
+pub(crate) fn open_counted(
+    key: &Secret<32>,
+    counter: u64,
+    aad: &[u8],
+    sealed: &[u8],
+) -> Result<Vec<u8>, Refused> {
     let (ciphertext, tag) = sealed.split_last_chunk::<TAG_LEN>().ok_or(Refused)?;
     let mut plaintext = ciphertext.to_vec();
     AeadKey::aes_256_gcm(key.expose()).open_in_place(&nonce(counter), aad, &mut plaintext, tag)?;

@@ -37,8 +37,9 @@ impl StayKey {
 impl StayPublic {
     /// Whether this key signed `label || bytes`; weak keys and malleable signatures never did.
     pub fn verifies(&self, label: &[u8], bytes: &[u8], signature: &[u8; 64]) -> bool {
-        VerifyingKey::from_bytes(&self.0)
-            .is_ok_and(|key| key.verify_strict(&[label, bytes].concat(), &Signature::from_bytes(signature)).is_ok())
+        VerifyingKey::from_bytes(&self.0).is_ok_and(|key| {
+            key.verify_strict(&[label, bytes].concat(), &Signature::from_bytes(signature)).is_ok()
+        })
     }
 }
 

@@ -11,8 +11,8 @@
 
 use hmac::{Hmac, KeyInit, Mac};
 use hpke::{
-    Deserializable, Kem, OpModeR, OpModeS, PskBundle, Serializable, aead::AesGcm256, kdf::HkdfSha256 as HpkeHkdf,
-    kem::XWing, setup_receiver, setup_sender_with_rng,
+    Deserializable, Kem, OpModeR, OpModeS, PskBundle, Serializable, aead::AesGcm256,
+    kdf::HkdfSha256 as HpkeHkdf, kem::XWing, setup_receiver, setup_sender_with_rng,
 };
 use meeting_wire::{InstanceId, MeetingId};
 use rand_core::CryptoRng;
@@ -177,7 +177,12 @@ impl Pairing {
     }
 
     /// The participant's side: opens the meeting key of an epoch; on success earlier ones no longer open.
-    pub fn unwrap(&mut self, epoch: u64, link: &Hash, sealed: &[u8; SEALED_LEN]) -> Result<Secret<32>, WrapError> {
+    pub fn unwrap(
+        &mut self,
+        epoch: u64,
+        link: &Hash,
+        sealed: &[u8; SEALED_LEN],
+    ) -> Result<Secret<32>, WrapError> {
         let chain = self.chain_at(epoch)?;
         let mut opened = once::open(&wrap_key(&chain, link), &[], sealed).map_err(|_| WrapError::Forged)?;
         let key = Secret::init_with(|key: &mut [u8; 32]| key.copy_from_slice(&opened[..32]));
@@ -188,7 +193,8 @@ impl Pairing {
 
     /// A MAC under the proof key: whoever made it opened the pairing.
     pub fn prove(&self, bytes: &[u8]) -> [u8; 32] {
-        let mut mac = Hmac::<Sha256>::new_from_slice(self.proof.expose()).expect("HMAC takes keys of any length");
+        let mut mac =
+            Hmac::<Sha256>::new_from_slice(self.proof.expose()).expect("HMAC takes keys of any length");
         mac.update(labels::PULSE);
         mac.update(bytes);
         mac.finalize().into_bytes().into()

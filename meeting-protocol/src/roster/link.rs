@@ -238,7 +238,10 @@ impl Decode for Change {
             }),
             2 => Change::Present(ParticipantId::decode(reader)?),
             3 => Change::Lock(decode_bool(reader)?),
-            4 => Change::Succession { limit: reader.u8()?, order: reader.list(MAX_SUCCESSORS, "the successors")? },
+            4 => Change::Succession {
+                limit: reader.u8()?,
+                order: reader.list(MAX_SUCCESSORS, "the successors")?,
+            },
             5 => Change::Takeover(Takeover {
                 leader: ParticipantId::decode(reader)?,
                 votes: reader.list(MAX_ENTRIES, "the votes of a takeover")?,

@@ -6,7 +6,8 @@ use crate::crypto::sign::Hash;
 
 /// The root over leaves in order.
 pub(super) fn root(leaves: impl Iterator<Item = Vec<u8>>) -> Hash {
-    let mut level: Vec<Hash> = leaves.map(|leaf| Sha256::new().chain_update([0]).chain_update(leaf).finalize().into()).collect();
+    let mut level: Vec<Hash> =
+        leaves.map(|leaf| Sha256::new().chain_update([0]).chain_update(leaf).finalize().into()).collect();
     if level.is_empty() {
         return Sha256::digest([]).into();
     }
@@ -16,7 +17,9 @@ pub(super) fn root(leaves: impl Iterator<Item = Vec<u8>>) -> Hash {
         level = level
             .chunks(2)
             .map(|pair| match pair {
-                [left, right] => Sha256::new().chain_update([1]).chain_update(left).chain_update(right).finalize().into(),
+                [left, right] => {
+                    Sha256::new().chain_update([1]).chain_update(left).chain_update(right).finalize().into()
+                }
                 [odd] => *odd,
                 _ => unreachable!("chunks of two"),
             })
@@ -37,7 +40,12 @@ mod tests {
             _ => {
                 let k = leaves.len().next_power_of_two() / 2;
                 let (left, right) = leaves.split_at(k);
-                Sha256::new().chain_update([1]).chain_update(by_the_book(left)).chain_update(by_the_book(right)).finalize().into()
+                Sha256::new()
+                    .chain_update([1])
+                    .chain_update(by_the_book(left))
+                    .chain_update(by_the_book(right))
+                    .finalize()
+                    .into()
             }
         }
     }

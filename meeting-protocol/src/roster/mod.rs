@@ -99,7 +99,8 @@ impl Roster {
         let count = entries.len();
         let entries: BTreeMap<_, _> = entries.into_iter().map(|entry| (entry.index, entry)).collect();
         let people: BTreeSet<_> = entries.values().map(|entry| entry.participant).collect();
-        (entries.len() == count && people.len() == count && count <= MAX_ENTRIES).then_some(Self { header, entries })
+        (entries.len() == count && people.len() == count && count <= MAX_ENTRIES)
+            .then_some(Self { header, entries })
     }
 
     /// Everybody, by index.
@@ -153,7 +154,10 @@ impl Roster {
         match change {
             Change::Add(entry) => {
                 let known = self.device(entry.device).is_some() || self.entry(entry.participant).is_some();
-                if known || entry.index != self.header.next_index || self.header.removed.contains(&entry.device) {
+                if known
+                    || entry.index != self.header.next_index
+                    || self.header.removed.contains(&entry.device)
+                {
                     return Err(ApplyError::Added);
                 }
                 if self.entries.len() >= MAX_ENTRIES {
@@ -183,7 +187,8 @@ impl Roster {
                 if order.len() > MAX_SUCCESSORS {
                     return Err(ApplyError::TooMany);
                 }
-                let named = |s: &Successor| self.entry(s.participant).is_some_and(|entry| entry.signer == s.signer);
+                let named =
+                    |s: &Successor| self.entry(s.participant).is_some_and(|entry| entry.signer == s.signer);
                 if !order.iter().all(named) {
                     return Err(ApplyError::Nobody);
                 }

@@ -73,7 +73,11 @@ impl Admission {
                 self.waiting.retain(|_, waiting| waiting.announce.unverified().device != device);
                 self.waiting.insert(participant, Waiting { announce: signed, seen: cx.now });
             }
-            group.tell(participant, &Message::Answer(Answer { to: participant, announce: hash, verdict }), cx);
+            group.tell(
+                participant,
+                &Message::Answer(Answer { to: participant, announce: hash, verdict }),
+                cx,
+            );
             return;
         }
         self.waiting.remove(&participant);
@@ -109,13 +113,19 @@ impl Admission {
     }
 
     /// The leader's user lets somebody in.
-    pub fn approve(&mut self, participant: ParticipantId, group: &Group, cx: &mut Cx<'_>) -> Result<(), CommandError> {
+    pub fn approve(
+        &mut self,
+        participant: ParticipantId,
+        group: &Group,
+        cx: &mut Cx<'_>,
+    ) -> Result<(), CommandError> {
         let waiting = self.waiting.remove(&participant).ok_or(CommandError::NobodyThere)?;
         self.approved.insert(waiting.announce.unverified().device, cx.now + APPROVED);
         if cx.now.since(waiting.seen) < CHALLENGE / 2 {
             self.enqueue(waiting.announce, cx);
         } else {
-            let answer = Answer { to: participant, announce: waiting.announce.hash(), verdict: Verdict::Renew };
+            let answer =
+                Answer { to: participant, announce: waiting.announce.hash(), verdict: Verdict::Renew };
             group.tell(participant, &Message::Answer(answer), cx);
         }
         Ok(())
@@ -133,7 +143,8 @@ impl Admission {
         // The roster may have changed since they asked.
         let may = |announce: &SignedAnnounce| {
             let device = announce.unverified().device;
-            !roster.header.removed.contains(&device) && (!roster.header.locked || roster.device(device).is_some())
+            !roster.header.removed.contains(&device)
+                && (!roster.header.locked || roster.device(device).is_some())
         };
         queue.into_iter().filter(may).collect()
     }

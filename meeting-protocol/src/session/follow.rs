@@ -97,7 +97,9 @@ impl Follow {
             // A new leader whose link we miss, or an old one: the chain decides, so a named successor is asked for it.
             cx.counters.unauthorised += 1;
             let named = group.roster.header.successors.iter().find(|s| s.participant == heartbeat.leader);
-            if heartbeat.head != group.head_hash() && named.is_some_and(|successor| signed.is_by(&successor.signer)) {
+            if heartbeat.head != group.head_hash()
+                && named.is_some_and(|successor| signed.is_by(&successor.signer))
+            {
                 self.seen_head = self.seen_head.max(group.head().body.number + 1);
                 self.ask_whom = Some(heartbeat.leader);
                 self.ask_soon(cx.now);
@@ -105,7 +107,8 @@ impl Follow {
             return;
         }
         let signer = group.roster.leader_signer();
-        if heartbeat.meeting != cx.me.meeting || !signer.is_some_and(|signer| signed.is_by(&signer)) {
+        let here = heartbeat.meeting == cx.me.meeting && heartbeat.instance == group.instance;
+        if !here || !signer.is_some_and(|signer| signed.is_by(&signer)) {
             cx.counters.forged += 1;
             return;
         }
@@ -374,7 +377,11 @@ impl Follow {
         let fresh = self.fresh.deadline().map(|deadline| deadline + Duration::from_millis(1));
         let stale = self.stale_since.map(|since| since + KEEP);
         let freshness = if self.stale_since.is_some() { stale } else { fresh };
-        [Some(self.next_pulse), self.next_ask, freshness].into_iter().flatten().min().unwrap_or(self.next_pulse)
+        [Some(self.next_pulse), self.next_ask, freshness]
+            .into_iter()
+            .flatten()
+            .min()
+            .unwrap_or(self.next_pulse)
     }
 
     /// Somebody else leads now: pair anew, and believe its clock only after its own echo.

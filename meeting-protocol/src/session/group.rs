@@ -19,8 +19,8 @@ use crate::{
     frame::CipherSuite,
     identity::DevicePublic,
     roster::{Change, Entry, Removal, Roster, SignedLink},
-    security_code::SecurityCode,
     secret::Secret,
+    security_code::SecurityCode,
 };
 
 /// Devices remembered as having been in.
@@ -132,7 +132,9 @@ impl Group {
                     }
                 }
                 Change::Remove(Removal { participant, reason }) => {
-                    if let Some(entry) = before.entry(*participant).filter(|entry| entry.present && *participant != me) {
+                    if let Some(entry) =
+                        before.entry(*participant).filter(|entry| entry.present && *participant != me)
+                    {
                         cx.departed(*participant, &entry.name, *reason);
                     }
                     self.streams.gone(*participant, cx);
@@ -165,7 +167,8 @@ impl Group {
         }
         if takeover {
             let genesis = self.lineage.genesis.body.hash();
-            self.code = SecurityCode::of_leader(&genesis, &self.leader_announce, CipherSuite::default().into());
+            self.code =
+                SecurityCode::of_leader(&genesis, &self.leader_announce, CipherSuite::default().into());
             cx.out.event(Event::Code(self.code));
         }
         if let Some(opening) = link.body.opening {
@@ -220,13 +223,17 @@ impl Group {
             cx.counters.unauthorised += 1;
             return;
         };
-        if !statement.is_by(&entry.signer) || said.meeting != cx.me.meeting || said.instance != self.instance {
+        if !statement.is_by(&entry.signer) || said.meeting != cx.me.meeting || said.instance != self.instance
+        {
             cx.counters.forged += 1;
             return;
         }
         let newest = self.epochs.newest;
         if said.epoch == newest.epoch && said.link != newest.link {
-            let text = format!("{} sees another link than we at epoch {}: the meeting is forked", entry.name, said.epoch);
+            let text = format!(
+                "{} sees another link than we at epoch {}: the meeting is forked",
+                entry.name, said.epoch
+            );
             cx.misbehaviour(text);
             return;
         }
@@ -259,7 +266,12 @@ impl Group {
     }
 
     /// Caps changed.
-    pub fn stream_caps(&mut self, stream: StreamId, caps: String, cx: &mut Cx<'_>) -> Result<(), CommandError> {
+    pub fn stream_caps(
+        &mut self,
+        stream: StreamId,
+        caps: String,
+        cx: &mut Cx<'_>,
+    ) -> Result<(), CommandError> {
         self.streams.set_caps(stream, caps)?;
         self.seal_all(Some(stream), cx);
         Ok(())
@@ -296,7 +308,12 @@ impl Group {
 }
 
 /// What is needed to seal under the newest key; none before it is here.
-fn sealing<'a>(epochs: &'a Epochs, roster: &'a Roster, instance: InstanceId, me: ParticipantId) -> Option<Sealing<'a>> {
+fn sealing<'a>(
+    epochs: &'a Epochs,
+    roster: &'a Roster,
+    instance: InstanceId,
+    me: ParticipantId,
+) -> Option<Sealing<'a>> {
     let key = epochs.newest_key()?;
     let entry: &Entry = roster.entry(me)?;
     Some(Sealing { key, instance, entry, keyframe: epochs.newest.adds })

@@ -82,7 +82,12 @@ impl Join {
                     self.sources.pop_front();
                 }
                 let (instance, leader) = key;
-                self.sources.push_back(Source { instance, leader, challenge: heartbeat.challenge, announced: None });
+                self.sources.push_back(Source {
+                    instance,
+                    leader,
+                    challenge: heartbeat.challenge,
+                    announced: None,
+                });
             }
         }
         self.announce(cx);
@@ -92,7 +97,9 @@ impl Join {
     pub fn announce(&mut self, cx: &mut Cx<'_>) {
         let pause = if self.wait == WaitReason::Approval { RENEW } else { RETRY };
         for source in &mut self.sources {
-            let due = source.announced.is_none_or(|(at, answered)| cx.now.since(at) >= pause && answered != source.challenge);
+            let due = source
+                .announced
+                .is_none_or(|(at, answered)| cx.now.since(at) >= pause && answered != source.challenge);
             if !due {
                 continue;
             }
@@ -151,7 +158,9 @@ impl Join {
         let roster = welcome.roster().filter(|roster| {
             let entry = roster.entry(cx.me.participant);
             welcome.head.body.meeting == cx.me.meeting
-                && entry.is_some_and(|entry| entry.announce == welcome.announce && entry.signer == cx.me.signer.public())
+                && entry.is_some_and(|entry| {
+                    entry.announce == welcome.announce && entry.signer == cx.me.signer.public()
+                })
         });
         let Some(roster) = roster else {
             cx.counters.forged += 1;

@@ -26,7 +26,7 @@ use crate::{
         sign::Hash,
         wrap::{Pairing, PairingContext},
     },
-    roster::{Change, EpochOpening, Entry, Link, MAX_SUCCESSORS, Removal, Roster, SignedLink, Successor},
+    roster::{Change, Entry, EpochOpening, Link, MAX_SUCCESSORS, Removal, Roster, SignedLink, Successor},
     secret::Secret,
     session::Role,
 };
@@ -128,7 +128,10 @@ impl Lead {
             let participant = entry.participant;
             let mut added = Vec::new();
             if let Some(old) = roster.device(entry.device) {
-                added.push(Change::Remove(Removal { participant: old.participant, reason: LeaveReason::Replaced }));
+                added.push(Change::Remove(Removal {
+                    participant: old.participant,
+                    reason: LeaveReason::Replaced,
+                }));
             }
             added.push(Change::Add(entry));
             let Ok(after) = roster.after(&added) else { continue };
@@ -190,7 +193,14 @@ impl Lead {
     }
 
     /// Wraps a new key for everybody in the roster and nobody else.
-    fn hand_out(&mut self, epoch: u64, key: Secret<32>, admitted: &[ParticipantId], group: &mut Group, cx: &mut Cx<'_>) {
+    fn hand_out(
+        &mut self,
+        epoch: u64,
+        key: Secret<32>,
+        admitted: &[ParticipantId],
+        group: &mut Group,
+        cx: &mut Cx<'_>,
+    ) {
         let link = group.epochs.newest.link;
         // Newcomers first: their welcome must not come behind what others say in the new epoch.
         let mut order: Vec<ParticipantId> = admitted.to_vec();
@@ -209,7 +219,13 @@ impl Lead {
     }
 
     /// Takes over everybody who is in, as a new leader.
-    pub fn adopt_peers(&mut self, announces: Vec<SignedAnnounce>, epoch: u64, group: &Group, cx: &mut Cx<'_>) -> HashSet<ParticipantId> {
+    pub fn adopt_peers(
+        &mut self,
+        announces: Vec<SignedAnnounce>,
+        epoch: u64,
+        group: &Group,
+        cx: &mut Cx<'_>,
+    ) -> HashSet<ParticipantId> {
         for announce in announces {
             if let Some(peer) = self.pair(&announce, epoch, group, cx) {
                 let participant = announce.unverified().participant;
@@ -229,7 +245,8 @@ impl Lead {
             start,
             psk_generation: group.roster.header.psk_generation,
         };
-        let (enc, pairing) = Pairing::offer(&announce.unverified().kem, cx.me.board.invite(), &context, cx.rng).ok()?;
+        let (enc, pairing) =
+            Pairing::offer(&announce.unverified().kem, cx.me.board.invite(), &context, cx.rng).ok()?;
         let signature = cx.me.signer.sign(labels::PAIRING, &context.signed_bytes(&enc));
         let offer = Some(Offer { start, enc, signature });
         Some(Peer { pairing, offer, wrap: None, seen: cx.now, answered: None })
@@ -259,7 +276,8 @@ impl Lead {
         cx: &mut Cx<'_>,
     ) {
         for successor in named {
-            let wanted = |participant: &ParticipantId| new.contains(successor) || admitted.contains(participant);
+            let wanted =
+                |participant: &ParticipantId| new.contains(successor) || admitted.contains(participant);
             let announces: Vec<SignedAnnounce> = self
                 .announces
                 .iter()
@@ -292,8 +310,14 @@ impl Lead {
 
     pub fn on_announce(&mut self, announce: SignedAnnounce, group: &mut Group, cx: &mut Cx<'_>) {
         self.challenges.retain(|(_, issued)| cx.now.since(*issued) <= CHALLENGE);
-        let fresh = announce.unverified().challenge.is_some_and(|challenge| self.challenges.iter().any(|(c, _)| *c == challenge));
-        if !fresh || announce.unverified().instance != group.instance || announce.unverified().meeting != cx.me.meeting {
+        let fresh = announce
+            .unverified()
+            .challenge
+            .is_some_and(|challenge| self.challenges.iter().any(|(c, _)| *c == challenge));
+        if !fresh
+            || announce.unverified().instance != group.instance
+            || announce.unverified().meeting != cx.me.meeting
+        {
             cx.counters.stale += 1;
             return;
         }
@@ -327,7 +351,8 @@ impl Lead {
             return;
         }
         if group.knows(&pulse.epoch_link) == Some(false) || group.knows(&pulse.head) == Some(false) {
-            let text = format!("{} signs a pulse for another chain than ours: the meeting is forked", entry.name);
+            let text =
+                format!("{} signs a pulse for another chain than ours: the meeting is forked", entry.name);
             cx.misbehaviour(text);
             return;
         }
@@ -376,7 +401,13 @@ impl Lead {
     }
 
     /// Somebody is out from the next link on, which opens a new epoch at once.
-    pub fn remove(&mut self, participant: ParticipantId, reason: LeaveReason, group: &mut Group, cx: &mut Cx<'_>) -> bool {
+    pub fn remove(
+        &mut self,
+        participant: ParticipantId,
+        reason: LeaveReason,
+        group: &mut Group,
+        cx: &mut Cx<'_>,
+    ) -> bool {
         let change = Change::Remove(Removal { participant, reason });
         self.commit(vec![change], Vec::new(), true, group, cx)
     }
@@ -400,7 +431,8 @@ impl Lead {
     pub fn connected(&mut self, group: &mut Group, cx: &mut Cx<'_>) {
         // While nobody could reach us, nobody was missing; but they have not for ever.
         for peer in self.peers.values_mut() {
-            peer.seen = peer.seen.max(BootTime(cx.now.0.saturating_sub((MISSING - BEAT * 15).as_millis() as u64)));
+            peer.seen =
+                peer.seen.max(BootTime(cx.now.0.saturating_sub((MISSING - BEAT * 15).as_millis() as u64)));
         }
         group.tell_all(&Message::Link(group.head().clone()), cx);
         group.restate(cx);
@@ -413,7 +445,9 @@ impl Lead {
             .peers
             .iter()
             .filter(|(_, peer)| cx.now.since(peer.seen) >= MISSING)
-            .map(|(participant, _)| Change::Remove(Removal { participant: *participant, reason: LeaveReason::Missing }))
+            .map(|(participant, _)| {
+                Change::Remove(Removal { participant: *participant, reason: LeaveReason::Missing })
+            })
             .collect();
         if !missing.is_empty() {
             self.commit(missing, Vec::new(), true, group, cx);
@@ -468,10 +502,19 @@ impl Lead {
         cx.post(Slot::Cell, group.instance, &Message::Heartbeat(cx.me.sign(heartbeat)));
     }
 
+    #[cfg(test)]
+    pub fn pairing(&mut self, participant: ParticipantId) -> &mut Pairing {
+        &mut self.peers.get_mut(&participant).expect("somebody in the meeting").pairing
+    }
+
     pub fn deadline(&self) -> BootTime {
         let join = self.admission.is_due().then_some(self.next_join);
         let missing = self.peers.values().map(|peer| peer.seen + MISSING).min();
-        [Some(self.next_beat), Some(self.next_rotation), join, missing].into_iter().flatten().min().unwrap_or(self.next_beat)
+        [Some(self.next_beat), Some(self.next_rotation), join, missing]
+            .into_iter()
+            .flatten()
+            .min()
+            .unwrap_or(self.next_beat)
     }
 
     /// A link that is not ours claims the place after one of ours.
@@ -482,7 +525,9 @@ impl Lead {
         // In a meeting cut in two we may have gone on meanwhile: what counts is the roster the successor had.
         let at_head = (group.head_hash(), &group.roster);
         let past = self.past.iter().map(|(head, roster)| (*head, roster));
-        let valid = past.chain([at_head]).any(|before| succession::is_valid_takeover(link, before, group.instance, cx));
+        let valid = past
+            .chain([at_head])
+            .any(|before| succession::is_valid_takeover(link, before, group.instance, cx));
         if valid {
             group.ending = Some(EndReason::Branch);
         } else {

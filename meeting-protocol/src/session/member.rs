@@ -19,7 +19,7 @@ use super::{
 use crate::{
     BootTime,
     crypto::sign::Signed,
-    roster::{Change, EpochOpening, Entry, Link, Roster, SignedLink},
+    roster::{Change, Entry, EpochOpening, Link, Roster, SignedLink},
     secret::Secret,
     security_code::SecurityCode,
 };
@@ -63,7 +63,8 @@ impl Member {
             opening: Some(EpochOpening { epoch: 1, commitment }),
         });
         let lineage = Lineage { genesis: genesis.clone(), creator: own.clone(), steps: Vec::new() };
-        let mut group = Group::new(roster, lineage, &own, genesis.clone(), genesis.clone(), Streams::default())?;
+        let mut group =
+            Group::new(roster, lineage, &own, genesis.clone(), genesis.clone(), Streams::default())?;
         cx.out.event(Event::Code(group.code));
         group.tell_all(&Message::Link(genesis.clone()), cx);
         group.install(1, genesis.body.hash(), key, cx);
@@ -92,8 +93,12 @@ impl Member {
                     }
                 }
             }
-            (Message::Heartbeat(heartbeat), Duty::Follow(follow)) => follow.on_heartbeat(&heartbeat, group, cx),
-            (Message::Heartbeat(heartbeat), Duty::Lead(lead)) => lead.on_heartbeat(&heartbeat.body, group, cx),
+            (Message::Heartbeat(heartbeat), Duty::Follow(follow)) => {
+                follow.on_heartbeat(&heartbeat, group, cx)
+            }
+            (Message::Heartbeat(heartbeat), Duty::Lead(lead)) => {
+                lead.on_heartbeat(&heartbeat.body, group, cx)
+            }
             (Message::Wrap(wrap), Duty::Follow(follow)) => follow.on_wrap(wrap, group, cx),
             (Message::Welcome(welcome), Duty::Follow(follow)) => follow.on_welcome(*welcome, group, cx),
             (Message::Announce(announce), Duty::Lead(lead)) => lead.on_announce(announce, group, cx),
@@ -128,7 +133,9 @@ impl Member {
         }
         let Duty::Lead(lead) = &mut self.duty else { return Err(CommandError::NotLeader) };
         match command {
-            Command::Remove(participant) if participant == cx.me.participant => return Err(CommandError::Leader),
+            Command::Remove(participant) if participant == cx.me.participant => {
+                return Err(CommandError::Leader);
+            }
             Command::Remove(participant) => {
                 group.roster.entry(participant).ok_or(CommandError::NobodyThere)?;
                 if !lead.remove(participant, LeaveReason::Removed, group, cx) {
@@ -154,12 +161,17 @@ impl Member {
         match &self.duty {
             Duty::Lead(_) => {
                 if !succession::resign(group, cx) {
-                    let over = Over { meeting: cx.me.meeting, instance: group.instance, leader: cx.me.participant };
+                    let over =
+                        Over { meeting: cx.me.meeting, instance: group.instance, leader: cx.me.participant };
                     group.tell_all(&Message::Over(cx.me.sign(over)), cx);
                 }
             }
             Duty::Follow(_) => {
-                let leave = Leave { meeting: cx.me.meeting, instance: group.instance, participant: cx.me.participant };
+                let leave = Leave {
+                    meeting: cx.me.meeting,
+                    instance: group.instance,
+                    participant: cx.me.participant,
+                };
                 group.tell_all(&Message::Leave(cx.me.sign(leave)), cx);
             }
         }
@@ -191,6 +203,20 @@ impl Member {
                     self.duty = Duty::Lead(Box::new(lead));
                 }
             }
+        }
+    }
+
+    #[cfg(test)]
+    pub fn group(&self) -> &Group {
+        &self.group
+    }
+
+    /// What the leader shares with a participant, to misuse it.
+    #[cfg(test)]
+    pub fn lead_pairing(&mut self, participant: ParticipantId) -> &mut crate::crypto::wrap::Pairing {
+        match &mut self.duty {
+            Duty::Lead(lead) => lead.pairing(participant),
+            Duty::Follow(_) => unreachable!("a test of leaders"),
         }
     }
 

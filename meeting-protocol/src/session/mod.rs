@@ -31,11 +31,13 @@ mod message;
 mod statement;
 mod streams;
 mod succession;
+#[cfg(test)]
+mod tests;
 mod welcome;
 
 pub use api::{
-    Approval, Command, Creating, EndReason, Event, Input, Joining, KeyChange, LeaveReason, OpenStream, Output,
-    Person, Phase, Role, State, StreamInfo, Successors, WaitReason,
+    Approval, Command, Creating, EndReason, Event, Input, Joining, KeyChange, LeaveReason, OpenStream,
+    Output, Person, Phase, Role, State, StreamInfo, Successors, WaitReason,
 };
 pub use claims::{Resignation, SilenceVote};
 pub use error::{CommandError, Counters, CreateError};
@@ -118,7 +120,12 @@ impl Session {
     /// # Errors
     ///
     /// Why a command was refused, for a person.
-    pub fn handle(&mut self, input: Input, now: BootTime, rng: &mut dyn CryptoRng) -> Result<(), CommandError> {
+    pub fn handle(
+        &mut self,
+        input: Input,
+        now: BootTime,
+        rng: &mut dyn CryptoRng,
+    ) -> Result<(), CommandError> {
         let mut result = Ok(());
         let mut cx = Cx { me: &self.me, out: &mut self.out, counters: &mut self.counters, now, rng };
         match input {
@@ -280,7 +287,13 @@ fn on_post(place: &mut Place, post: &Post, cx: &mut Cx<'_>) -> Option<Member> {
     }
 }
 
-fn me(link: MeetingLink, device: std::sync::Arc<DeviceKey>, name: &str, role: Role, rng: &mut dyn CryptoRng) -> (Me, KemSecret) {
+fn me(
+    link: MeetingLink,
+    device: std::sync::Arc<DeviceKey>,
+    name: &str,
+    role: Role,
+    rng: &mut dyn CryptoRng,
+) -> (Me, KemSecret) {
     let (kem, kem_public) = KemSecret::random(rng);
     let mut participant = [0; 16];
     rng.fill_bytes(&mut participant);

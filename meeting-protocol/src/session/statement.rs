@@ -109,7 +109,8 @@ impl Statement {
         signer: &StayKey,
     ) -> Signed<Self> {
         let plaintext = Zeroizing::new(said.to_bytes());
-        let sealed = once::seal_counted(&key.control(sender.0, sender.1), head.counter, &head.aad(), &plaintext);
+        let sealed =
+            once::seal_counted(&key.control(sender.0, sender.1), head.counter, &head.aad(), &plaintext);
         head.sealed = sealed.expect("a statement is far below what AES-GCM can seal");
         Signed::new(head, signer)
     }
@@ -201,7 +202,8 @@ impl Decode for Said {
                 caps: reader.str(MAX_CAPS, "caps")?.to_owned(),
                 instance: reader.array()?,
                 kid: KeyId::from(reader.u64()?),
-                suite: CipherSuite::try_from(reader.u16()?).map_err(|_| DecodeError::Invalid("a cipher suite"))?,
+                suite: CipherSuite::try_from(reader.u16()?)
+                    .map_err(|_| DecodeError::Invalid("a cipher suite"))?,
             }),
             1 => Said::Close(StreamId::decode(reader)?),
             _ => return Err(DecodeError::Invalid("the kind of a statement")),

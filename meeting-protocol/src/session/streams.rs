@@ -93,7 +93,12 @@ impl Streams {
     }
 
     /// Ends an own stream.
-    pub fn close(&mut self, stream: StreamId, sealing: Option<Sealing<'_>>, cx: &mut Cx<'_>) -> Result<(), CommandError> {
+    pub fn close(
+        &mut self,
+        stream: StreamId,
+        sealing: Option<Sealing<'_>>,
+        cx: &mut Cx<'_>,
+    ) -> Result<(), CommandError> {
         self.own.remove(&stream.0).ok_or(CommandError::NoStream)?;
         if let Some(sealing) = sealing {
             self.post(&Said::Close(stream), &sealing, cx);
@@ -172,7 +177,8 @@ impl Streams {
 
     /// What was kept for this epoch; what was for earlier ones is dropped.
     pub fn take_held(&mut self, epoch: u64) -> Vec<Signed<Statement>> {
-        let (due, later) = std::mem::take(&mut self.held).into_iter().partition(|held| held.body.epoch <= epoch);
+        let (due, later) =
+            std::mem::take(&mut self.held).into_iter().partition(|held| held.body.epoch <= epoch);
         self.held = later;
         due
     }
@@ -189,7 +195,9 @@ impl Streams {
             Said::Close(stream) => *stream,
         };
         let known = self.theirs.get(&(from, stream.0));
-        if known.is_some_and(|known| known.closed || (known.epoch, known.counter) >= (statement.epoch, statement.counter)) {
+        if known.is_some_and(|known| {
+            known.closed || (known.epoch, known.counter) >= (statement.epoch, statement.counter)
+        }) {
             cx.counters.stale += 1;
             return;
         }
@@ -198,13 +206,21 @@ impl Streams {
                 let expected = KeyId::new(stream, entry.index, statement.epoch);
                 // A stream goes on as what it was: only its caps may change, its key only with the epoch.
                 let goes_on = known.is_none_or(|known| {
-                    (known.facts.kind, &known.facts.track, known.facts.instance) == (facts.kind, &facts.track, facts.instance)
+                    (known.facts.kind, &known.facts.track, known.facts.instance)
+                        == (facts.kind, &facts.track, facts.instance)
                 });
                 if facts.kid != expected || !goes_on {
-                    cx.misbehaviour(format!("{} states a stream under another's key id or as another stream", entry.name));
+                    cx.misbehaviour(format!(
+                        "{} states a stream under another's key id or as another stream",
+                        entry.name
+                    ));
                     return;
                 }
-                let of_sender = self.theirs.range((from, 0)..=(from, u32::MAX)).filter(|(_, theirs)| !theirs.closed).count();
+                let of_sender = self
+                    .theirs
+                    .range((from, 0)..=(from, u32::MAX))
+                    .filter(|(_, theirs)| !theirs.closed)
+                    .count();
                 if known.is_none() && of_sender >= MAX_STREAMS {
                     cx.counters.over_limit += 1;
                     return;
@@ -248,7 +264,8 @@ impl Streams {
 
     /// Everybody is gone, for us.
     pub fn all_gone(&mut self, cx: &mut Cx<'_>) {
-        let everybody: HashSet<ParticipantId> = self.theirs.keys().map(|(participant, _)| *participant).collect();
+        let everybody: HashSet<ParticipantId> =
+            self.theirs.keys().map(|(participant, _)| *participant).collect();
         everybody.into_iter().for_each(|participant| self.gone(participant, cx));
         self.held.clear();
     }

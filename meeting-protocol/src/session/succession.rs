@@ -111,7 +111,8 @@ impl Follow {
     pub fn on_announces(&mut self, announces: Vec<SignedAnnounce>, group: &Group) {
         for announce in announces {
             let participant = announce.unverified().participant;
-            let named = group.roster.entry(participant).is_some_and(|entry| entry.announce == announce.hash());
+            let named =
+                group.roster.entry(participant).is_some_and(|entry| entry.announce == announce.hash());
             if named {
                 self.announces.insert(participant, announce);
             }
@@ -155,7 +156,12 @@ impl Follow {
         }
     }
 
-    fn take_over(&mut self, resignation: Option<Signed<Resignation>>, group: &mut Group, cx: &mut Cx<'_>) -> Option<Lead> {
+    fn take_over(
+        &mut self,
+        resignation: Option<Signed<Resignation>>,
+        group: &mut Group,
+        cx: &mut Cx<'_>,
+    ) -> Option<Lead> {
         let own = group.roster.entry(cx.me.participant)?.announce;
         let own = self.own.clone().filter(|announce| announce.hash() == own)?;
         let policy = Successors::FirstPresent(group.roster.header.successor_limit);
@@ -167,19 +173,22 @@ impl Follow {
             .roster
             .entries()
             .filter(|entry| entry.participant != old)
-            .filter_map(|entry| self.announces.get(&entry.participant).filter(|a| a.hash() == entry.announce).cloned())
+            .filter_map(|entry| {
+                self.announces.get(&entry.participant).filter(|a| a.hash() == entry.announce).cloned()
+            })
             .collect();
         let paired = lead.adopt_peers(announces, epoch, group, cx);
 
         let reason = if resignation.is_some() { LeaveReason::Left } else { LeaveReason::Missing };
         let votes = if resignation.is_some() { Vec::new() } else { self.votes.values().cloned().collect() };
-        let mut changes =
-            vec![Change::Takeover(Takeover { leader: cx.me.participant, votes, resignation })];
+        let mut changes = vec![Change::Takeover(Takeover { leader: cx.me.participant, votes, resignation })];
         changes.push(Change::Remove(Removal { participant: old, reason }));
         // Whose announce we lack cannot get a key from us: they come back in a new stay.
         let lost = group.roster.entries().map(|entry| entry.participant);
         let lost = lost.filter(|p| *p != old && *p != cx.me.participant && !paired.contains(p));
-        changes.extend(lost.map(|participant| Change::Remove(Removal { participant, reason: LeaveReason::Missing })));
+        changes.extend(
+            lost.map(|participant| Change::Remove(Removal { participant, reason: LeaveReason::Missing })),
+        );
         lead.commit(changes, Vec::new(), true, group, cx).then_some(lead)
     }
 }
@@ -230,12 +239,17 @@ pub(super) fn is_valid_takeover(
         return false;
     }
     match &takeover.resignation {
-        Some(resign) => is_valid_resignation(resign, (head, roster), instance, cx) && resign.body.successor == body.leader,
+        Some(resign) => {
+            is_valid_resignation(resign, (head, roster), instance, cx) && resign.body.successor == body.leader
+        }
         None => {
             let voters: HashSet<_> = takeover.votes.iter().map(|vote| vote.body.participant).collect();
             voters.len() == takeover.votes.len()
                 && voters.len() * 2 > roster.entries().len()
-                && takeover.votes.iter().all(|vote| vote.body.head == head && is_valid_vote(vote, roster, instance, cx))
+                && takeover
+                    .votes
+                    .iter()
+                    .all(|vote| vote.body.head == head && is_valid_vote(vote, roster, instance, cx))
         }
     }
 }

@@ -52,7 +52,8 @@ impl Lineage {
         let start = (creator.participant, creator.signer);
         self.steps.iter().try_fold(start, |(leader, signer), step| {
             let (last, next) = (&step.last.body, &step.takeover.body);
-            let successor = step.header.successors.iter().find(|successor| successor.participant == next.leader)?;
+            let successor =
+                step.header.successors.iter().find(|successor| successor.participant == next.leader)?;
             let holds = last.leader == leader
                 && step.last.is_by(&signer)
                 && last.instance == genesis.instance
