@@ -63,6 +63,8 @@ struct Slot {
     stream: Option<StreamId>,
     key: Option<SealKey>,
     refused: Option<String>,
+    /// The connection was lost since: what was given before is not good any more.
+    reset: bool,
 }
 
 /// A key to seal with, given once.
@@ -158,14 +160,18 @@ impl KeyStore {
         }
     }
 
-    /// The connection is back: every stream is opened anew, under new instance ids.
+    /// The connection is back: every stream is opened anew, under new instance ids. The agent may be another one, in
+    /// another instance of the meeting, so nothing is allowed before it says so.
     pub fn reconnected(&self) {
         let mut wishes = Vec::new();
         let mut inner = self.inner();
         for (request, slot) in &mut inner.seals {
             slot.stream = None;
+            slot.key = None;
+            slot.reset = true;
             wishes.push(slot.wish(*request));
         }
+        inner.rules = Rules::default();
         if inner.want_open {
             wishes.push(ToAgent::WantOpenKeys);
         }
@@ -185,7 +191,15 @@ impl KeyStore {
         let mut inner = self.inner();
         inner.next_request += 1;
         let request = inner.next_request;
-        let slot = Slot { kind, track: track.to_owned(), caps, stream: None, key: None, refused: None };
+        let slot = Slot {
+            kind,
+            track: track.to_owned(),
+            caps,
+            stream: None,
+            key: None,
+            refused: None,
+            reset: false,
+        };
         let wish = slot.wish(request);
         inner.seals.insert(request, slot);
         drop(inner);
@@ -360,6 +374,12 @@ impl SealStream {
     /// The key that has come since the last call.
     pub fn take_key(&self) -> Option<SealKey> {
         self.store.inner().seals.get_mut(&self.request)?.key.take()
+    }
+
+    /// Whether keys taken earlier must not be used any more; said once.
+    pub fn take_reset(&self) -> bool {
+        let mut inner = self.store.inner();
+        inner.seals.get_mut(&self.request).is_some_and(|slot| std::mem::take(&mut slot.reset))
     }
 
     /// Waits until there is a key to take, the stream is refused, or `cancelled`; at most until `deadline`.

@@ -156,6 +156,9 @@ impl Lane {
         }
         self.generation = generation;
         self.rules = self.store.rules();
+        if self.stream.take_reset() {
+            self.sealer = None;
+        }
         if let Some(track) = self.stream.label() {
             self.counts.track = track;
         }

@@ -416,6 +416,17 @@ impl ElementImpl for MeetingSrc {
         &TEMPLATES
     }
 
+    /// End-of-stream from the application, such as Ctrl-C under `gst-launch-1.0 -e`: every track ends after the
+    /// frames that are here, and files behind them are finished.
+    fn send_event(&self, event: gst::Event) -> bool {
+        if event.type_() != gst::EventType::Eos {
+            return self.parent_send_event(event);
+        }
+        let tracks: Vec<_> = lock(&self.tracks).values().cloned().collect();
+        tracks.iter().for_each(|track| track.end());
+        !tracks.is_empty()
+    }
+
     fn change_state(
         &self,
         transition: gst::StateChange,
