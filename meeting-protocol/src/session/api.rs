@@ -29,7 +29,7 @@ pub enum Role {
     Bot,
 }
 
-/// Who may take over when the leader falls silent (PROTOCOL.md 3.9).
+/// Who may take over when the leader falls silent (PROTOCOL.md 3.8).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Successors {
     /// Nobody: the meeting ends with its leader.

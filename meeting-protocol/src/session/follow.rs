@@ -35,6 +35,8 @@ const MAX_EPOCH: u64 = 150_000;
 /// How long a key may be missing before it is asked for, and the pause after each ask: doubled up to 8 s.
 const ASK_AFTER: Duration = Duration::from_millis(250);
 const MAX_ASK_PAUSE: Duration = Duration::from_secs(8);
+/// Between two answers of ours.
+const ANSWER: Duration = Duration::from_millis(200);
 
 /// A follower's own state.
 pub(super) struct Follow {
@@ -50,6 +52,8 @@ pub(super) struct Follow {
     /// When to ask for what is missing.
     next_ask: Option<BootTime>,
     ask_pause: Duration,
+    /// When we last answered somebody.
+    answered: Option<BootTime>,
     /// Whom to ask, if not the leader.
     ask_whom: Option<ParticipantId>,
     /// A wrap that came before its link.
@@ -79,6 +83,7 @@ impl Follow {
             seen_head: 0,
             next_ask: Some(now + Duration::from_secs(1)),
             ask_pause: ASK_AFTER,
+            answered: None,
             ask_whom: None,
             held_wrap: None,
             stale_since: None,
@@ -200,7 +205,9 @@ impl Follow {
             self.caught("signed a link that is older than the one before", group, cx);
             return;
         }
-        self.extend(link, group, cx);
+        if self.extend(link, group, cx) {
+            self.open_held(group, cx);
+        }
     }
 
     /// Goes on to a link of the right place and signer, if it keeps the rules.
@@ -238,11 +245,17 @@ impl Follow {
         if rotates && group.ending.is_none() {
             self.next_ask = Some(cx.now + ASK_AFTER);
             self.ask_pause = ASK_AFTER;
-            if let Some(wrap) = self.held_wrap.take() {
-                self.on_wrap(wrap, group, cx);
-            }
         }
         true
+    }
+
+    /// Opens a wrap that came before its link.
+    pub fn open_held(&mut self, group: &mut Group, cx: &mut Cx<'_>) {
+        if group.ending.is_none()
+            && let Some(wrap) = self.held_wrap.take()
+        {
+            self.on_wrap(wrap, group, cx);
+        }
     }
 
     pub fn on_wrap(&mut self, wrap: Wrap, group: &mut Group, cx: &mut Cx<'_>) {
@@ -333,10 +346,13 @@ impl Follow {
 
     /// Somebody, most likely a successor that collects votes, misses links.
     pub fn on_ask(&mut self, ask: &Ask, group: &Group, cx: &mut Cx<'_>) {
-        if group.roster.rank(ask.participant).is_some()
+        let due = self.answered.is_none_or(|at| cx.now.since(at) >= ANSWER);
+        if due
+            && group.roster.rank(ask.participant).is_some()
             && let Some(links) = group.links_after(&ask.head)
             && !links.is_empty()
         {
+            self.answered = Some(cx.now);
             group.tell(ask.participant, &Message::Links(links), cx);
         }
     }

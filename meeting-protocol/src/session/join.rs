@@ -17,6 +17,7 @@ use super::{
 use crate::{
     BootTime,
     crypto::{sign::Hash, wrap::KemSecret},
+    roster::Entry,
 };
 
 /// How long an announce may go unanswered.
@@ -151,16 +152,17 @@ impl Join {
     /// Whether this welcome is for one of our announces and holds; then the group to be in.
     pub fn on_welcome(&mut self, welcome: Welcome, cx: &mut Cx<'_>) -> Option<Group> {
         let instance = welcome.head.body.instance;
-        if !self.sent.iter().any(|(hash, of, _)| (*hash, *of) == (welcome.announce, instance)) {
+        let sent = self.sent.iter().find(|(hash, of, _)| (*hash, *of) == (welcome.announce, instance));
+        let Some((hash, _, challenge)) = sent.copied() else {
             cx.counters.stale += 1;
             return None;
-        }
+        };
+        let own = cx.me.announce(instance, Some(challenge));
+        let as_announced =
+            |entry: &Entry| *entry == Entry::new(entry.index, own.unverified(), hash, entry.present);
         let roster = welcome.roster().filter(|roster| {
-            let entry = roster.entry(cx.me.participant);
             welcome.head.body.meeting == cx.me.meeting
-                && entry.is_some_and(|entry| {
-                    entry.announce == welcome.announce && entry.signer == cx.me.signer.public()
-                })
+                && roster.entry(cx.me.participant).is_some_and(as_announced)
         });
         let Some(roster) = roster else {
             cx.counters.forged += 1;

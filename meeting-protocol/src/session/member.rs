@@ -1,6 +1,6 @@
 //! Somebody in a meeting: the group, and the duty to lead or to follow.
 
-use meeting_wire::{InstanceId, ParticipantId};
+use meeting_wire::InstanceId;
 
 use super::{
     Command, CommandError, EndReason, Event, LeaveReason, Person, Phase, State, Successors, WaitReason,
@@ -213,7 +213,10 @@ impl Member {
 
     /// What the leader shares with a participant, to misuse it.
     #[cfg(test)]
-    pub fn lead_pairing(&mut self, participant: ParticipantId) -> &mut crate::crypto::wrap::Pairing {
+    pub fn lead_pairing(
+        &mut self,
+        participant: meeting_wire::ParticipantId,
+    ) -> &mut crate::crypto::wrap::Pairing {
         match &mut self.duty {
             Duty::Lead(lead) => lead.pairing(participant),
             Duty::Follow(_) => unreachable!("a test of leaders"),
@@ -241,11 +244,11 @@ impl Member {
         }
     }
 
-    pub fn deadline(&self, me: ParticipantId) -> BootTime {
+    pub fn deadline(&self) -> BootTime {
         let duty = match &self.duty {
             Duty::Lead(lead) => lead.deadline(),
             Duty::Follow(follow) => {
-                let succession = follow.succession_deadline(&self.group, me);
+                let succession = follow.succession_deadline(&self.group);
                 succession.map_or(follow.deadline(), |at| at.min(follow.deadline()))
             }
         };

@@ -242,7 +242,7 @@ impl Session {
         }
         self.timeout = match &self.place {
             Place::Joining(join) => join.deadline(),
-            Place::Member(member) => member.deadline(self.me.participant),
+            Place::Member(member) => member.deadline(),
             Place::Ended => BootTime(u64::MAX),
         };
     }

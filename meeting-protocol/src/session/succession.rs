@@ -2,7 +2,7 @@
 
 use std::{collections::HashSet, time::Duration};
 
-use meeting_wire::{InstanceId, ParticipantId};
+use meeting_wire::InstanceId;
 
 use super::{
     EndReason, LeaveReason, Successors,
@@ -60,15 +60,13 @@ impl Follow {
     }
 
     /// When to look again.
-    pub fn succession_deadline(&self, group: &Group, me: ParticipantId) -> Option<BootTime> {
+    pub fn succession_deadline(&self, group: &Group) -> Option<BootTime> {
         if group.roster.header.successors.is_empty() || group.epochs.newest_with_key().is_none() {
             return None;
         }
         let silent = self.fresh.heard + SILENCE;
-        let turn = group.roster.rank(me).map(|rank| silent + RANK * rank as u32);
-        let vote = self.next_vote.max(silent);
-        // The turn counts only while it is ahead of the next vote; after it every vote is a try.
-        Some(turn.filter(|turn| *turn < vote && *turn > self.next_vote).unwrap_or(vote))
+        // Votes come once a second, and with each it may be our turn.
+        Some(self.next_vote.max(silent))
     }
 
     fn vote(&mut self, group: &mut Group, cx: &mut Cx<'_>) {
@@ -153,6 +151,7 @@ impl Follow {
                 return;
             }
             self.new_leader(cx.now);
+            self.open_held(group, cx);
         }
     }
 
