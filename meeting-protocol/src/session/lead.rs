@@ -1,31 +1,29 @@
 //! A leader: makes keys, lets people in and out, and beats.
 
+mod beat;
+mod handout;
+
 use std::{
-    collections::{HashMap, HashSet, VecDeque},
+    collections::{HashMap, VecDeque},
     time::Duration,
 };
 
-use meeting_wire::{Encode, ParticipantId, Slot};
+use meeting_wire::ParticipantId;
 
 use super::{
     EndReason, LeaveReason, Successors,
     admission::Admission,
-    claims::{Heartbeat, Leave, MAX_ECHOES, Nonce},
+    claims::{Leave, Nonce},
     context::Cx,
     group::Group,
-    message::{Ask, Message, Offer, ProvenPulse, Wrap},
+    message::{Ask, Message, Offer, Wrap},
     statement::EpochKey,
     succession,
-    welcome::Welcome,
 };
 use crate::{
     BootTime,
     announce::SignedAnnounce,
-    crypto::{
-        labels,
-        sign::Hash,
-        wrap::{Pairing, PairingContext},
-    },
+    crypto::{sign::Hash, wrap::Pairing},
     roster::{Change, Entry, EpochOpening, Link, MAX_SUCCESSORS, Removal, Roster, SignedLink, Successor},
     secret::Secret,
     session::Role,
@@ -192,104 +190,6 @@ impl Lead {
         true
     }
 
-    /// Wraps a new key for everybody in the roster and nobody else.
-    fn hand_out(
-        &mut self,
-        epoch: u64,
-        key: Secret<32>,
-        admitted: &[ParticipantId],
-        group: &mut Group,
-        cx: &mut Cx<'_>,
-    ) {
-        let link = group.epochs.newest.link;
-        // Newcomers first: their welcome must not come behind what others say in the new epoch.
-        let mut order: Vec<ParticipantId> = admitted.to_vec();
-        order.extend(group.roster.entries().map(|entry| entry.participant).filter(|p| !admitted.contains(p)));
-        for participant in order {
-            let Some(peer) = self.peers.get_mut(&participant) else { continue };
-            let Ok(sealed) = peer.pairing.wrap(epoch, &link, &key) else { continue };
-            let wrap = Wrap { to: participant, epoch, link, offer: peer.offer.clone(), sealed };
-            peer.wrap = Some(wrap.clone());
-            if admitted.contains(&participant) {
-                self.welcome(participant, group, cx);
-            }
-            group.tell(participant, &Message::Wrap(wrap), cx);
-        }
-        group.install(epoch, link, key, cx);
-    }
-
-    /// Takes over everybody who is in, as a new leader.
-    pub fn adopt_peers(
-        &mut self,
-        announces: Vec<SignedAnnounce>,
-        epoch: u64,
-        group: &Group,
-        cx: &mut Cx<'_>,
-    ) -> HashSet<ParticipantId> {
-        for announce in announces {
-            if let Some(peer) = self.pair(&announce, epoch, group, cx) {
-                let participant = announce.unverified().participant;
-                self.peers.insert(participant, peer);
-                self.announces.insert(participant, announce);
-            }
-        }
-        self.peers.keys().copied().collect()
-    }
-
-    fn pair(&self, announce: &SignedAnnounce, start: u64, group: &Group, cx: &mut Cx<'_>) -> Option<Peer> {
-        let context = PairingContext {
-            meeting: cx.me.meeting,
-            instance: group.instance,
-            leader_announce: self.own.hash(),
-            announce: announce.hash(),
-            start,
-            psk_generation: group.roster.header.psk_generation,
-        };
-        let (enc, pairing) =
-            Pairing::offer(&announce.unverified().kem, cx.me.board.invite(), &context, cx.rng).ok()?;
-        let signature = cx.me.signer.sign(labels::PAIRING, &context.signed_bytes(&enc));
-        let offer = Some(Offer { start, enc, signature });
-        Some(Peer { pairing, offer, wrap: None, seen: cx.now, answered: None })
-    }
-
-    fn welcome(&self, to: ParticipantId, group: &Group, cx: &mut Cx<'_>) {
-        let Some(entry) = group.roster.entry(to) else { return };
-        let at_head = group.epochs.newest.link == group.head_hash();
-        let welcome = Welcome {
-            announce: entry.announce,
-            lineage: group.lineage.clone(),
-            leader: self.own.clone(),
-            head: group.head().clone(),
-            epoch_link: (!at_head).then(|| group.epoch_link.clone()),
-            header: group.roster.header.clone(),
-            entries: group.roster.entries().cloned().collect(),
-        };
-        group.tell(to, &Message::Welcome(Box::new(welcome)), cx);
-    }
-
-    fn inform_successors(
-        &self,
-        named: &[ParticipantId],
-        new: &[ParticipantId],
-        admitted: &[ParticipantId],
-        group: &Group,
-        cx: &mut Cx<'_>,
-    ) {
-        for successor in named {
-            let wanted =
-                |participant: &ParticipantId| new.contains(successor) || admitted.contains(participant);
-            let announces: Vec<SignedAnnounce> = self
-                .announces
-                .iter()
-                .filter(|(participant, _)| *participant != successor && wanted(participant))
-                .map(|(_, announce)| announce.clone())
-                .collect();
-            for chunk in announces.chunks(ANNOUNCES_PER_POST) {
-                group.tell(*successor, &Message::Announces(chunk.to_vec()), cx);
-            }
-        }
-    }
-
     fn limit(&self) -> u8 {
         match self.policy {
             Successors::Nobody => 0,
@@ -332,48 +232,6 @@ impl Lead {
             return;
         }
         self.admission.on_announce(announce, group, cx);
-    }
-
-    pub fn on_pulse(&mut self, proven: &ProvenPulse, group: &mut Group, cx: &mut Cx<'_>) {
-        let pulse = &proven.pulse.body;
-        let entry = group.roster.entry(pulse.participant);
-        let peer = self.peers.get_mut(&pulse.participant);
-        let (Some(entry), Some(peer)) = (entry, peer) else {
-            cx.counters.unauthorised += 1;
-            return;
-        };
-        let proved = pulse.meeting == cx.me.meeting
-            && pulse.instance == group.instance
-            && peer.pairing.proves(&pulse.to_bytes(), &proven.mac)
-            && proven.pulse.is_by(&entry.signer);
-        if !proved {
-            cx.counters.forged += 1;
-            return;
-        }
-        if group.knows(&pulse.epoch_link) == Some(false) || group.knows(&pulse.head) == Some(false) {
-            let text =
-                format!("{} signs a pulse for another chain than ours: the meeting is forked", entry.name);
-            cx.misbehaviour(text);
-            return;
-        }
-        if self.echoes.contains(&pulse.nonce) {
-            cx.counters.stale += 1;
-            return;
-        }
-        peer.seen = cx.now;
-        let waits = peer.offer.take().is_some();
-        if let Some(wrap) = &mut peer.wrap {
-            wrap.offer = None;
-        }
-        if self.echoes.len() < MAX_ECHOES {
-            self.echoes.push(pulse.nonce);
-        }
-        if waits {
-            self.next_beat = self.next_beat.min(cx.now + EARLY_BEAT);
-        }
-        if !entry.present && !self.proved.contains(&pulse.participant) {
-            self.proved.push(pulse.participant);
-        }
     }
 
     pub fn on_ask(&mut self, ask: &Ask, group: &mut Group, cx: &mut Cx<'_>) {
@@ -422,12 +280,6 @@ impl Lead {
         })
     }
 
-    fn send_wrap(&self, to: ParticipantId, group: &Group, cx: &mut Cx<'_>) {
-        if let Some(wrap) = self.peers.get(&to).and_then(|peer| peer.wrap.clone()) {
-            group.tell(to, &Message::Wrap(wrap), cx);
-        }
-    }
-
     pub fn connected(&mut self, group: &mut Group, cx: &mut Cx<'_>) {
         // While nobody could reach us, nobody was missing; but they have not for ever.
         for peer in self.peers.values_mut() {
@@ -470,38 +322,6 @@ impl Lead {
         self.commit(Vec::new(), Vec::new(), true, group, cx);
     }
 
-    fn beat(&mut self, group: &mut Group, cx: &mut Cx<'_>) {
-        self.next_beat = cx.now + BEAT;
-        self.ticked = cx.now;
-        if !self.proved.is_empty() {
-            let proved = std::mem::take(&mut self.proved);
-            self.commit(proved.into_iter().map(Change::Present).collect(), Vec::new(), false, group, cx);
-        }
-        let challenge = *Secret::<32>::random(cx.rng).expose();
-        self.challenges.retain(|(_, issued)| cx.now.since(*issued) <= CHALLENGE);
-        if self.challenges.len() >= MAX_CHALLENGES {
-            self.challenges.pop_front();
-        }
-        self.challenges.push_back((challenge, cx.now));
-        self.counter += 1;
-        let heartbeat = Heartbeat {
-            meeting: cx.me.meeting,
-            instance: group.instance,
-            leader: cx.me.participant,
-            counter: self.counter,
-            head_number: group.head().body.number,
-            head: group.head_hash(),
-            epoch: group.epochs.newest.epoch,
-            epoch_link: group.epochs.newest.link,
-            challenge,
-            time: self.time(cx.now),
-            previous: self.last,
-            echoes: std::mem::take(&mut self.echoes),
-        };
-        self.last = heartbeat.hash();
-        cx.post(Slot::Cell, group.instance, &Message::Heartbeat(cx.me.sign(heartbeat)));
-    }
-
     #[cfg(test)]
     pub fn pairing(&mut self, participant: ParticipantId) -> &mut Pairing {
         &mut self.peers.get_mut(&participant).expect("somebody in the meeting").pairing
@@ -532,14 +352,6 @@ impl Lead {
             group.ending = Some(EndReason::Branch);
         } else {
             cx.counters.unauthorised += 1;
-        }
-    }
-
-    /// Somebody else beats in this instance: the leader we took over from, who has not heard of it.
-    pub fn on_heartbeat(&mut self, heartbeat: &Heartbeat, group: &Group, cx: &mut Cx<'_>) {
-        let step = group.lineage.steps.last().filter(|step| step.last.body.leader == heartbeat.leader);
-        if let Some(step) = step {
-            group.tell(heartbeat.leader, &Message::Link(step.takeover.clone()), cx);
         }
     }
 }
