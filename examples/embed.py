@@ -21,11 +21,12 @@ PIPELINE = """meetingkey meetingsink name=out meetingsrc name=in
 
 def receive(_source, pad, pipeline):
     """Opens, decodes and counts: a window or a file would go in place of the fakesink."""
-    print("receiving", pad.get_name(), flush=True)
-    branch = Gst.parse_bin_from_description("queue ! e2eeopen ! decodebin ! fakesink", True)
+    branch = Gst.parse_bin_from_description("queue name=first ! e2eeopen ! decodebin ! fakesink", False)
+    branch.add_pad(Gst.GhostPad.new("sink", branch.get_by_name("first").get_static_pad("sink")))
     pipeline.add(branch)
     branch.sync_state_with_parent()
     pad.link(branch.get_static_pad("sink"))
+    print("receiving", pad.get_name(), flush=True)
 
 
 link_file, seconds = sys.argv[1], int(sys.argv[2])

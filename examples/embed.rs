@@ -15,32 +15,26 @@ const PIPELINE: &str = "meetingkey meetingsink name=out meetingsrc name=in \
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let arguments: Vec<String> = env::args().collect();
     let agent = env::var("MEETING_AGENT").unwrap_or("meeting-agent".into());
-    if !Command::new(agent)
-        .args(["join", "--link-file", &arguments[1]])
-        .status()?
-        .success()
-    {
+    if !Command::new(agent).args(["join", "--link-file", &arguments[1]]).status()?.success() {
         return Err("could not join: see above".into());
     }
 
     gst::init()?;
-    let pipeline = gst::parse::launch(PIPELINE)?
-        .downcast::<gst::Pipeline>()
-        .map_err(|_| "not a pipeline")?;
-    let (source, weak) = (
-        pipeline.by_name("in").ok_or("no meetingsrc")?,
-        pipeline.downgrade(),
-    );
+    let pipeline = gst::parse::launch(PIPELINE)?.downcast::<gst::Pipeline>().map_err(|_| "not a pipeline")?;
+    let (source, weak) = (pipeline.by_name("in").ok_or("no meetingsrc")?, pipeline.downgrade());
     source.connect_pad_added(move |_, pad| {
         let Some(pipeline) = weak.upgrade() else { return };
         // Opens, decodes and counts: a window or a file would go in place of the fakesink.
-        let Ok(receive) = gst::parse::bin_from_description("queue ! e2eeopen ! decodebin ! fakesink", true)
-        else {
-            return;
-        };
-        if pipeline.add(&receive).is_ok() && receive.sync_state_with_parent().is_ok() {
+        let description = "queue name=first ! e2eeopen ! decodebin ! fakesink";
+        let Ok(receive) = gst::parse::bin_from_description(description, false) else { return };
+        let Some(first) = receive.by_name("first").and_then(|queue| queue.static_pad("sink")) else { return };
+        if let Ok(entry) = gst::GhostPad::with_target(&first)
+            && receive.add_pad(&entry).is_ok()
+            && pipeline.add(&receive).is_ok()
+            && receive.sync_state_with_parent().is_ok()
+            && pad.link(&entry).is_ok()
+        {
             println!("receiving {}", pad.name());
-            let _ = receive.static_pad("sink").map(|sink| pad.link(&sink));
         }
     });
     pipeline.set_state(gst::State::Playing)?;

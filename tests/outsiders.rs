@@ -7,12 +7,7 @@ use rig::{Agent, Hoarder, Pipeline, Seen, Stage};
 
 #[test]
 fn a_newcomer_cannot_open_what_was_recorded_before_the_join() -> Result<()> {
-    let Meeting {
-        stage,
-        alice,
-        link,
-        mut talks,
-    } = Meeting::open()?;
+    let Meeting { stage, alice, link, mut talks } = Meeting::open()?;
     talks.until("some frames before", |stats| stats.get("seal", "sealed") > 50)?;
     let bob = stage.agent("Bob")?;
     let asked = now();
@@ -20,26 +15,12 @@ fn a_newcomer_cannot_open_what_was_recorded_before_the_join() -> Result<()> {
     let bobs = Hoarder::start(&bob.socket())?;
     bobs.until_it_has_keys()?;
     let so_far = talks.stats().get("seal", "sealed");
-    talks.until("some frames after", |stats| {
-        stats.get("seal", "sealed") > so_far + 50
-    })?;
+    talks.until("some frames after", |stats| stats.get("seal", "sealed") > so_far + 50)?;
     let seen = stage.relay.seen()?;
-    let (before, after) = (
-        opened(&bobs, &seen, 0, asked),
-        opened(&bobs, &seen, asked, u64::MAX),
-    );
-    assert!(
-        before.frames > 20,
-        "only {} frames were recorded before the join",
-        before.frames
-    );
+    let (before, after) = (opened(&bobs, &seen, 0, asked), opened(&bobs, &seen, asked, u64::MAX));
+    assert!(before.frames > 20, "only {} frames were recorded before the join", before.frames);
     assert_eq!(before.opened, 0, "of {} frames from before", before.frames);
-    assert!(
-        after.opened > 20,
-        "Bob opens what is his: {} of {}",
-        after.opened,
-        after.frames
-    );
+    assert!(after.opened > 20, "Bob opens what is his: {} of {}", after.opened, after.frames);
     drop((alice, talks));
     Ok(())
 }
@@ -55,47 +36,23 @@ fn a_removed_member_cannot_open_what_is_sealed_one_second_later() -> Result<()> 
 }
 
 fn gone_means_gone(go: impl Fn(&Agent, &Agent) -> Result<()>) -> Result<()> {
-    let Meeting {
-        stage,
-        alice,
-        link,
-        mut talks,
-    } = Meeting::open()?;
+    let Meeting { stage, alice, link, mut talks } = Meeting::open()?;
     let bob = stage.agent("Bob")?;
     bob.join(&link)?;
     let bobs = Hoarder::start(&bob.socket())?;
     bobs.until_it_has_keys()?;
     let so_far = talks.stats().get("seal", "sealed");
-    talks.until("some frames for Bob", |stats| {
-        stats.get("seal", "sealed") > so_far + 50
-    })?;
+    talks.until("some frames for Bob", |stats| stats.get("seal", "sealed") > so_far + 50)?;
     go(&alice, &bob)?;
     let gone = now();
     let so_far = talks.stats().get("seal", "sealed");
-    talks.until("some frames after Bob", |stats| {
-        stats.get("seal", "sealed") > so_far + 200
-    })?;
+    talks.until("some frames after Bob", |stats| stats.get("seal", "sealed") > so_far + 200)?;
     let seen = stage.relay.seen()?;
-    let (stay, after) = (
-        opened(&bobs, &seen, 0, gone),
-        opened(&bobs, &seen, gone + 1_000, u64::MAX),
-    );
-    assert!(
-        stay.opened > 20,
-        "Bob opened {} of {} frames of his stay",
-        stay.opened,
-        stay.frames
-    );
-    assert!(
-        after.frames > 50,
-        "only {} frames were sealed afterwards",
-        after.frames
-    );
+    let (stay, after) = (opened(&bobs, &seen, 0, gone), opened(&bobs, &seen, gone + 1_000, u64::MAX));
+    assert!(stay.opened > 20, "Bob opened {} of {} frames of his stay", stay.opened, stay.frames);
+    assert!(after.frames > 50, "only {} frames were sealed afterwards", after.frames);
     assert_eq!(after.opened, 0, "of {} frames from 1 s after", after.frames);
-    assert!(
-        !bobs.finds_a_key_in(&stage.relay.view()?),
-        "a key stands in what the relay saw"
-    );
+    assert!(!bobs.finds_a_key_in(&stage.relay.view()?), "a key stands in what the relay saw");
     Ok(())
 }
 
@@ -117,12 +74,7 @@ impl Meeting {
             "meetingkey audiotestsrc is-live=true samplesperbuffer=960 ! audio/x-raw,rate=48000 ! opusenc \
              ! e2eeseal name=seal track=microphone ! meetingsink",
         )?;
-        Ok(Self {
-            stage,
-            alice,
-            link,
-            talks,
-        })
+        Ok(Self { stage, alice, link, talks })
     }
 }
 
@@ -133,19 +85,11 @@ struct Count {
 
 /// How many of the frames that the relay saw in a span of time the hoarder opens.
 fn opened(hoarder: &Hoarder, seen: &[Seen], from: u64, to: u64) -> Count {
-    let frames = || {
-        seen.iter()
-            .filter(|seen| from <= seen.at && seen.at < to)
-            .filter_map(|seen| seen.frame.as_ref())
-    };
-    Count {
-        frames: frames().count(),
-        opened: frames().filter(|frame| hoarder.opens(&frame.sealed)).count(),
-    }
+    let frames =
+        || seen.iter().filter(|seen| from <= seen.at && seen.at < to).filter_map(|seen| seen.frame.as_ref());
+    Count { frames: frames().count(), opened: frames().filter(|frame| hoarder.opens(&frame.sealed)).count() }
 }
 
 fn now() -> u64 {
-    SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .map_or(0, |time| time.as_millis() as u64)
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_millis() as u64)
 }

@@ -4,13 +4,7 @@ use std::{fs, path::Path};
 
 use anyhow::{Context, Result};
 
-const PAGES: [&str; 5] = [
-    "README.md",
-    "ARCHITECTURE.md",
-    "PROTOCOL.md",
-    "SECURITY.md",
-    "CHANGELOG.md",
-];
+const PAGES: [&str; 5] = ["README.md", "ARCHITECTURE.md", "PROTOCOL.md", "SECURITY.md", "CHANGELOG.md"];
 
 #[test]
 fn every_path_that_a_page_links_exists() -> Result<()> {
@@ -19,10 +13,7 @@ fn every_path_that_a_page_links_exists() -> Result<()> {
         for link in text.split("](").skip(1).filter_map(|rest| rest.split(')').next()) {
             let path = link.split('#').next().unwrap_or_default();
             if !path.is_empty() && !path.contains("://") {
-                assert!(
-                    root().join(path).exists(),
-                    "{page} links {path}, which is not there"
-                );
+                assert!(root().join(path).exists(), "{page} links {path}, which is not there");
             }
         }
     }
@@ -43,9 +34,7 @@ fn every_test_that_security_md_names_exists() -> Result<()> {
     for name in names {
         let function = name.rsplit("::").next().context("a name has a last part")?;
         assert!(
-            sources
-                .iter()
-                .any(|source| source.contains(&format!("fn {function}("))),
+            sources.iter().any(|source| source.contains(&format!("fn {function}("))),
             "SECURITY.md names the test {name}, which is not there"
         );
     }
@@ -56,10 +45,7 @@ fn every_test_that_security_md_names_exists() -> Result<()> {
 fn the_readme_shows_a_result_before_line_20_and_lists_every_element() -> Result<()> {
     let readme = read("README.md")?;
     let line = readme.lines().position(|line| line.contains("./pipelines/demo"));
-    assert!(
-        line.is_some_and(|line| line < 20),
-        "./pipelines/demo is on line {line:?}"
-    );
+    assert!(line.is_some_and(|line| line < 20), "./pipelines/demo is on line {line:?}");
     for element in ["e2eeseal", "e2eeopen", "meetingkey", "meetingsink", "meetingsrc"] {
         assert!(readme.contains(element), "README.md does not name {element}");
     }

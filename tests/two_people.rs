@@ -23,16 +23,11 @@ fn two_people_hear_and_see_each_other() -> Result<()> {
     let (alice_file, bob_file) = (stage.folder().join("alice.mkv"), stage.folder().join("bob.mkv"));
     let mut bob_watches = stage.pipeline(&bob, &recording(&bob_file, "h264parse"))?;
     let mut alice_watches = stage.pipeline(&alice, &recording(&alice_file, "identity"))?;
-    for (watches, of) in [
-        (&mut bob_watches, "the film"),
-        (&mut alice_watches, "the pattern"),
-    ] {
+    for (watches, of) in [(&mut bob_watches, "the film"), (&mut alice_watches, "the pattern")] {
         watches.until(of, |stats| stats.get("open-video", "opened") >= FRAMES / 2)?;
     }
     shows_film.until("6 s of film", |stats| stats.get("seal-video", "sealed") >= FRAMES)?;
-    shows_pattern.until("6 s of pattern", |stats| {
-        stats.get("seal-video", "sealed") >= FRAMES / 2
-    })?;
+    shows_pattern.until("6 s of pattern", |stats| stats.get("seal-video", "sealed") >= FRAMES / 2)?;
     for watches in [bob_watches, alice_watches] {
         let stats = watches.finish()?;
         for refused in ["forged", "replayed", "malformed", "mismatch"] {
@@ -47,11 +42,7 @@ fn two_people_hear_and_see_each_other() -> Result<()> {
 
     let source = media::pictures(&film, 320, 180, 330)?;
     let seen = media::pictures(&bob_file, 320, 180, usize::MAX)?;
-    assert!(
-        seen.len() >= FRAMES as usize / 2,
-        "Bob's file holds only {} pictures",
-        seen.len()
-    );
+    assert!(seen.len() >= FRAMES as usize / 2, "Bob's file holds only {} pictures", seen.len());
     // Each picture is compared with the film's most alike one, around the place where the last one was found.
     let best = |picture: &media::Picture| source.iter().map(|s| media::psnr(s, picture)).fold(0.0, f64::max);
     let mut ratios: Vec<f64> = seen.iter().step_by(5).map(best).collect();
@@ -66,22 +57,13 @@ fn two_people_hear_and_see_each_other() -> Result<()> {
     for (file, pitch) in [(&bob_file, 440.0), (&alice_file, 660.0)] {
         let sound = media::sound(file)?;
         let heard = media::pitch(&sound[sound.len() / 2..]);
-        assert!(
-            (heard - pitch).abs() <= 2.0,
-            "{}: heard {heard} Hz, {pitch} Hz were sent",
-            file.display()
-        );
+        assert!((heard - pitch).abs() <= 2.0, "{}: heard {heard} Hz, {pitch} Hz were sent", file.display());
     }
-    assert!(
-        media::pictures(&alice_file, 320, 180, 30)?.len() == 30,
-        "Alice sees Bob's pattern"
-    );
+    assert!(media::pictures(&alice_file, 320, 180, 30)?.len() == 30, "Alice sees Bob's pattern");
     drop((shows_film, shows_pattern));
     bob.run(&["leave"], "")?;
     alice.until("Bob's leaving", |status| {
-        status["people"]
-            .as_array()
-            .is_some_and(|people| people.len() == 1)
+        status["people"].as_array().is_some_and(|people| people.len() == 1)
     })?;
     Ok(())
 }
@@ -94,9 +76,7 @@ fn the_examples_join_publish_and_receive() -> Result<()> {
     let link_file = stage.folder().join("link");
     write_private(&link_file, &link)?;
     let mut talks = stage.pipeline(&alice, &publishing(pattern(), vp8(), 440))?;
-    talks.until("Alice's first frame", |stats| {
-        stats.get("seal-video", "sealed") > 0
-    })?;
+    talks.until("Alice's first frame", |stats| stats.get("seal-video", "sealed") > 0)?;
     let mut hears = stage.pipeline(
         &alice,
         "meetingkey meetingsrc name=in \
@@ -110,17 +90,15 @@ fn the_examples_join_publish_and_receive() -> Result<()> {
             let guest = stage.agent(&format!("{name}-{language}"))?;
             let mut command = match language {
                 "rust" => stage.programs().command("embed"),
-                _ => std::process::Command::new(&python),
+                // Debian's own Python has PyGObject, whichever comes first in PATH.
+                _ => std::process::Command::new("/usr/bin/python3"),
             };
-            command
-                .arg(&link_file)
-                .arg("5")
-                .args(with_loop.then_some("--main-loop"));
+            if language == "python" {
+                command.arg(&python);
+            }
+            command.arg(&link_file).arg("5").args(with_loop.then_some("--main-loop"));
             rig::Pipeline::environment(&mut command, stage.programs(), &guest.socket())?;
-            command.env(
-                "MEETING_AGENT",
-                stage.programs().command("meeting-agent").get_program(),
-            );
+            command.env("MEETING_AGENT", stage.programs().command("meeting-agent").get_program());
             let output = command.output()?;
             let said = String::from_utf8_lossy(&output.stdout).into_owned()
                 + &String::from_utf8_lossy(&output.stderr);
@@ -130,9 +108,7 @@ fn the_examples_join_publish_and_receive() -> Result<()> {
                 "{language}: {said}"
             );
             if before == 0 {
-                hears.until("the example's frames", |stats| {
-                    stats.get("open-video", "opened") > 0
-                })?;
+                hears.until("the example's frames", |stats| stats.get("open-video", "opened") > 0)?;
             }
             guest.run(&["leave"], "")?;
         }

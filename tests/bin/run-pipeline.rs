@@ -84,10 +84,7 @@ fn run(pipeline: &gst::Pipeline, arguments: &Arguments, interrupted: &AtomicBool
 }
 
 fn name(message: &gst::Message) -> String {
-    message
-        .src()
-        .map(|src| src.name().to_string())
-        .unwrap_or_default()
+    message.src().map(|src| src.name().to_string()).unwrap_or_default()
 }
 
 /// Puts all counters of all our elements where a reader never sees half of them.
@@ -97,9 +94,8 @@ fn write_stats(pipeline: &gst::Pipeline, arguments: &Arguments) {
     for element in pipeline.iterate_recurse().into_iter().flatten() {
         if element.has_property("stats") {
             if let Ok(stats) = element.property_value("stats").get::<gst::Structure>() {
-                let fields = stats
-                    .iter()
-                    .filter_map(|(field, value)| Some((field.to_string(), number(value)?)));
+                let fields =
+                    stats.iter().filter_map(|(field, value)| Some((field.to_string(), number(value)?)));
                 all.insert(element.name().to_string(), Value::Object(fields.collect()));
             }
         }

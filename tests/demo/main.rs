@@ -26,11 +26,7 @@ struct Arguments {
 
 fn main() -> Result<()> {
     let arguments = Arguments::parse();
-    ensure!(
-        arguments.film.is_file(),
-        "no film at {}: run pipelines/film",
-        arguments.film.display()
-    );
+    ensure!(arguments.film.is_file(), "no film at {}: run pipelines/film", arguments.film.display());
     fs::create_dir_all(&arguments.out)?;
     let clock = Clock(Instant::now());
     let show = show::run(&arguments, &clock)?;
@@ -38,10 +34,7 @@ fn main() -> Result<()> {
     if arguments.keep {
         keep::wait(&show, &arguments)?;
     }
-    ensure!(
-        verdict,
-        "the demo does not hold what it promises: see the lines marked with ✗"
-    );
+    ensure!(verdict, "the demo does not hold what it promises: see the lines marked with ✗");
     Ok(())
 }
 

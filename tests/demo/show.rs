@@ -11,7 +11,6 @@ use crate::{Arguments, Clock};
 pub struct Show {
     pub stage: Stage,
     pub alice: Agent,
-    pub bob: Agent,
     pub link: String,
     /// Everybody's code, with their name.
     pub codes: Vec<(String, String)>,
@@ -38,9 +37,7 @@ pub fn run(arguments: &Arguments, clock: &Clock) -> Result<Show> {
     clock.say("Alice opens a meeting and starts the film");
     let film = arguments.film.canonicalize()?;
     let mut publish = stage.pipeline(&alice, &publishing(&film.to_string_lossy()))?;
-    publish.until("the first sealed frame", |stats| {
-        stats.get("seal-video", "sealed") > 0
-    })?;
+    publish.until("the first sealed frame", |stats| stats.get("seal-video", "sealed") > 0)?;
 
     let tapped = link.replace(&stage.relay.address.to_string(), &proxy.address.to_string());
     bob.join(&tapped)?;
@@ -48,30 +45,22 @@ pub fn run(arguments: &Arguments, clock: &Clock) -> Result<Show> {
     clock.say("Bob joins, watches and records");
     let bob_file = arguments.out.join("bob.mkv");
     let mut watch = stage.pipeline(&bob, &recording(&bob_file.to_string_lossy()))?;
-    watch.until("Bob's first picture", |stats| {
-        stats.get("open-video", "opened") > 0
-    })?;
+    watch.until("Bob's first picture", |stats| stats.get("open-video", "opened") > 0)?;
     clock.say("Bob sees the film");
 
     alice.run(&["rotate"], "")?;
     clock.say("Alice changes the key by hand");
-    publish.until("a third of the film", |stats| {
-        stats.get("seal-video", "sealed") > 220
-    })?;
+    publish.until("a third of the film", |stats| stats.get("seal-video", "sealed") > 220)?;
     let carol_from = publish.stats().get("seal-video", "sealed");
     carol.join(&link)?;
     let mut peek = stage.pipeline(&carol, watching())?;
-    peek.until("Carol's first picture", |stats| {
-        stats.get("open-video", "opened") > 0
-    })?;
+    peek.until("Carol's first picture", |stats| stats.get("open-video", "opened") > 0)?;
     clock.say("Carol joins late: the key changes");
     let codes = [&alice, &bob, &carol]
         .map(|agent| Ok((agent.name().to_owned(), agent.code()?)))
         .into_iter()
         .collect::<Result<Vec<_>>>()?;
-    publish.until("two thirds of the film", |stats| {
-        stats.get("seal-video", "sealed") > 400
-    })?;
+    publish.until("two thirds of the film", |stats| stats.get("seal-video", "sealed") > 400)?;
     carol.run(&["leave"], "")?;
     // Counters are written twice a second, so the next ones are from after the leave.
     std::thread::sleep(Duration::from_millis(600));
@@ -79,9 +68,7 @@ pub fn run(arguments: &Arguments, clock: &Clock) -> Result<Show> {
     let carol_stats = peek.kill()?;
     clock.say("Carol leaves: the key changes again");
 
-    let epochs = alice.status()?["epoch"]
-        .as_u64()
-        .context("no epoch in Alice's status")?;
+    let epochs = alice.status()?["epoch"].as_u64().context("no epoch in Alice's status")?;
     let alice_stats = publish.wait(Duration::from_secs(40))?;
     clock.say("the film is over");
     until("Bob to open the last frame", Duration::from_secs(5), || {
@@ -95,7 +82,6 @@ pub fn run(arguments: &Arguments, clock: &Clock) -> Result<Show> {
     Ok(Show {
         stage,
         alice,
-        bob,
         link,
         codes,
         epochs,

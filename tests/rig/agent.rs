@@ -40,12 +40,7 @@ impl Agent {
             .env("RUST_LOG", "info")
             .stderr(fs::File::create(folder.join("log"))?);
         let process = Process::spawn(&format!("the agent of {name}"), &mut command)?;
-        let mut agent = Self {
-            name: name.to_owned(),
-            folder,
-            programs: programs.clone(),
-            process,
-        };
+        let mut agent = Self { name: name.to_owned(), folder, programs: programs.clone(), process };
         let socket = agent.socket();
         until("the agent's socket", Duration::from_secs(20), || {
             agent
@@ -92,11 +87,7 @@ impl Agent {
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn()?;
-        child
-            .stdin
-            .take()
-            .context("no stdin")?
-            .write_all(input.as_bytes())?;
+        child.stdin.take().context("no stdin")?.write_all(input.as_bytes())?;
         let output = child.wait_with_output()?;
         if !output.status.success() {
             bail!(
@@ -130,11 +121,7 @@ impl Agent {
     pub fn status(&self) -> Result<Value> {
         let status: Value = serde_json::from_str(&self.run(&["status", "--json"], "")?)?;
         // With one meeting its fields are at the top or first in the list.
-        Ok(status
-            .get("meetings")
-            .and_then(|meetings| meetings.get(0))
-            .cloned()
-            .unwrap_or(status))
+        Ok(status.get("meetings").and_then(|meetings| meetings.get(0)).cloned().unwrap_or(status))
     }
 
     /// The security code without its groups.
@@ -146,11 +133,9 @@ impl Agent {
 
     /// Waits until its status is as `wanted`.
     pub fn until(&self, what: &str, wanted: impl Fn(&Value) -> bool) -> Result<Value> {
-        until(
-            &format!("{what} at {}", self.name),
-            Duration::from_secs(20),
-            || Ok(Some(self.status()?).filter(&wanted)),
-        )
+        until(&format!("{what} at {}", self.name), Duration::from_secs(20), || {
+            Ok(Some(self.status()?).filter(&wanted))
+        })
         .with_context(|| format!("status: {}", self.status().unwrap_or_default()))
     }
 

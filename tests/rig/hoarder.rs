@@ -35,22 +35,14 @@ impl Hoarder {
     pub fn start(socket: &Path) -> Result<Self> {
         let mut stream = UnixStream::connect(socket)?;
         let purpose = Purpose::Keys { meeting: None };
-        stream.write_all(&local::to_frame(&ToAgent::Hello {
-            version: local::VERSION,
-            purpose,
-        }))?;
+        stream.write_all(&local::to_frame(&ToAgent::Hello { version: local::VERSION, purpose }))?;
         stream.write_all(&local::to_frame(&ToAgent::WantOpenKeys))?;
         let keys = Arc::new(Mutex::new(Vec::new()));
         let kept = Arc::clone(&keys);
         thread::spawn(move || {
             while let Ok(message) = read(&mut stream) {
-                if let FromAgent::OpenKey {
-                    kid, suite, base_key, ..
-                } = message
-                {
-                    kept.lock()
-                        .expect("no panic under the lock")
-                        .push(Hoarded { kid, suite, base_key });
+                if let FromAgent::OpenKey { kid, suite, base_key, .. } = message {
+                    kept.lock().expect("no panic under the lock").push(Hoarded { kid, suite, base_key });
                 }
             }
         });
@@ -59,9 +51,7 @@ impl Hoarder {
 
     /// Waits for the first key.
     pub fn until_it_has_keys(&self) -> Result<()> {
-        until("a key to hoard", Duration::from_secs(20), || {
-            Ok((self.count() > 0).then_some(()))
-        })
+        until("a key to hoard", Duration::from_secs(20), || Ok((self.count() > 0).then_some(())))
     }
 
     /// How many keys it has.
@@ -75,28 +65,20 @@ impl Hoarder {
             return false;
         };
         let keys = self.keys.lock().expect("no panic under the lock");
-        keys.iter()
-            .filter(|key| u64::from(key.kid) == header.kid)
-            .any(|key| {
-                let Ok(suite) = CipherSuite::try_from(key.suite) else {
-                    return false;
-                };
-                let mut opener = Opener::new();
-                opener.insert(OpenKey {
-                    kid: key.kid,
-                    suite,
-                    base_key: key.base_key.duplicate(),
-                    floor: 0,
-                });
-                opener.open(sealed).is_ok()
-            })
+        keys.iter().filter(|key| u64::from(key.kid) == header.kid).any(|key| {
+            let Ok(suite) = CipherSuite::try_from(key.suite) else {
+                return false;
+            };
+            let mut opener = Opener::new();
+            opener.insert(OpenKey { kid: key.kid, suite, base_key: key.base_key.duplicate(), floor: 0 });
+            opener.open(sealed).is_ok()
+        })
     }
 
     /// Whether any of its keys stands in `bytes`.
     pub fn finds_a_key_in(&self, bytes: &[u8]) -> bool {
         let keys = self.keys.lock().expect("no panic under the lock");
-        keys.iter()
-            .any(|key| bytes.windows(32).any(|window| window == key.base_key.expose()))
+        keys.iter().any(|key| bytes.windows(32).any(|window| window == key.base_key.expose()))
     }
 }
 

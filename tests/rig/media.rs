@@ -26,18 +26,8 @@ pub fn pictures(path: &Path, width: usize, height: usize, most: usize) -> Result
     samples(path, "video", &tail, |buffer| {
         let map = buffer.map_readable()?;
         let stride = (width * 3).next_multiple_of(4);
-        let rgb = map
-            .chunks(stride)
-            .take(height)
-            .flat_map(|row| &row[..width * 3])
-            .copied()
-            .collect();
-        pictures.push(Picture {
-            pts: buffer.pts().map_or(0, |t| t.nseconds()),
-            width,
-            height,
-            rgb,
-        });
+        let rgb = map.chunks(stride).take(height).flat_map(|row| &row[..width * 3]).copied().collect();
+        pictures.push(Picture { pts: buffer.pts().map_or(0, |t| t.nseconds()), width, height, rgb });
         Ok(pictures.len() < most)
     })?;
     Ok(pictures)
@@ -49,10 +39,7 @@ pub fn sound(path: &Path) -> Result<Vec<i16>> {
     let mut sound = Vec::new();
     samples(path, "audio", tail, |buffer| {
         let map = buffer.map_readable()?;
-        sound.extend(
-            map.chunks_exact(2)
-                .map(|pair| i16::from_le_bytes([pair[0], pair[1]])),
-        );
+        sound.extend(map.chunks_exact(2).map(|pair| i16::from_le_bytes([pair[0], pair[1]])));
         Ok(true)
     })?;
     Ok(sound)
@@ -60,18 +47,9 @@ pub fn sound(path: &Path) -> Result<Vec<i16>> {
 
 /// Peak signal-to-noise ratio in dB between two pictures of one size.
 pub fn psnr(a: &Picture, b: &Picture) -> f64 {
-    let squares: f64 = a
-        .rgb
-        .iter()
-        .zip(&b.rgb)
-        .map(|(a, b)| (f64::from(*a) - f64::from(*b)).powi(2))
-        .sum();
+    let squares: f64 = a.rgb.iter().zip(&b.rgb).map(|(a, b)| (f64::from(*a) - f64::from(*b)).powi(2)).sum();
     let mean = squares / a.rgb.len().min(b.rgb.len()).max(1) as f64;
-    if mean == 0.0 {
-        99.0
-    } else {
-        10.0 * (255.0_f64.powi(2) / mean).log10()
-    }
+    if mean == 0.0 { 99.0 } else { 10.0 * (255.0_f64.powi(2) / mean).log10() }
 }
 
 /// The strongest frequency in Hz of `sound` at 48 kHz between 50 Hz and 2 kHz, by a Goertzel filter for each Hz.
@@ -101,14 +79,8 @@ pub fn write_png(path: &Path, width: usize, height: usize, rgb: &[u8]) -> Result
     gst::init()?;
     let pipeline =
         launch("appsrc name=in format=time ! videoconvert ! pngenc snapshot=true ! filesink name=out")?;
-    let source = pipeline
-        .by_name("in")
-        .and_downcast::<gst_app::AppSrc>()
-        .context("no appsrc")?;
-    pipeline
-        .by_name("out")
-        .context("no filesink")?
-        .set_property("location", path.to_str());
+    let source = pipeline.by_name("in").and_downcast::<gst_app::AppSrc>().context("no appsrc")?;
+    pipeline.by_name("out").context("no filesink")?.set_property("location", path.to_str());
     source.set_caps(Some(
         &gst::Caps::builder("video/x-raw")
             .field("format", "RGB")
@@ -132,10 +104,7 @@ pub fn write_png(path: &Path, width: usize, height: usize, rgb: &[u8]) -> Result
 /// Pictures side by side, `across` in a row, as one picture.
 pub fn contact_sheet(pictures: &[&Picture], across: usize) -> Option<Picture> {
     let first = pictures.first()?;
-    let (width, height) = (
-        first.width * across,
-        first.height * pictures.len().div_ceil(across),
-    );
+    let (width, height) = (first.width * across, first.height * pictures.len().div_ceil(across));
     let mut rgb = vec![0; width * height * 3];
     for (i, picture) in pictures.iter().enumerate() {
         let (left, top) = (i % across * first.width, i / across * first.height);
@@ -144,12 +113,7 @@ pub fn contact_sheet(pictures: &[&Picture], across: usize) -> Option<Picture> {
             rgb[start..start + row.len()].copy_from_slice(row);
         }
     }
-    Some(Picture {
-        pts: 0,
-        width,
-        height,
-        rgb,
-    })
+    Some(Picture { pts: 0, width, height, rgb })
 }
 
 /// Decodes one kind of stream of a file through `tail`; `each` says whether to go on.
@@ -163,14 +127,8 @@ fn samples(
     let pipeline = launch(&format!(
         "filesrc name=in ! decodebin name=d d. ! {kind}/x-raw ! queue ! {tail} ! appsink name=out sync=false"
     ))?;
-    pipeline
-        .by_name("in")
-        .context("no filesrc")?
-        .set_property("location", path.to_str());
-    let sink = pipeline
-        .by_name("out")
-        .and_downcast::<gst_app::AppSink>()
-        .context("no appsink")?;
+    pipeline.by_name("in").context("no filesrc")?.set_property("location", path.to_str());
+    let sink = pipeline.by_name("out").and_downcast::<gst_app::AppSink>().context("no appsink")?;
     pipeline.set_state(gst::State::Playing)?;
     let outcome = loop {
         match sink.try_pull_sample(gst::ClockTime::from_seconds(10)) {
@@ -188,9 +146,7 @@ fn samples(
 }
 
 fn launch(description: &str) -> Result<gst::Pipeline> {
-    gst::parse::launch(description)?
-        .downcast()
-        .map_err(|_| anyhow::anyhow!("not a pipeline: {description}"))
+    gst::parse::launch(description)?.downcast().map_err(|_| anyhow::anyhow!("not a pipeline: {description}"))
 }
 
 /// Waits for the end of the stream and stops.

@@ -41,18 +41,14 @@ impl Pipeline {
         let mut command = programs.command("run-pipeline");
         command.arg("--stats").arg(&stats).arg(description);
         Self::environment(&mut command, programs, &socket)?;
-        command
-            .stdout(fs::File::create(&log)?)
-            .stderr(fs::File::create(log.with_extension("err"))?);
+        command.stdout(fs::File::create(&log)?).stderr(fs::File::create(log.with_extension("err"))?);
         let process = Process::spawn("a pipeline", &mut command)?;
         Ok(Self { process, stats, log })
     }
 
     /// What any GStreamer program of ours needs in its environment.
     pub fn environment(command: &mut Command, programs: &Programs, socket: &Path) -> Result<()> {
-        command
-            .env("GST_PLUGIN_PATH", programs.plugin_path()?)
-            .env("MEETING_AGENT_SOCKET", socket);
+        command.env("GST_PLUGIN_PATH", programs.plugin_path()?).env("MEETING_AGENT_SOCKET", socket);
         Ok(())
     }
 
@@ -84,22 +80,14 @@ impl Pipeline {
     pub fn finish(mut self) -> Result<Stats> {
         self.process.signal(rustix::process::Signal::INT)?;
         let status = self.process.wait(Duration::from_secs(15))?;
-        ensure!(
-            status.success(),
-            "a pipeline ended badly: {status}\n{}",
-            self.log()
-        );
+        ensure!(status.success(), "a pipeline ended badly: {status}\n{}", self.log());
         Ok(self.stats())
     }
 
     /// Waits for the pipeline to end by itself.
     pub fn wait(mut self, patience: Duration) -> Result<Stats> {
         let status = self.process.wait(patience)?;
-        ensure!(
-            status.success(),
-            "a pipeline ended badly: {status}\n{}",
-            self.log()
-        );
+        ensure!(status.success(), "a pipeline ended badly: {status}\n{}", self.log());
         Ok(self.stats())
     }
 

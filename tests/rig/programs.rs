@@ -53,10 +53,7 @@ pub fn until<T>(what: &str, patience: Duration, mut look: impl FnMut() -> Result
         if let Some(found) = look()? {
             return Ok(found);
         }
-        ensure!(
-            Instant::now() < deadline,
-            "waited {patience:?} in vain for {what}"
-        );
+        ensure!(Instant::now() < deadline, "waited {patience:?} in vain for {what}");
         std::thread::sleep(Duration::from_millis(20));
     }
 }
@@ -70,10 +67,7 @@ pub(crate) struct Process {
 impl Process {
     pub(crate) fn spawn(name: &str, command: &mut Command) -> Result<Self> {
         let child = command.spawn().with_context(|| format!("cannot start {name}"))?;
-        Ok(Self {
-            child,
-            name: name.to_owned(),
-        })
+        Ok(Self { child, name: name.to_owned() })
     }
 
     pub(crate) fn pid(&self) -> u32 {
@@ -96,9 +90,7 @@ impl Process {
     /// Waits for the end.
     pub(crate) fn wait(&mut self, patience: Duration) -> Result<std::process::ExitStatus> {
         let name = self.name.clone();
-        until(&format!("the end of {name}"), patience, || {
-            Ok(self.child.try_wait()?)
-        })
+        until(&format!("the end of {name}"), patience, || Ok(self.child.try_wait()?))
     }
 }
 
@@ -118,8 +110,6 @@ impl Drop for Process {
 pub(crate) fn read_when_there(path: &Path, process: &mut Process) -> Result<String> {
     until(&path.display().to_string(), Duration::from_secs(20), || {
         process.check()?;
-        Ok(fs::read_to_string(path)
-            .ok()
-            .filter(|text| !text.trim().is_empty()))
+        Ok(fs::read_to_string(path).ok().filter(|text| !text.trim().is_empty()))
     })
 }

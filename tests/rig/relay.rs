@@ -47,16 +47,9 @@ impl Relay {
         )?;
         let text = read_when_there(&ready, &mut process)
             .with_context(|| fs::read_to_string(folder.join("log")).unwrap_or_default())?;
-        let (address, certificate) = text
-            .trim()
-            .split_once(' ')
-            .context("the ready file has another form")?;
-        Ok(Self {
-            address: address.parse()?,
-            certificate: certificate.to_owned(),
-            folder,
-            process,
-        })
+        let (address, certificate) =
+            text.trim().split_once(' ').context("the ready file has another form")?;
+        Ok(Self { address: address.parse()?, certificate: certificate.to_owned(), folder, process })
     }
 
     /// Everything the relay saw inside its connections, as it recorded it: posts and sealed frames.
@@ -75,10 +68,7 @@ impl Relay {
         {
             match kind {
                 0 => seen.push(Seen { at, frame: None }),
-                _ => seen.push(Seen {
-                    at,
-                    frame: Some(Envelope::from_bytes(bytes)?),
-                }),
+                _ => seen.push(Seen { at, frame: Some(Envelope::from_bytes(bytes)?) }),
             }
         }
         Ok(seen)
@@ -87,10 +77,7 @@ impl Relay {
     /// Its counters by name.
     pub fn counters(&self) -> Result<HashMap<String, u64>> {
         let text = fs::read_to_string(self.folder.join("stats"))?;
-        let pair = |line: &str| {
-            line.split_once(' ')
-                .and_then(|(k, v)| Some((k.to_owned(), v.parse().ok()?)))
-        };
+        let pair = |line: &str| line.split_once(' ').and_then(|(k, v)| Some((k.to_owned(), v.parse().ok()?)));
         Ok(text.lines().filter_map(pair).collect())
     }
 

@@ -1,6 +1,9 @@
 //! One relay and a folder for everybody's state.
 
-use std::path::Path;
+use std::{
+    path::Path,
+    sync::atomic::{AtomicU32, Ordering},
+};
 
 use anyhow::Result;
 use tempfile::TempDir;
@@ -13,6 +16,7 @@ pub struct Stage {
     pub relay: Relay,
     programs: Programs,
     folder: TempDir,
+    agents: AtomicU32,
 }
 
 impl Stage {
@@ -21,26 +25,19 @@ impl Stage {
         let programs = Programs::find()?;
         let folder = tempfile::Builder::new().prefix("meeting").tempdir()?;
         let relay = Relay::start(&programs, folder.path().join("relay"), "127.0.0.1:0")?;
-        Ok(Self {
-            relay,
-            programs,
-            folder,
-        })
+        Ok(Self { relay, programs, folder, agents: AtomicU32::new(0) })
     }
 
     /// Starts somebody's agent.
     pub fn agent(&self, name: &str) -> Result<Agent> {
-        Agent::start(&self.programs, self.folder.path().join(name), name)
+        // Not named after anybody: a path may stand in a log, a name may not.
+        let number = self.agents.fetch_add(1, Ordering::Relaxed);
+        Agent::start(&self.programs, self.folder.path().join(format!("agent-{number}")), name)
     }
 
     /// Starts a pipeline that reaches `agent` without being told how.
     pub fn pipeline(&self, agent: &Agent, description: &str) -> Result<Pipeline> {
-        Pipeline::start(
-            &self.programs,
-            &self.folder.path().join("pipelines"),
-            agent.socket(),
-            description,
-        )
+        Pipeline::start(&self.programs, &self.folder.path().join("pipelines"), agent.socket(), description)
     }
 
     /// Where everybody's files are.
