@@ -74,10 +74,7 @@ fn row(what: &str, size: usize, mut contestants: [Contestant; 4]) {
         times[ROUNDS / 2]
     });
     let cells = median.map(|ns| format!("{ns:.0} ({:.2})", ns / median[1]));
-    println!(
-        "{what:>5} {size:>7}  {:>16} {:>16} {:>16} {:>16}",
-        cells[0], cells[1], cells[2], cells[3]
-    );
+    println!("{what:>5} {size:>7}  {:>16} {:>16} {:>16} {:>16}", cells[0], cells[1], cells[2], cells[3]);
 }
 
 fn seal_contestants(size: usize) -> [Contestant; 4] {
@@ -88,11 +85,7 @@ fn seal_contestants(size: usize) -> [Contestant; 4] {
         Box::new(move |frames, shift| {
             cpu(|| {
                 for _ in 0..frames {
-                    black_box(
-                        sealer
-                            .seal_into(black_box(&frame), &mut out[shift..])
-                            .expect("sealed"),
-                    );
+                    black_box(sealer.seal_into(black_box(&frame), &mut out[shift..]).expect("sealed"));
                 }
             })
         })
@@ -153,12 +146,7 @@ fn open_contestants(size: usize) -> [Contestant; 4] {
     let ours: Contestant = {
         let mut sealer = Sealer::new(lease());
         let mut opener = Opener::new();
-        opener.insert(OpenKey {
-            kid: KID,
-            suite: CipherSuite::default(),
-            base_key: base_key(),
-            floor: 0,
-        });
+        opener.insert(OpenKey { kid: KID, suite: CipherSuite::default(), base_key: base_key(), floor: 0 });
         let mut sealed = vec![vec![0; size + Sealer::OVERHEAD]; RING];
         let (frame, mut out) = (frame.clone(), vec![0; size + PAGE]);
         Box::new(move |frames, shift| {
@@ -169,9 +157,7 @@ fn open_contestants(size: usize) -> [Contestant; 4] {
                 time += cpu(|| {
                     for (sealed, len) in sealed.iter().zip(lens) {
                         black_box(
-                            opener
-                                .open_into(black_box(&sealed[..len]), &mut out[shift..])
-                                .expect("opened"),
+                            opener.open_into(black_box(&sealed[..len]), &mut out[shift..]).expect("opened"),
                         );
                     }
                 });
@@ -189,9 +175,8 @@ fn open_contestants(size: usize) -> [Contestant; 4] {
                     ctr += 1;
                     *at = ctr;
                     let nonce = Nonce::assume_unique_for_key(nonce(ctr));
-                    let sealed = key
-                        .seal_in_place_separate_tag(nonce, Aad::from(&HEADER), body)
-                        .expect("sealed");
+                    let sealed =
+                        key.seal_in_place_separate_tag(nonce, Aad::from(&HEADER), body).expect("sealed");
                     tag.copy_from_slice(sealed.as_ref());
                 }
                 time += cpu(|| {
@@ -230,8 +215,7 @@ fn open_contestants(size: usize) -> [Contestant; 4] {
                         let buffer =
                             InOutBuf::new(black_box(&body[..]), &mut out[shift..][..size]).expect("lengths");
                         let tag = tag.into();
-                        key.decrypt_inout_detached(&nonce(*at).into(), &HEADER, buffer, tag)
-                            .expect("opened");
+                        key.decrypt_inout_detached(&nonce(*at).into(), &HEADER, buffer, tag).expect("opened");
                         black_box(&mut out);
                     }
                 });
@@ -263,8 +247,7 @@ fn open_contestants(size: usize) -> [Contestant; 4] {
                     for sealed in &sealed {
                         let view = EncryptedFrameView::try_new(black_box(sealed.as_ref())).expect("a header");
                         black_box(
-                            view.validated_decrypt_into(&opening, &mut out, &mut replay)
-                                .expect("opened"),
+                            view.validated_decrypt_into(&opening, &mut out, &mut replay).expect("opened"),
                         );
                     }
                 });

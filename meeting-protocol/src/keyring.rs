@@ -69,13 +69,7 @@ impl KeyRing {
             None if self.seal.len() >= MAX_STREAMS => return Err(KeyRingError::TooManyStreams),
             _ => {}
         }
-        self.seal.insert(
-            stream,
-            SealSlot {
-                epoch,
-                lease: Some(lease),
-            },
-        );
+        self.seal.insert(stream, SealSlot { epoch, lease: Some(lease) });
         Ok(())
     }
 
@@ -106,18 +100,8 @@ impl KeyRing {
         }
         self.inserts += 1;
         self.order.insert(self.inserts, kid);
-        self.owned
-            .entry(owner.participant)
-            .or_default()
-            .insert(self.inserts, kid);
-        self.open.insert(
-            kid,
-            OpenSlot {
-                key,
-                owner,
-                age: self.inserts,
-            },
-        );
+        self.owned.entry(owner.participant).or_default().insert(self.inserts, kid);
+        self.open.insert(kid, OpenSlot { key, owner, age: self.inserts });
     }
 
     /// A duplicate of a key to open, for an opener to keep.
@@ -147,11 +131,7 @@ impl KeyRing {
         let Some(owned) = self.owned.get(&participant) else {
             return;
         };
-        let gone: Vec<_> = owned
-            .values()
-            .copied()
-            .filter(|kid| kid.stream() == stream)
-            .collect();
+        let gone: Vec<_> = owned.values().copied().filter(|kid| kid.stream() == stream).collect();
         for kid in gone {
             self.remove_open(kid);
         }
@@ -211,11 +191,7 @@ mod tests {
     const STREAM: StreamId = StreamId(5);
 
     fn lease(epoch: u64) -> Lease {
-        Lease::new(
-            KeyId::new(STREAM, 1, epoch),
-            CipherSuite::default(),
-            Secret::init_with(|_| ()),
-        )
+        Lease::new(KeyId::new(STREAM, 1, epoch), CipherSuite::default(), Secret::init_with(|_| ()))
     }
 
     fn key(kid: KeyId, byte: u8, floor: u64) -> OpenKey {
@@ -230,10 +206,7 @@ mod tests {
     fn owner(id: u32) -> Owner {
         let mut participant = [0; 16];
         participant[..4].copy_from_slice(&id.to_be_bytes());
-        Owner {
-            participant: ParticipantId(participant),
-            track: "camera".into(),
-        }
+        Owner { participant: ParticipantId(participant), track: "camera".into() }
     }
 
     fn kid(stream: u32, index: u16) -> KeyId {
@@ -246,26 +219,16 @@ mod tests {
         assert!(ring.take_seal(STREAM).is_none());
         assert_eq!(ring.insert_seal(STREAM, 4, lease(4)), Ok(()));
         assert_eq!(
-            ring.take_seal(STREAM)
-                .map(|(epoch, lease)| (epoch, lease.kid().epoch_byte())),
+            ring.take_seal(STREAM).map(|(epoch, lease)| (epoch, lease.kid().epoch_byte())),
             Some((4, 4))
         );
         assert!(ring.take_seal(STREAM).is_none());
-        assert_eq!(
-            ring.insert_seal(STREAM, 4, lease(4)),
-            Err(KeyRingError::EpochPast(4))
-        );
+        assert_eq!(ring.insert_seal(STREAM, 4, lease(4)), Err(KeyRingError::EpochPast(4)));
         assert_eq!(ring.insert_seal(STREAM, 6, lease(6)), Ok(()));
-        assert_eq!(
-            ring.insert_seal(STREAM, 5, lease(5)),
-            Err(KeyRingError::EpochPast(5))
-        );
+        assert_eq!(ring.insert_seal(STREAM, 5, lease(5)), Err(KeyRingError::EpochPast(5)));
         ring.clear();
         assert!(ring.take_seal(STREAM).is_none());
-        assert_eq!(
-            ring.insert_seal(STREAM, 6, lease(6)),
-            Err(KeyRingError::EpochPast(6))
-        );
+        assert_eq!(ring.insert_seal(STREAM, 6, lease(6)), Err(KeyRingError::EpochPast(6)));
     }
 
     #[test]
@@ -275,10 +238,7 @@ mod tests {
             assert_eq!(ring.insert_seal(StreamId(stream), 1, lease(1)), Ok(()));
         }
         let one_more = StreamId(MAX_STREAMS as u32);
-        assert_eq!(
-            ring.insert_seal(one_more, 1, lease(1)),
-            Err(KeyRingError::TooManyStreams)
-        );
+        assert_eq!(ring.insert_seal(one_more, 1, lease(1)), Err(KeyRingError::TooManyStreams));
         assert_eq!(ring.insert_seal(StreamId(0), 2, lease(2)), Ok(()));
         ring.close_seal(StreamId(3));
         assert_eq!(ring.insert_seal(one_more, 1, lease(1)), Ok(()));
@@ -292,11 +252,7 @@ mod tests {
         ring.insert_open(key(kid(1, 1), 7, 3), owner(1));
         assert_eq!(ring.open_key(kid(1, 1)).map(|key| key.floor), Some(10));
         ring.insert_open(key(kid(1, 1), 8, 3), owner(2));
-        assert_eq!(
-            ring.open_key(kid(1, 1))
-                .map(|key| (key.floor, key.base_key.expose()[0])),
-            Some((3, 8))
-        );
+        assert_eq!(ring.open_key(kid(1, 1)).map(|key| (key.floor, key.base_key.expose()[0])), Some((3, 8)));
         assert_eq!(ring.owner(kid(1, 1)), Some(&owner(2)));
     }
 
@@ -307,10 +263,7 @@ mod tests {
             ring.insert_open(key(kid(stream, id), 0, 0), owner(id.into()));
         }
         ring.close(owner(1).participant, StreamId(1));
-        assert_eq!(
-            ring.open_kids().collect::<Vec<_>>(),
-            [kid(2, 1), kid(1, 2), kid(2, 2)]
-        );
+        assert_eq!(ring.open_kids().collect::<Vec<_>>(), [kid(2, 1), kid(1, 2), kid(2, 2)]);
         ring.close_participant(owner(2).participant);
         assert_eq!(ring.open_kids().collect::<Vec<_>>(), [kid(2, 1)]);
         ring.clear();

@@ -66,9 +66,7 @@ pub fn check_dir(dir: impl AsRef<Path>) -> Result<u64, String> {
     let dir = dir.as_ref();
     let mut seen = HashSet::new();
     for entry in fs::read_dir(dir).map_err(|error| format!("{}: {error}", dir.display()))? {
-        let path = entry
-            .map_err(|error| format!("{}: {error}", dir.display()))?
-            .path();
+        let path = entry.map_err(|error| format!("{}: {error}", dir.display()))?.path();
         if path.extension().is_none_or(|extension| extension != EXTENSION) {
             continue;
         }
@@ -78,10 +76,7 @@ pub fn check_dir(dir: impl AsRef<Path>) -> Result<u64, String> {
             .map_err(|error| format!("{}: {error}", path.display()))?;
         for record in bytes.as_chunks::<RECORD_LEN>().0 {
             if !seen.insert(*record) {
-                return Err(format!(
-                    "{}: a nonce was used twice under one key",
-                    path.display()
-                ));
+                return Err(format!("{}: a nonce was used twice under one key", path.display()));
             }
         }
     }
@@ -106,10 +101,7 @@ impl Ledger {
                 })
                 .expect("a free file name")
         });
-        Self {
-            seen: HashMap::new(),
-            file,
-        }
+        Self { seen: HashMap::new(), file }
     }
 }
 

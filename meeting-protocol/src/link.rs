@@ -121,7 +121,13 @@ impl MeetingLink {
 
 impl fmt::Debug for MeetingLink {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "MeetingLink(meeting://{}/{}, creator {})", self.relay, self.meeting, Hex(&self.creator.0[..8]))
+        write!(
+            f,
+            "MeetingLink(meeting://{}/{}, creator {})",
+            self.relay,
+            self.meeting,
+            Hex(&self.creator.0[..8])
+        )
     }
 }
 

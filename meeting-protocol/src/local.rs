@@ -11,7 +11,8 @@ use std::{
 };
 
 use meeting_wire::{
-    Decode, DecodeError, Encode, Envelope, Kind, MAX_FRAME, MeetingId, ParticipantId, Reader, StreamId, Writer,
+    Decode, DecodeError, Encode, Envelope, Kind, MAX_FRAME, MeetingId, ParticipantId, Reader, StreamId,
+    Writer,
 };
 use zeroize::Zeroizing;
 
@@ -266,7 +267,11 @@ pub enum FromAgent {
 /// Where the agent of this user listens unless told otherwise: `$MEETING_AGENT_SOCKET`, else
 /// `meeting-agent/agent.sock` in `$XDG_RUNTIME_DIR` or `/run/user/UID` where that exists, else in
 /// `/tmp/meeting-agent-UID`.
-pub fn socket_path(env: impl Fn(&str) -> Option<OsString>, uid: u32, exists: impl Fn(&Path) -> bool) -> PathBuf {
+pub fn socket_path(
+    env: impl Fn(&str) -> Option<OsString>,
+    uid: u32,
+    exists: impl Fn(&Path) -> bool,
+) -> PathBuf {
     let set = |name| env(name).filter(|value| !value.is_empty()).map(PathBuf::from);
     if let Some(path) = set("MEETING_AGENT_SOCKET") {
         return path;
@@ -394,7 +399,10 @@ impl Decode for ToAgent {
                 caps: text(reader, MAX_CAPS, "caps")?,
                 random: reader.array()?,
             },
-            2 => ToAgent::StreamCaps { stream: StreamId::decode(reader)?, caps: text(reader, MAX_CAPS, "caps")? },
+            2 => ToAgent::StreamCaps {
+                stream: StreamId::decode(reader)?,
+                caps: text(reader, MAX_CAPS, "caps")?,
+            },
             3 => ToAgent::CloseStream { stream: StreamId::decode(reader)? },
             4 => ToAgent::WantOpenKeys,
             5 => ToAgent::Floor {
@@ -546,7 +554,10 @@ impl Decode for FromAgent {
                 stream: StreamId::decode(reader)?,
                 track: text(reader, MAX_NAME, "a track")?,
             },
-            4 => FromAgent::StreamRefused { request: reader.u32()?, text: text(reader, MAX_TEXT, "a refusal")? },
+            4 => FromAgent::StreamRefused {
+                request: reader.u32()?,
+                text: text(reader, MAX_TEXT, "a refusal")?,
+            },
             5 => FromAgent::SealKey {
                 stream: StreamId::decode(reader)?,
                 epoch: reader.u64()?,
@@ -567,7 +578,10 @@ impl Decode for FromAgent {
                 base_key: secret(reader)?,
                 floor: reader.u64()?,
             },
-            8 => FromAgent::CloseKey { from: ParticipantId::decode(reader)?, stream: StreamId::decode(reader)? },
+            8 => FromAgent::CloseKey {
+                from: ParticipantId::decode(reader)?,
+                stream: StreamId::decode(reader)?,
+            },
             9 => FromAgent::Expire { before: reader.u64()? },
             10 => FromAgent::Lease { until: BootTime(reader.u64()?) },
             11 => FromAgent::Track {
@@ -578,7 +592,10 @@ impl Decode for FromAgent {
                 kind: Kind::decode(reader)?,
                 caps: text(reader, MAX_CAPS, "caps")?,
             },
-            12 => FromAgent::TrackGone { from: ParticipantId::decode(reader)?, stream: StreamId::decode(reader)? },
+            12 => FromAgent::TrackGone {
+                from: ParticipantId::decode(reader)?,
+                stream: StreamId::decode(reader)?,
+            },
             13 => FromAgent::Frame {
                 from: ParticipantId::decode(reader)?,
                 stream: StreamId::decode(reader)?,

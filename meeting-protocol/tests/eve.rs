@@ -322,12 +322,7 @@ fn the_counter_stops_for_good() {
 fn the_back_ends_open_each_other() {
     for suite in [CipherSuite::Aes128GcmSha256_128, CipherSuite::Aes256GcmSha512_128] {
         let (one, two) = (random(), random());
-        let key = |key: &Secret<32>| OpenKey {
-            kid: ALICE,
-            suite,
-            base_key: key.duplicate(),
-            floor: 0,
-        };
+        let key = |key: &Secret<32>| OpenKey { kid: ALICE, suite, base_key: key.duplicate(), floor: 0 };
         let mut aws = Sealer::<aws_lc::AeadKey>::with_backend(Lease::new(ALICE, suite, one.duplicate()));
         let mut rust = Sealer::<pure_rust::AeadKey>::with_backend(Lease::new(ALICE, suite, two.duplicate()));
         let mut by_rust = Opener::<pure_rust::AeadKey>::with_backend();
@@ -335,14 +330,8 @@ fn the_back_ends_open_each_other() {
         let mut by_aws = Opener::<aws_lc::AeadKey>::with_backend();
         by_aws.insert(key(&two));
         for frame in (0..300).map(frame) {
-            assert_eq!(
-                by_rust.open(&aws.seal(&frame).expect("sealed")).as_ref(),
-                Ok(&frame)
-            );
-            assert_eq!(
-                by_aws.open(&rust.seal(&frame).expect("sealed")).as_ref(),
-                Ok(&frame)
-            );
+            assert_eq!(by_rust.open(&aws.seal(&frame).expect("sealed")).as_ref(), Ok(&frame));
+            assert_eq!(by_aws.open(&rust.seal(&frame).expect("sealed")).as_ref(), Ok(&frame));
         }
     }
 }
@@ -366,12 +355,7 @@ fn another_implementation_opens_our_frames_and_we_its() {
             EncryptionKey::derive_from(theirs, u64::from(BOB), from_them.expose()).expect("their key");
         let mut their_counter = MonotonicCounter::new(u64::MAX);
         let mut opener = Opener::new();
-        opener.insert(OpenKey {
-            kid: BOB,
-            suite: ours,
-            base_key: from_them,
-            floor: 0,
-        });
+        opener.insert(OpenKey { kid: BOB, suite: ours, base_key: from_them, floor: 0 });
 
         for frame in (0..300).map(frame) {
             let sealed = sealer.seal(&frame).expect("sealed");
@@ -434,21 +418,13 @@ fn lease(kid: KeyId, base_key: &Secret<32>) -> Lease {
 
 fn opener<A: Aead>(kid: KeyId, base_key: &Secret<32>) -> Opener<A> {
     let mut opener = Opener::with_backend();
-    opener.insert(OpenKey {
-        kid,
-        suite: CipherSuite::default(),
-        base_key: base_key.duplicate(),
-        floor: 0,
-    });
+    opener.insert(OpenKey { kid, suite: CipherSuite::default(), base_key: base_key.duplicate(), floor: 0 });
     opener
 }
 
 fn pair<A: Aead>(kid: KeyId) -> (Sealer<A>, Opener<A>) {
     let base_key = random();
-    (
-        Sealer::with_backend(lease(kid, &base_key)),
-        opener(kid, &base_key),
-    )
+    (Sealer::with_backend(lease(kid, &base_key)), opener(kid, &base_key))
 }
 
 /// A frame of `n` bytes.

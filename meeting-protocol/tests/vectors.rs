@@ -14,10 +14,7 @@ fn sframe_headers() {
     let vectors: SFrameFile = json(include_str!("vectors/sframe-rfc9605.json"));
     assert_eq!(vectors.header.len(), 289);
     for vector in vectors.header {
-        let header = Header {
-            kid: vector.kid,
-            ctr: vector.ctr,
-        };
+        let header = Header { kid: vector.kid, ctr: vector.ctr };
         let mut emitted = [0; Header::MAX_LEN];
         let len = header.emit(&mut emitted);
         assert_eq!(emitted[..len], vector.encoded, "{header:?}");
@@ -49,29 +46,17 @@ fn sframe<A: Aead>() {
         assert_eq!(nonce[..], vector.nonce, "suite {suite:?}");
 
         let mut header = [0; Header::MAX_LEN];
-        let header_len = Header {
-            kid: vector.kid,
-            ctr: vector.ctr,
-        }
-        .emit(&mut header);
+        let header_len = Header { kid: vector.kid, ctr: vector.ctr }.emit(&mut header);
         let aad = [&header[..header_len], &vector.metadata].concat();
         assert_eq!(aad, vector.aad);
 
         let mut sealed = vec![0; vector.pt.len()];
         let mut tag = [0; 16];
-        key.aead()
-            .seal(&nonce, &aad, &vector.pt, &mut sealed, &mut tag)
-            .expect("sealed");
-        assert_eq!(
-            [&header[..header_len], &sealed, &tag].concat(),
-            vector.ct,
-            "suite {suite:?}"
-        );
+        key.aead().seal(&nonce, &aad, &vector.pt, &mut sealed, &mut tag).expect("sealed");
+        assert_eq!([&header[..header_len], &sealed, &tag].concat(), vector.ct, "suite {suite:?}");
 
         let mut opened = vec![0; vector.pt.len()];
-        key.aead()
-            .open(&nonce, &aad, &sealed, &tag, &mut opened)
-            .expect("opened");
+        key.aead().open(&nonce, &aad, &sealed, &tag, &mut opened).expect("opened");
         assert_eq!(opened, vector.pt);
         run.push(vector.cipher_suite);
     }
@@ -105,25 +90,17 @@ fn aes_gcm<A: Aead>() {
         let mut opened = vec![0xee; test.ct.len()];
         let mut in_place = test.ct.clone();
         let result = key.open(&nonce, &test.aad, &test.ct, &tag, &mut opened);
-        assert_eq!(
-            key.open_in_place(&nonce, &test.aad, &mut in_place, &tag),
-            result,
-            "test {}",
-            test.id
-        );
+        assert_eq!(key.open_in_place(&nonce, &test.aad, &mut in_place, &tag), result, "test {}", test.id);
         assert_eq!(in_place, opened);
 
         if test.result == "valid" {
             assert_eq!((result, &opened), (Ok(()), &test.msg), "test {}", test.id);
             let mut sealed = vec![0; test.msg.len()];
             let mut sealed_tag = [0; 16];
-            key.seal(&nonce, &test.aad, &test.msg, &mut sealed, &mut sealed_tag)
-                .expect("sealed");
+            key.seal(&nonce, &test.aad, &test.msg, &mut sealed, &mut sealed_tag).expect("sealed");
             assert_eq!((sealed, sealed_tag), (test.ct.clone(), tag), "test {}", test.id);
             let mut in_place = test.msg.clone();
-            let sealed_tag = key
-                .seal_in_place_detached(&nonce, &test.aad, &mut in_place)
-                .expect("sealed");
+            let sealed_tag = key.seal_in_place_detached(&nonce, &test.aad, &mut in_place).expect("sealed");
             assert_eq!((in_place, sealed_tag), (test.ct, tag), "test {}", test.id);
             valid += 1;
         } else {
@@ -181,15 +158,9 @@ fn rfc_5869_hkdf() {
     let mut run = 0;
     for case in text.split("COUNT = ").skip(1) {
         let field = |name: &str| {
-            let line = case
-                .lines()
-                .find(|line| line.split('=').next().is_some_and(|left| left.trim() == name));
-            hex::decode(
-                line.and_then(|line| line.split('=').nth(1))
-                    .expect("a field")
-                    .trim(),
-            )
-            .expect("hex")
+            let line =
+                case.lines().find(|line| line.split('=').next().is_some_and(|left| left.trim() == name));
+            hex::decode(line.and_then(|line| line.split('=').nth(1)).expect("a field").trim()).expect("hex")
         };
         let okm = field("OKM");
         let out = HkdfSha256::extract(&field("salt"), &field("IKM")).expand_raw::<82>(&field("info"));

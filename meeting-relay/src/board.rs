@@ -44,12 +44,7 @@ impl Board {
     /// Appends to the log and returns the post with its number; the oldest posts make room.
     pub fn append(&mut self, from: ParticipantId, body: Bytes) -> Post {
         self.newest += 1;
-        let post = Post {
-            seq: self.newest,
-            from,
-            slot: Slot::Log,
-            body,
-        };
+        let post = Post { seq: self.newest, from, slot: Slot::Log, body };
         self.log_bytes += post.body.len();
         self.log.push_back(post.clone());
         while self.log.len() > limits::LOG_POSTS || self.log_bytes > limits::LOG_BYTES {
@@ -66,30 +61,15 @@ impl Board {
         self.clear_cell(from);
         self.cell_writes += 1;
         self.cell_bytes += body.len();
-        self.cells.insert(
-            from,
-            Cell {
-                written: self.cell_writes,
-                body: body.clone(),
-            },
-        );
+        self.cells.insert(from, Cell { written: self.cell_writes, body: body.clone() });
         while self.cells.len() > limits::CELLS || self.cell_bytes > limits::CELL_BYTES {
-            let oldest = self
-                .cells
-                .iter()
-                .min_by_key(|(_, cell)| cell.written)
-                .map(|(author, _)| *author);
+            let oldest = self.cells.iter().min_by_key(|(_, cell)| cell.written).map(|(author, _)| *author);
             match oldest {
                 Some(author) => self.clear_cell(author),
                 None => break,
             }
         }
-        Post {
-            seq: 0,
-            from,
-            slot: Slot::Cell,
-            body,
-        }
+        Post { seq: 0, from, slot: Slot::Cell, body }
     }
 
     /// Empties the author's cell.
@@ -122,11 +102,7 @@ mod tests {
     const BOB: ParticipantId = ParticipantId([0xb; 16]);
 
     fn numbers(board: &Board, since: u64) -> Vec<u64> {
-        board
-            .replay(since)
-            .map(|post| post.seq)
-            .filter(|seq| *seq != 0)
-            .collect()
+        board.replay(since).map(|post| post.seq).filter(|seq| *seq != 0).collect()
     }
 
     fn author(n: usize) -> ParticipantId {
@@ -144,16 +120,8 @@ mod tests {
         assert_eq!(numbers(&board, 0), [101, 102, 103]);
         assert_eq!(numbers(&board, 102), [103]);
         assert_eq!(numbers(&board, 103), [0; 0]);
-        assert_eq!(
-            numbers(&board, 7),
-            [101, 102, 103],
-            "a number of an earlier board"
-        );
-        assert_eq!(
-            numbers(&board, 104),
-            [101, 102, 103],
-            "a number of a board that got further"
-        );
+        assert_eq!(numbers(&board, 7), [101, 102, 103], "a number of an earlier board");
+        assert_eq!(numbers(&board, 104), [101, 102, 103], "a number of a board that got further");
     }
 
     #[test]
@@ -175,10 +143,7 @@ mod tests {
             board.append(ALICE, large.clone());
             assert!(board.log_bytes <= limits::LOG_BYTES);
         }
-        assert_eq!(
-            numbers(&board, 0).len(),
-            limits::LOG_BYTES / meeting_wire::MAX_POST
-        );
+        assert_eq!(numbers(&board, 0).len(), limits::LOG_BYTES / meeting_wire::MAX_POST);
         assert_eq!(numbers(&board, 0).last(), Some(&100));
     }
 
@@ -190,13 +155,7 @@ mod tests {
         board.set_cell(ALICE, Bytes::from_static(b"two"));
         let mut cells: Vec<_> = board.replay(0).map(|post| (post.from, post.body)).collect();
         cells.sort();
-        assert_eq!(
-            cells,
-            [
-                (ALICE, Bytes::from_static(b"two")),
-                (BOB, Bytes::from_static(b"bob"))
-            ]
-        );
+        assert_eq!(cells, [(ALICE, Bytes::from_static(b"two")), (BOB, Bytes::from_static(b"bob"))]);
         board.clear_cell(ALICE);
         assert_eq!(board.replay(0).count(), 1);
         assert_eq!(board.cell_bytes, 3);
@@ -209,10 +168,7 @@ mod tests {
             board.set_cell(author(n), Bytes::from_static(b"x"));
         }
         assert_eq!(board.cells.len(), limits::CELLS);
-        assert!(
-            !board.cells.contains_key(&author(0)),
-            "the longest unwritten goes first"
-        );
+        assert!(!board.cells.contains_key(&author(0)), "the longest unwritten goes first");
 
         let large = Bytes::from(vec![0; limits::CELL]);
         for n in 0..200 {

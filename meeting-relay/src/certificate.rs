@@ -76,18 +76,10 @@ fn make(state: &Path, chain: &Path, key: &Path, names: &[String]) -> Result<(), 
         what: "making a certificate".into(),
         message: error.to_string(),
     };
-    fs::create_dir_all(state).map_err(Error::io(format!(
-        "making the state directory {}",
-        state.display()
-    )))?;
+    fs::create_dir_all(state)
+        .map_err(Error::io(format!("making the state directory {}", state.display())))?;
     let mut subjects: Vec<String> = ["localhost", "127.0.0.1", "::1"].map(String::from).to_vec();
-    subjects.extend(
-        names
-            .iter()
-            .filter(|name| !subjects.contains(name))
-            .cloned()
-            .collect::<Vec<_>>(),
-    );
+    subjects.extend(names.iter().filter(|name| !subjects.contains(name)).cloned().collect::<Vec<_>>());
     let made = rcgen::generate_simple_self_signed(subjects).map_err(fault)?;
     // The key first: a crash in between leaves no certificate, and the next start makes both anew.
     let pem = made.signing_key.serialize_pem();
@@ -109,10 +101,7 @@ mod tests {
         let second = Certificate::self_signed(&state, &[]).expect("read");
         assert_eq!(first.hash(), second.hash());
         assert_ne!(first.hash(), [0; 32]);
-        let mode = fs::metadata(state.join("key.pem"))
-            .expect("there")
-            .permissions()
-            .mode();
+        let mode = fs::metadata(state.join("key.pem")).expect("there").permissions().mode();
         assert_eq!(mode & 0o777, 0o600);
         second.into_server().expect("usable");
     }

@@ -101,34 +101,22 @@ impl Config {
             (Some(certificate), Some(key)) => Some((certificate, key)),
             (None, None) => None,
             _ => {
-                return Err(Error::Config(
-                    "certificate and key go together: give both, or none",
-                ));
+                return Err(Error::Config("certificate and key go together: give both, or none"));
             }
         };
         let defaults = Meetings::default();
         let meetings = Meetings {
             create_tokens: file.meetings.create_tokens,
-            max_participants: file
-                .meetings
-                .max_participants
-                .unwrap_or(defaults.max_participants),
+            max_participants: file.meetings.max_participants.unwrap_or(defaults.max_participants),
             max_meetings: file.meetings.max_meetings.unwrap_or(defaults.max_meetings),
             max_connections: file.meetings.max_connections.unwrap_or(defaults.max_connections),
-            keep_empty: file
-                .meetings
-                .keep_empty_seconds
-                .map_or(defaults.keep_empty, Duration::from_secs),
+            keep_empty: file.meetings.keep_empty_seconds.map_or(defaults.keep_empty, Duration::from_secs),
         };
         let config = Self {
             listen: args.listen.or(file.listen).unwrap_or(DEFAULT_LISTEN),
-            state: args
-                .state
-                .or(file.state)
-                .or_else(default_state)
-                .ok_or(Error::Config(
-                    "no place for the certificate: give --state, or set HOME or XDG_STATE_HOME",
-                ))?,
+            state: args.state.or(file.state).or_else(default_state).ok_or(Error::Config(
+                "no place for the certificate: give --state, or set HOME or XDG_STATE_HOME",
+            ))?,
             certificate,
             names: file.names,
             ready_file: args.ready_file.or(file.ready_file),
@@ -147,37 +135,23 @@ impl Config {
 
     /// Refuses settings that contradict each other or would do harm.
     pub fn check(&self) -> Result<(), Error> {
-        let Meetings {
-            create_tokens,
-            max_participants,
-            max_meetings,
-            max_connections,
-            ..
-        } = &self.meetings;
+        let Meetings { create_tokens, max_participants, max_meetings, max_connections, .. } = &self.meetings;
         if self.is_development() && !self.listen.ip().is_loopback() {
             return Err(Error::Config(
                 "without create_tokens anybody could open meetings, so the relay only listens on loopback \
                  addresses: list tokens under [meetings] in a --config file, or listen on 127.0.0.1",
             ));
         }
-        if create_tokens
-            .iter()
-            .any(|token| token.len() < 16 || token.len() > 256)
-        {
+        if create_tokens.iter().any(|token| token.len() < 16 || token.len() > 256) {
             return Err(Error::Config(
                 "a create token has 16 to 256 characters: longer ones cannot be guessed",
             ));
         }
-        if [max_participants, max_meetings, max_connections]
-            .into_iter()
-            .any(|max| *max == 0)
-        {
+        if [max_participants, max_meetings, max_connections].into_iter().any(|max| *max == 0) {
             return Err(Error::Config("a maximum of 0 lets nobody in: use at least 1"));
         }
         if *max_participants > crate::limits::CELLS {
-            return Err(Error::Config(
-                "max_participants is at most 1024: the board has no more cells",
-            ));
+            return Err(Error::Config("max_participants is at most 1024: the board has no more cells"));
         }
         Ok(())
     }
@@ -188,17 +162,10 @@ impl Meetings {
     pub fn accepts(&self, token: &str) -> bool {
         let same = |known: &str| {
             known.len() == token.len()
-                && known
-                    .bytes()
-                    .zip(token.bytes())
-                    .fold(0, |differences, (a, b)| differences | (a ^ b))
-                    == 0
+                && known.bytes().zip(token.bytes()).fold(0, |differences, (a, b)| differences | (a ^ b)) == 0
         };
         self.create_tokens.is_empty()
-            || self
-                .create_tokens
-                .iter()
-                .fold(false, |found, known| found | same(known))
+            || self.create_tokens.iter().fold(false, |found, known| found | same(known))
     }
 }
 
@@ -244,22 +211,13 @@ fn read(path: &Path) -> Result<File, Error> {
     let text = fs::read_to_string(path).map_err(Error::io(format!("reading {}", path.display())))?;
     toml::from_str(&text).map_err(|error| {
         // Not the parser's own text: it quotes the line, and the line may hold a token.
-        let line = error
-            .span()
-            .map_or(1, |span| text[..span.start].matches('\n').count() + 1);
-        Error::ConfigFile {
-            path: path.to_owned(),
-            message: format!("line {line}: {}", error.message()),
-        }
+        let line = error.span().map_or(1, |span| text[..span.start].matches('\n').count() + 1);
+        Error::ConfigFile { path: path.to_owned(), message: format!("line {line}: {}", error.message()) }
     })
 }
 
 fn default_state() -> Option<PathBuf> {
-    let dir = |name: &str| {
-        env::var_os(name)
-            .filter(|value| !value.is_empty())
-            .map(PathBuf::from)
-    };
+    let dir = |name: &str| env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
     dir("STATE_DIRECTORY")
         .or_else(|| dir("XDG_STATE_HOME").map(|state| state.join("meeting-relay")))
         .or_else(|| dir("HOME").map(|home| home.join(".local/state/meeting-relay")))
@@ -300,10 +258,7 @@ mod tests {
             "listen = '127.0.0.1:1'\n[meetings]\ncreate_tokens = ['0123456789abcdef']\nmax_meetings = 5\n";
         let config = load(text, &["--listen", "127.0.0.1:2"]).expect("valid");
         assert_eq!(config.listen.port(), 2);
-        assert_eq!(
-            (config.meetings.max_meetings, config.meetings.max_participants),
-            (5, 200)
-        );
+        assert_eq!((config.meetings.max_meetings, config.meetings.max_participants), (5, 200));
         assert!(!config.is_development());
     }
 
@@ -311,10 +266,7 @@ mod tests {
     fn an_unknown_key_is_named_with_its_line_and_no_secret() {
         let text = "[meetings]\ncreate_tokens = ['0123456789abcdef']\nmax_particpants = 3\n";
         let error = load(text, &[]).expect_err("a typing error").to_string();
-        assert!(
-            error.contains("line 3") && error.contains("max_particpants"),
-            "{error}"
-        );
+        assert!(error.contains("line 3") && error.contains("max_particpants"), "{error}");
         let text = "[meetings]\ncreate_tokens = '0123456789abcdef'\n";
         let error = load(text, &[]).expect_err("not a list").to_string();
         assert!(error.contains("line 2"), "{error}");
@@ -322,9 +274,7 @@ mod tests {
 
     #[test]
     fn everybodys_relay_stays_on_loopback() {
-        let error = load("", &["--listen", "0.0.0.0:4433"])
-            .expect_err("open to the world")
-            .to_string();
+        let error = load("", &["--listen", "0.0.0.0:4433"]).expect_err("open to the world").to_string();
         assert!(error.contains("create_tokens"), "{error}");
         load("", &["--listen", "[::1]:4433"]).expect("loopback");
         let text = "[meetings]\ncreate_tokens = ['0123456789abcdef']\n";
@@ -345,10 +295,8 @@ mod tests {
 
     #[test]
     fn tokens_are_compared_whole() {
-        let meetings = Meetings {
-            create_tokens: vec!["one token".into(), "two".into()],
-            ..Meetings::default()
-        };
+        let meetings =
+            Meetings { create_tokens: vec!["one token".into(), "two".into()], ..Meetings::default() };
         assert!(meetings.accepts("one token") && meetings.accepts("two"));
         assert!(!meetings.accepts("") && !meetings.accepts("one toke") && !meetings.accepts("one tokem"));
         assert!(Meetings::default().accepts("anything"));

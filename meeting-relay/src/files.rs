@@ -12,11 +12,7 @@ pub fn replace(path: &Path, text: &str, mode: u32) -> io::Result<()> {
     let new = path.with_file_name(name);
     // One that an earlier process with this number left behind.
     let _ = fs::remove_file(&new);
-    let mut file = fs::OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .mode(mode)
-        .open(&new)?;
+    let mut file = fs::OpenOptions::new().write(true).create_new(true).mode(mode).open(&new)?;
     file.write_all(text.as_bytes())?;
     drop(file);
     fs::rename(&new, path)
@@ -35,10 +31,7 @@ mod tests {
         replace(&path, "one", 0o600).expect("written");
         replace(&path, "two", 0o600).expect("written again");
         assert_eq!(fs::read_to_string(&path).expect("there"), "two");
-        assert_eq!(
-            fs::metadata(&path).expect("there").permissions().mode() & 0o777,
-            0o600
-        );
+        assert_eq!(fs::metadata(&path).expect("there").permissions().mode() & 0o777, 0o600);
         assert_eq!(fs::read_dir(dir.path()).expect("readable").count(), 1);
     }
 }

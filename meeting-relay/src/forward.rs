@@ -89,9 +89,7 @@ impl Newest {
         if full && !newest.contains_key(&key) {
             return watch::channel(header.group).1;
         }
-        let sender = newest
-            .entry(key)
-            .or_insert_with(|| watch::channel(header.group).0);
+        let sender = newest.entry(key).or_insert_with(|| watch::channel(header.group).0);
         sender.send_if_modified(|group| {
             let newer = header.group > *group;
             *group = header.group.max(*group);
@@ -102,10 +100,7 @@ impl Newest {
 
     /// Forgets an unpublished stream.
     pub fn forget(&self, stream: StreamId) {
-        self.0
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .retain(|(other, _), _| *other != stream);
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).retain(|(other, _), _| *other != stream);
     }
 }
 
@@ -118,14 +113,7 @@ impl Group {
         midway: bool,
         counters: Arc<Counters>,
     ) -> Self {
-        Self {
-            header,
-            newer,
-            counters,
-            audience: None,
-            lanes: HashMap::new(),
-            begun: midway,
-        }
+        Self { header, newer, counters, audience: None, lanes: HashMap::new(), begun: midway }
     }
 
     /// Hands a record to everybody in the audience; without one, the stream is not published.
@@ -149,10 +137,9 @@ impl Group {
                 }
                 continue;
             };
-            let parcel = outlet.charge_media(arrival.record.len()).map(|charge| Parcel {
-                arrival: arrival.clone(),
-                _charge: charge,
-            });
+            let parcel = outlet
+                .charge_media(arrival.record.len())
+                .map(|charge| Parcel { arrival: arrival.clone(), _charge: charge });
             let dropped = match parcel.map(|parcel| open.queue.try_send(parcel)) {
                 Some(Ok(())) => continue,
                 Some(Err(mpsc::error::TrySendError::Closed(_))) => &self.counters.frames_dropped_late,
@@ -174,18 +161,11 @@ impl Group {
 
     /// Opens lanes for those who came and closes those of whom left.
     fn settle(&mut self, audience: &Audience<Arc<Outlet>>) {
-        if self
-            .audience
-            .as_ref()
-            .is_some_and(|known| Arc::ptr_eq(known, &audience.to))
-        {
+        if self.audience.as_ref().is_some_and(|known| Arc::ptr_eq(known, &audience.to)) {
             return;
         }
         let mut former = std::mem::take(&mut self.lanes);
-        let header = GroupHeader {
-            route: audience.route,
-            ..self.header
-        };
+        let header = GroupHeader { route: audience.route, ..self.header };
         for outlet in audience.to.iter() {
             let key = Arc::as_ptr(outlet).addr();
             let lane = match former.remove(&key) {
@@ -215,11 +195,7 @@ pub fn pass_datagram(
                 counters.bytes_out.add(datagram.len());
             }
             Err(SendDatagramError::TooLarge | SendDatagramError::UnsupportedByPeer) => {
-                let header = GroupHeader {
-                    route: audience.route,
-                    group,
-                    layer: 0,
-                };
+                let header = GroupHeader { route: audience.route, group, layer: 0 };
                 pass_alone(outlet, header, envelope, counters);
             }
             Err(SendDatagramError::Disabled | SendDatagramError::ConnectionLost(_)) => {}
@@ -236,16 +212,8 @@ fn pass_alone(outlet: &Arc<Outlet>, header: GroupHeader, envelope: &[u8], counte
         kind: meeting_wire::RecordKind::Frame,
         body: Bytes::copy_from_slice(envelope),
     };
-    let arrival = Arrival {
-        record: record.to_bytes().into(),
-        at: Instant::now(),
-        droppable: false,
-    };
-    let audience = Audience {
-        kind: Kind::Audio,
-        route: header.route,
-        to: Arc::new([outlet.clone()]),
-    };
+    let arrival = Arrival { record: record.to_bytes().into(), at: Instant::now(), droppable: false };
+    let audience = Audience { kind: Kind::Audio, route: header.route, to: Arc::new([outlet.clone()]) };
     let mut group = Group::new(header, watch::channel(header.group).1, false, counters.clone());
     group.pass(&arrival, Some(&audience));
     group.finish();
@@ -324,13 +292,7 @@ impl Carrier {
             Kind::Video => priority::VIDEO,
         });
         let header: Bytes = self.header.to_bytes().into();
-        self.write(
-            stream,
-            &mut [header, first.arrival.record.clone()],
-            true,
-            first.arrival.at,
-        )
-        .await?;
+        self.write(stream, &mut [header, first.arrival.record.clone()], true, first.arrival.at).await?;
         drop(first);
         while let Some(Parcel { arrival, _charge }) = parcels.recv().await {
             let age = arrival.at.elapsed();
@@ -341,14 +303,9 @@ impl Carrier {
             if self.kind == Kind::Video && age > limits::LATE {
                 return Err(Lost::Late);
             }
-            self.write(stream, &mut [arrival.record], false, arrival.at)
-                .await?;
+            self.write(stream, &mut [arrival.record], false, arrival.at).await?;
         }
-        if self.whole.load(Ordering::Acquire) {
-            Ok(())
-        } else {
-            Err(Lost::Unfinished)
-        }
+        if self.whole.load(Ordering::Acquire) { Ok(()) } else { Err(Lost::Unfinished) }
     }
 
     async fn write(

@@ -65,9 +65,7 @@ mod tests {
         let mut gate = KeyframeGate::default();
         assert_eq!(gate.ask(start), Ask::Now);
         let soon = start + Duration::from_millis(10);
-        let Ask::At(due) = gate.ask(soon) else {
-            panic!("the second one waits")
-        };
+        let Ask::At(due) = gate.ask(soon) else { panic!("the second one waits") };
         assert_eq!(due, start + KEYFRAME_EVERY);
         assert!((0..100).all(|_| gate.ask(soon) == Ask::Merged));
         assert!(!gate.due(soon));

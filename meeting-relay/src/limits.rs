@@ -97,28 +97,16 @@ pub const RECEIVE_WINDOW: u32 = 4 * 1024 * 1024;
 pub const STREAM_RECEIVE_WINDOW: u32 = 1024 * 1024;
 
 /// Messages of one connection: a leader wraps a key for a thousand, once a second.
-pub const MESSAGES: Rate = Rate {
-    per_second: 1_000.0,
-    burst: 8_192.0,
-};
+pub const MESSAGES: Rate = Rate { per_second: 1_000.0, burst: 8_192.0 };
 
 /// Log posts of one connection: nobody may flush the board in one breath.
-pub const LOG: Rate = Rate {
-    per_second: 20.0,
-    burst: 512.0,
-};
+pub const LOG: Rate = Rate { per_second: 20.0, burst: 512.0 };
 
 /// Bytes of one connection's posts.
-pub const POST_BYTES: Rate = Rate {
-    per_second: 4.0 * 1024.0 * 1024.0,
-    burst: 16.0 * 1024.0 * 1024.0,
-};
+pub const POST_BYTES: Rate = Rate { per_second: 4.0 * 1024.0 * 1024.0, burst: 16.0 * 1024.0 * 1024.0 };
 
 /// Group streams of one connection: large audio frames travel as a group each.
-pub const GROUPS: Rate = Rate {
-    per_second: 1_000.0,
-    burst: 2_048.0,
-};
+pub const GROUPS: Rate = Rate { per_second: 1_000.0, burst: 2_048.0 };
 
 /// A sustained rate and how much may come at once.
 #[derive(Clone, Copy, Debug)]
@@ -140,11 +128,7 @@ pub struct Bucket {
 impl Bucket {
     /// Starts full.
     pub fn new(rate: Rate, now: Instant) -> Self {
-        Self {
-            rate,
-            level: rate.burst,
-            at: now,
-        }
+        Self { rate, level: rate.burst, at: now }
     }
 
     /// Takes `amount`; false means that the rate is passed.
@@ -171,10 +155,7 @@ pub struct Budget {
 impl Budget {
     /// An empty account of at most `limit`.
     pub fn new(limit: usize) -> Arc<Self> {
-        Arc::new(Self {
-            used: AtomicUsize::new(0),
-            limit,
-        })
+        Arc::new(Self { used: AtomicUsize::new(0), limit })
     }
 
     /// Reserves `amount` until the charge is dropped; `None` when it does not fit. Into an empty account
@@ -185,15 +166,9 @@ impl Budget {
             if used != 0 && used.saturating_add(amount) > self.limit {
                 return None;
             }
-            match self
-                .used
-                .compare_exchange_weak(used, used + amount, Ordering::Relaxed, Ordering::Relaxed)
-            {
+            match self.used.compare_exchange_weak(used, used + amount, Ordering::Relaxed, Ordering::Relaxed) {
                 Ok(_) => {
-                    return Some(Charge {
-                        budget: self.clone(),
-                        amount,
-                    });
+                    return Some(Charge { budget: self.clone(), amount });
                 }
                 Err(now) => used = now,
             }
@@ -226,13 +201,7 @@ mod tests {
     #[test]
     fn a_bucket_empties_and_refills() {
         let now = Instant::now();
-        let mut bucket = Bucket::new(
-            Rate {
-                per_second: 2.0,
-                burst: 3.0,
-            },
-            now,
-        );
+        let mut bucket = Bucket::new(Rate { per_second: 2.0, burst: 3.0 }, now);
         assert!((0..3).all(|_| bucket.take(1.0, now)));
         assert!(!bucket.take(1.0, now));
         assert!(bucket.take(1.0, now + Duration::from_millis(500)));

@@ -56,10 +56,8 @@ async fn group(mut recv: RecvStream, member: &Member) -> Result<(), Misbehaviour
         Err(ReadExactError::FinishedEarly(_)) => return Err(Misbehaviour::Truncated("a group header")),
         Err(ReadExactError::ReadError(_)) => return Ok(()),
     }
-    let header = GroupHeader::from_bytes(&header).map_err(|error| Misbehaviour::Bytes {
-        at: "a group header",
-        error,
-    })?;
+    let header = GroupHeader::from_bytes(&header)
+        .map_err(|error| Misbehaviour::Bytes { at: "a group header", error })?;
     if header.layer >= limits::LAYERS {
         return Err(Misbehaviour::Layer);
     }
@@ -107,14 +105,9 @@ async fn record(recv: &mut RecvStream, member: &Member) -> Result<Next, Misbehav
         Err(ReadExactError::FinishedEarly(_)) => return Err(Misbehaviour::Truncated("a record")),
         Err(ReadExactError::ReadError(_)) => return Ok(Next::Broken),
     }
-    let (kind, len) = Record::head(head).map_err(|error| Misbehaviour::Bytes {
-        at: "a record",
-        error,
-    })?;
-    let _charge = member
-        .assembling
-        .charge(len)
-        .ok_or(Misbehaviour::TooMany("bytes of unfinished records"))?;
+    let (kind, len) = Record::head(head).map_err(|error| Misbehaviour::Bytes { at: "a record", error })?;
+    let _charge =
+        member.assembling.charge(len).ok_or(Misbehaviour::TooMany("bytes of unfinished records"))?;
 
     // Memory grows with the bytes that are there, not with the length claimed.
     let mut bytes = Vec::with_capacity(Record::HEAD + len.min(64 * 1024));
@@ -129,15 +122,10 @@ async fn record(recv: &mut RecvStream, member: &Member) -> Result<Next, Misbehav
     member.counters.frames_in.one();
     member.counters.bytes_in.add(bytes.len());
     if kind == RecordKind::Frame {
-        member
-            .recorder
-            .frame(bytes.get(Record::HEAD..).unwrap_or_default());
+        member.recorder.frame(bytes.get(Record::HEAD..).unwrap_or_default());
     }
     // The second byte of an envelope; what follows is sealed or none of the relay's business.
-    let flags = bytes
-        .get(Record::HEAD + 1)
-        .filter(|_| kind == RecordKind::Frame)
-        .map_or(0, |flags| *flags);
+    let flags = bytes.get(Record::HEAD + 1).filter(|_| kind == RecordKind::Frame).map_or(0, |flags| *flags);
     Ok(Next::Record(Arrival {
         record: Bytes::from(bytes),
         at: tokio::time::Instant::now(),
@@ -146,10 +134,8 @@ async fn record(recv: &mut RecvStream, member: &Member) -> Result<Next, Misbehav
 }
 
 fn datagram(bytes: &Bytes, member: &Member) -> Result<(), Misbehaviour> {
-    let parsed = AudioDatagram::from_bytes(bytes).map_err(|error| Misbehaviour::Bytes {
-        at: "a datagram",
-        error,
-    })?;
+    let parsed =
+        AudioDatagram::from_bytes(bytes).map_err(|error| Misbehaviour::Bytes { at: "a datagram", error })?;
     member.counters.frames_in.one();
     member.counters.bytes_in.add(bytes.len());
     member.recorder.frame(&bytes[4..]);

@@ -6,7 +6,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
-use meeting_wire::{Admission, Claim, FromRelay, Kind, MeetingId, ParticipantId, Refusal, Route, Slot, StreamId};
+use meeting_wire::{
+    Admission, Claim, FromRelay, Kind, MeetingId, ParticipantId, Refusal, Route, Slot, StreamId,
+};
 
 use crate::config::Meetings as Rules;
 use crate::outlet::{Outlet, packed};
@@ -37,10 +39,7 @@ pub struct Entry {
 impl Meetings {
     /// None yet, under these rules.
     pub fn new(rules: Rules) -> Self {
-        Self {
-            rules,
-            open: Mutex::default(),
-        }
+        Self { rules, open: Mutex::default() }
     }
 
     /// Lets a connection in, or says why not.
@@ -77,11 +76,7 @@ impl Meetings {
         }
         deliver(joined.deliveries);
         drop(room);
-        Ok(Entry {
-            meeting,
-            seat: joined.seat,
-            greeting: joined.greeting,
-        })
+        Ok(Entry { meeting, seat: joined.seat, greeting: joined.greeting })
     }
 
     /// Ends the meetings that nobody has been in for as long as the rules keep them.
@@ -179,9 +174,7 @@ fn deliver(deliveries: impl IntoIterator<Item = Delivery<Arc<Outlet>>>) {
 
 /// Microseconds since 1970: above every number of a board that was opened earlier and got fewer posts than that.
 fn board_base() -> u64 {
-    SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .map_or(0, |since| since.as_micros() as u64)
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_micros() as u64)
 }
 
 /// A panic while the lock was held has ended that connection; the room itself is changed in whole steps.

@@ -53,14 +53,8 @@ impl Outlet {
     /// not tell, and would be wrong about the meeting.
     pub fn send(&self, bytes: Bytes) {
         let sent = self.control.charge(bytes.len()).map(|charge| {
-            let outgoing = Outgoing {
-                bytes,
-                _charge: charge,
-            };
-            !matches!(
-                self.messages.try_send(outgoing),
-                Err(mpsc::error::TrySendError::Full(_))
-            )
+            let outgoing = Outgoing { bytes, _charge: charge };
+            !matches!(self.messages.try_send(outgoing), Err(mpsc::error::TrySendError::Full(_)))
         });
         if sent != Some(true) {
             self.expel(Refusal::Busy);

@@ -31,12 +31,7 @@ struct Recording {
 impl Recorder {
     /// Starts a new file that only its owner reads.
     pub fn open(path: &Path) -> Result<Self, Error> {
-        let file = OpenOptions::new()
-            .write(true)
-            .create(true)
-            .truncate(true)
-            .mode(0o600)
-            .open(path);
+        let file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path);
         let file = BufWriter::new(file.map_err(Error::io(format!("opening {}", path.display())))?);
         Ok(Self(Some(Mutex::new(Recording { file, left: MOST }))))
     }
@@ -54,11 +49,7 @@ impl Recorder {
     /// Puts on disk what has been seen so far.
     pub fn flush(&self) {
         if let Some(recording) = &self.0 {
-            let _ = recording
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .file
-                .flush();
+            let _ = recording.lock().unwrap_or_else(PoisonError::into_inner).file.flush();
         }
     }
 
@@ -69,15 +60,8 @@ impl Recorder {
             return;
         }
         recording.left = recording.left.saturating_sub(bytes.len() + 13);
-        let now = SystemTime::now()
-            .duration_since(UNIX_EPOCH)
-            .map_or(0, |since| since.as_millis() as u64);
-        let parts: [&[u8]; 4] = [
-            &[kind],
-            &now.to_be_bytes(),
-            &(bytes.len() as u32).to_be_bytes(),
-            bytes,
-        ];
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64);
+        let parts: [&[u8]; 4] = [&[kind], &now.to_be_bytes(), &(bytes.len() as u32).to_be_bytes(), bytes];
         if recording.left == 0 || parts.iter().any(|part| recording.file.write_all(part).is_err()) {
             warn!("the recording is full: no more is written");
             recording.left = 0;

@@ -48,9 +48,7 @@ impl Relay {
         };
         let endpoint = Endpoint::server(server_config(certificate)?, config.listen)
             .map_err(Error::io(format!("listening on {}", config.listen)))?;
-        let local_addr = endpoint
-            .local_addr()
-            .map_err(Error::io("asking for the address"))?;
+        let local_addr = endpoint.local_addr().map_err(Error::io("asking for the address"))?;
         Ok(Self {
             endpoint,
             local_addr,
@@ -99,8 +97,7 @@ impl Relay {
             }
         }
         info!(meetings = self.meetings.count(), "shutting down");
-        self.endpoint
-            .close(VarInt::from_u32(session::SHUTDOWN), b"the relay is shutting down");
+        self.endpoint.close(VarInt::from_u32(session::SHUTDOWN), b"the relay is shutting down");
         let _ = tokio::time::timeout(PARTING, self.endpoint.wait_idle()).await;
         self.write_stats();
         Ok(())
@@ -157,11 +154,8 @@ impl Relay {
 }
 
 fn server_config(certificate: Certificate) -> Result<quinn::ServerConfig, Error> {
-    let crypto =
-        QuicServerConfig::try_from(certificate.into_server()?).map_err(|error| Error::Certificate {
-            what: "TLS for QUIC".into(),
-            message: error.to_string(),
-        })?;
+    let crypto = QuicServerConfig::try_from(certificate.into_server()?)
+        .map_err(|error| Error::Certificate { what: "TLS for QUIC".into(), message: error.to_string() })?;
     let mut config = quinn::ServerConfig::with_crypto(Arc::new(crypto));
     config.transport_config(Arc::new(transport())).migration(true);
     Ok(config)

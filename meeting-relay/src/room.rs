@@ -167,25 +167,13 @@ impl<H: Clone> Room<H> {
         greeting.extend(self.board.replay(since).map(FromRelay::Post));
         greeting.extend(self.tracks.iter().map(|(route, track)| track.published(*route)));
 
-        let seat = Seat {
-            participant,
-            number: self.next_seat,
-        };
+        let seat = Seat { participant, number: self.next_seat };
         self.next_seat += 1;
-        let member = Member {
-            seat: seat.number,
-            handle,
-            streams: HashMap::new(),
-            subscriptions: HashSet::new(),
-        };
+        let member =
+            Member { seat: seat.number, handle, streams: HashMap::new(), subscriptions: HashSet::new() };
         self.members.insert(participant, member);
         self.empty_since = None;
-        Ok(Joined {
-            seat,
-            greeting,
-            replaced,
-            deliveries,
-        })
+        Ok(Joined { seat, greeting, replaced, deliveries })
     }
 
     /// Takes a participant out. Whoever says goodbye also takes its cell along; a lost one may come back to it.
@@ -203,12 +191,7 @@ impl<H: Clone> Room<H> {
         if self.members.is_empty() {
             self.empty_since = Some(now);
         }
-        deliveries.push(self.to_others(
-            seat,
-            FromRelay::Gone {
-                participant: seat.participant,
-            },
-        ));
+        deliveries.push(self.to_others(seat, FromRelay::Gone { participant: seat.participant }));
         deliveries
     }
 
@@ -221,14 +204,7 @@ impl<H: Clone> Room<H> {
         Ok(vec![match slot {
             Slot::Log => {
                 let message = FromRelay::Post(self.board.append(from, body));
-                Delivery {
-                    to: self
-                        .members
-                        .values()
-                        .map(|member| member.handle.clone())
-                        .collect(),
-                    message,
-                }
+                Delivery { to: self.members.values().map(|member| member.handle.clone()).collect(), message }
             }
             Slot::Cell if body.len() > limits::CELL => return Err(Fault::Cell),
             Slot::Cell => {
@@ -236,18 +212,8 @@ impl<H: Clone> Room<H> {
                 self.to_others(seat, message)
             }
             Slot::Direct(to) => Delivery {
-                to: self
-                    .members
-                    .get(&to)
-                    .map(|member| member.handle.clone())
-                    .into_iter()
-                    .collect(),
-                message: FromRelay::Post(Post {
-                    seq: 0,
-                    from,
-                    slot,
-                    body,
-                }),
+                to: self.members.get(&to).map(|member| member.handle.clone()).into_iter().collect(),
+                message: FromRelay::Post(Post { seq: 0, from, slot, body }),
             },
         }])
     }
@@ -287,9 +253,7 @@ impl<H: Clone> Room<H> {
 
     /// Ends a stream; one that is not there is ended already.
     pub fn unpublish(&mut self, seat: Seat, stream: StreamId) -> Vec<Delivery<H>> {
-        let route = self
-            .member_mut(seat)
-            .and_then(|member| member.streams.remove(&stream));
+        let route = self.member_mut(seat).and_then(|member| member.streams.remove(&stream));
         match route {
             Some(route) => vec![self.end_track(seat.participant, route)],
             None => Vec::new(),
@@ -321,9 +285,7 @@ impl<H: Clone> Room<H> {
 
     /// Stops a stream's frames to this member.
     pub fn unsubscribe(&mut self, seat: Seat, route: Route) {
-        let subscribed = self
-            .member_mut(seat)
-            .is_some_and(|member| member.subscriptions.remove(&route));
+        let subscribed = self.member_mut(seat).is_some_and(|member| member.subscriptions.remove(&route));
         if let Some(track) = self.tracks.get_mut(&route).filter(|_| subscribed) {
             track.subscribers.remove(&seat.participant);
             track.recount();
@@ -332,32 +294,21 @@ impl<H: Clone> Room<H> {
 
     /// Asks a video stream's publisher for a keyframe, for one of its subscribers.
     pub fn keyframe_request(&mut self, seat: Seat, route: Route, now: Instant) -> Asked<H> {
-        let subscribed = self
-            .member(seat)
-            .is_some_and(|member| member.subscriptions.contains(&route));
+        let subscribed = self.member(seat).is_some_and(|member| member.subscriptions.contains(&route));
         let asked = match self.tracks.get_mut(&route) {
             Some(track) if subscribed && track.kind == Kind::Video => track.gate.ask(now),
             _ => Ask::Merged,
         };
         match asked {
-            Ask::Now => Asked {
-                delivery: self.keyframe_wanted(route),
-                wake: None,
-            },
-            Ask::At(due) => Asked {
-                delivery: None,
-                wake: Some(due),
-            },
+            Ask::Now => Asked { delivery: self.keyframe_wanted(route), wake: None },
+            Ask::At(due) => Asked { delivery: None, wake: Some(due) },
             Ask::Merged => Asked::nothing(),
         }
     }
 
     /// Passes a keyframe request on whose time has come.
     pub fn keyframe_due(&mut self, route: Route, now: Instant) -> Option<Delivery<H>> {
-        let due = self
-            .tracks
-            .get_mut(&route)
-            .is_some_and(|track| track.gate.due(now));
+        let due = self.tracks.get_mut(&route).is_some_and(|track| track.gate.due(now));
         if due { self.keyframe_wanted(route) } else { None }
     }
 
@@ -365,34 +316,20 @@ impl<H: Clone> Room<H> {
     pub fn audience(&self, seat: Seat, stream: StreamId) -> Option<Audience<H>> {
         let route = *self.member(seat)?.streams.get(&stream)?;
         let track = self.tracks.get(&route)?;
-        Some(Audience {
-            kind: track.kind,
-            route,
-            to: track.audience.clone(),
-        })
+        Some(Audience { kind: track.kind, route, to: track.audience.clone() })
     }
 
     fn member(&self, seat: Seat) -> Option<&Member<H>> {
-        self.members
-            .get(&seat.participant)
-            .filter(|member| member.seat == seat.number)
+        self.members.get(&seat.participant).filter(|member| member.seat == seat.number)
     }
 
     fn member_mut(&mut self, seat: Seat) -> Option<&mut Member<H>> {
-        self.members
-            .get_mut(&seat.participant)
-            .filter(|member| member.seat == seat.number)
+        self.members.get_mut(&seat.participant).filter(|member| member.seat == seat.number)
     }
 
     fn to_others(&self, seat: Seat, message: FromRelay) -> Delivery<H> {
-        let others = self
-            .members
-            .iter()
-            .filter(|(participant, _)| **participant != seat.participant);
-        Delivery {
-            to: others.map(|(_, member)| member.handle.clone()).collect(),
-            message,
-        }
+        let others = self.members.iter().filter(|(participant, _)| **participant != seat.participant);
+        Delivery { to: others.map(|(_, member)| member.handle.clone()).collect(), message }
     }
 
     fn keyframe_wanted(&self, route: Route) -> Option<Delivery<H>> {
@@ -412,11 +349,7 @@ impl<H: Clone> Room<H> {
                 track.recount();
             }
         }
-        member
-            .streams
-            .values()
-            .map(|route| self.end_track(participant, *route))
-            .collect()
+        member.streams.values().map(|route| self.end_track(participant, *route)).collect()
     }
 
     fn end_track(&mut self, publisher: ParticipantId, route: Route) -> Delivery<H> {
@@ -427,10 +360,7 @@ impl<H: Clone> Room<H> {
                 }
             }
         }
-        let others = self
-            .members
-            .iter()
-            .filter(|(participant, _)| **participant != publisher);
+        let others = self.members.iter().filter(|(participant, _)| **participant != publisher);
         Delivery {
             to: others.map(|(_, member)| member.handle.clone()).collect(),
             message: FromRelay::Unpublished { route },
@@ -440,12 +370,7 @@ impl<H: Clone> Room<H> {
 
 impl<H: Clone> Track<H> {
     fn published(&self, route: Route) -> FromRelay {
-        FromRelay::Published {
-            from: self.from,
-            stream: self.stream,
-            kind: self.kind,
-            route,
-        }
+        FromRelay::Published { from: self.from, stream: self.stream, kind: self.kind, route }
     }
 
     fn recount(&mut self) {
@@ -455,10 +380,7 @@ impl<H: Clone> Track<H> {
 
 impl<H> Asked<H> {
     fn nothing() -> Self {
-        Self {
-            delivery: None,
-            wake: None,
-        }
+        Self { delivery: None, wake: None }
     }
 }
 

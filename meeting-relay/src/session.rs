@@ -121,16 +121,8 @@ pub async fn serve(
         Err(end) => return close(&connection, &end, &counters),
     };
     let (outlet, queue) = Outlet::new(connection.clone());
-    let entry = if busy {
-        Err(Refusal::Busy)
-    } else {
-        enter(hello, meetings, &outlet)
-    };
-    let Entry {
-        meeting,
-        seat,
-        greeting,
-    } = match entry {
+    let entry = if busy { Err(Refusal::Busy) } else { enter(hello, meetings, &outlet) };
+    let Entry { meeting, seat, greeting } = match entry {
         Ok(entry) => entry,
         Err(refusal) => {
             counters.refused.one();
@@ -207,14 +199,9 @@ async fn hello(connection: &Connection) -> Result<(ToRelay, SendStream, Ear), En
 
 fn enter(hello: ToRelay, meetings: &Meetings, outlet: &Arc<Outlet>) -> Result<Entry, Refusal> {
     match hello {
-        ToRelay::Hello {
-            version,
-            meeting,
-            participant,
-            claim,
-            since,
-            admission,
-        } if version == VERSION => meetings.admit(meeting, &admission, (participant, claim), outlet.clone(), since),
+        ToRelay::Hello { version, meeting, participant, claim, since, admission } if version == VERSION => {
+            meetings.admit(meeting, &admission, (participant, claim), outlet.clone(), since)
+        }
         ToRelay::Hello { .. } => Err(Refusal::Version),
         _ => Err(Refusal::Protocol),
     }
@@ -223,17 +210,12 @@ fn enter(hello: ToRelay, meetings: &Meetings, outlet: &Arc<Outlet>) -> Result<En
 async fn refuse(connection: &Connection, mut send: SendStream, refusal: Refusal) {
     debug!(number = connection.stable_id(), reason = %refusal, "refused");
     let _ = timeout(limits::FAREWELL, async {
-        send.write_chunk(packed(&FromRelay::Refused(refusal)))
-            .await
-            .ok()?;
+        send.write_chunk(packed(&FromRelay::Refused(refusal))).await.ok()?;
         send.finish().ok()?;
         send.stopped().await.ok()
     })
     .await;
-    connection.close(
-        VarInt::from_u32(close_code(refusal)),
-        refusal.to_string().as_bytes(),
-    );
+    connection.close(VarInt::from_u32(close_code(refusal)), refusal.to_string().as_bytes());
 }
 
 fn close(connection: &Connection, end: &End, counters: &Counters) {

@@ -38,26 +38,17 @@ enum Ending {
 }
 
 const ALL: &[(Evil, &str)] = &[
-    (
-        Evil::Control(&[0, 0, 0, 3, 0xff, 0xff, 0xff], Ending::Open),
-        "a control message",
-    ),
+    (Evil::Control(&[0, 0, 0, 3, 0xff, 0xff, 0xff], Ending::Open), "a control message"),
     (Evil::Control(&[0, 0, 0, 0], Ending::Open), "end too early"),
     (Evil::Control(&[0, 0, 0, 2, 7, 7], Ending::Open), "left over"),
-    (
-        Evil::Control(&[0, 0, 0, 9, 7], Ending::Finished),
-        "ends too early",
-    ),
+    (Evil::Control(&[0, 0, 0, 9, 7], Ending::Finished), "ends too early"),
     (Evil::Control(&[0, 0], Ending::Finished), "ends too early"),
     (Evil::HugeControl, "longer than allowed"),
     (Evil::Group(&[]), "a group header ends too early"),
     (Evil::Group(&[1; 12]), "a group header ends too early"),
     (Evil::Group(&[0xff; 13]), "layer"),
     (Evil::GroupHeaderAnd(&[0, 0, 0]), "a record ends too early"),
-    (
-        Evil::GroupHeaderAnd(&[0, 0, 0, 0, 9, 1, 2]),
-        "a record ends too early",
-    ),
+    (Evil::GroupHeaderAnd(&[0, 0, 0, 0, 9, 1, 2]), "a record ends too early"),
     (Evil::HugeRecord, "longer than allowed"),
     (Evil::ManyHugeRecords, "unfinished records"),
     (Evil::Datagram(&[]), "a datagram"),
@@ -82,10 +73,7 @@ async fn send_group(eve: &Agent, bytes: &[&[u8]]) {
 /// False when the relay does not listen any more.
 async fn say_anyway(eve: &mut Agent, message: ToRelay) -> bool {
     let bytes = message.to_bytes();
-    eve.send
-        .write_all(&[&(bytes.len() as u32).to_be_bytes()[..], &bytes].concat())
-        .await
-        .is_ok()
+    eve.send.write_all(&[&(bytes.len() as u32).to_be_bytes()[..], &bytes].concat()).await.is_ok()
 }
 
 async fn commit(evil: Evil, eve: &mut Agent) {
@@ -99,10 +87,7 @@ async fn commit(evil: Evil, eve: &mut Agent) {
             }
         }
         Evil::HugeControl => {
-            eve.send
-                .write_all(&(MAX_CONTROL as u32 + 1).to_be_bytes())
-                .await
-                .expect("sent");
+            eve.send.write_all(&(MAX_CONTROL as u32 + 1).to_be_bytes()).await.expect("sent");
         }
         Evil::Group(bytes) => send_group(eve, &[bytes]).await,
         Evil::GroupHeaderAnd(bytes) => send_group(eve, &[&header, bytes]).await,
@@ -117,21 +102,12 @@ async fn commit(evil: Evil, eve: &mut Agent) {
             soon(eve.connection.closed()).await;
         }
         Evil::Datagram(bytes) => {
-            eve.connection
-                .send_datagram(Bytes::from_static(bytes))
-                .expect("small enough");
+            eve.connection.send_datagram(Bytes::from_static(bytes)).expect("small enough");
         }
         Evil::SecondHello => drop(say_anyway(eve, hello(EVE, Admission::Join)).await),
         Evil::ManyStreams => {
             for n in 0..=limits::STREAMS as u32 {
-                say_anyway(
-                    eve,
-                    ToRelay::Publish {
-                        stream: StreamId(n),
-                        kind: Kind::Data,
-                    },
-                )
-                .await;
+                say_anyway(eve, ToRelay::Publish { stream: StreamId(n), kind: Kind::Data }).await;
             }
         }
         Evil::OtherKind => {
@@ -141,26 +117,11 @@ async fn commit(evil: Evil, eve: &mut Agent) {
         }
         Evil::LongCell => {
             let body = Bytes::from(vec![0; limits::CELL + 1]);
-            say_anyway(
-                eve,
-                ToRelay::Post {
-                    slot: Slot::Cell,
-                    body,
-                },
-            )
-            .await;
+            say_anyway(eve, ToRelay::Post { slot: Slot::Cell, body }).await;
         }
         Evil::FloodOfPosts => {
             // Posts pass at their rate while Eve is at it, however slow this machine is.
-            while say_anyway(
-                eve,
-                ToRelay::Post {
-                    slot: Slot::Log,
-                    body: Bytes::new(),
-                },
-            )
-            .await
-            {}
+            while say_anyway(eve, ToRelay::Post { slot: Slot::Log, body: Bytes::new() }).await {}
         }
     }
 }
@@ -183,11 +144,7 @@ async fn eve_ends_her_own_connection_only() {
 
         let picture = [record(RecordKind::Frame, n as u8, 1_000)];
         alice.send_group(CAMERA, n as u64, 0, &picture).await;
-        assert_eq!(
-            bob.next_group().await.1,
-            Ok(picture[0].to_bytes()),
-            "after {evil:?}"
-        );
+        assert_eq!(bob.next_group().await.1, Ok(picture[0].to_bytes()), "after {evil:?}");
     }
     alice.post(Slot::Direct(BOB), b"all is well").await;
     loop {
@@ -221,23 +178,15 @@ async fn what_is_not_hers_moves_nothing() {
 
     // Alice's stream number and Alice's route in Eve's hands; a keyframe request without a subscription;
     // routes that nobody has.
-    eve.send_group(CAMERA, 7, 0, &[record(RecordKind::Frame, 6, 66)])
-        .await;
-    eve.send_group(StreamId(route.0), 7, 0, &[record(RecordKind::Frame, 6, 66)])
-        .await;
-    eve.connection
-        .send_datagram(Bytes::from_static(&[0, 0, 0, 3, 0, 0, 0, 1]))
-        .expect("small");
+    eve.send_group(CAMERA, 7, 0, &[record(RecordKind::Frame, 6, 66)]).await;
+    eve.send_group(StreamId(route.0), 7, 0, &[record(RecordKind::Frame, 6, 66)]).await;
+    eve.connection.send_datagram(Bytes::from_static(&[0, 0, 0, 3, 0, 0, 0, 1])).expect("small");
     eve.say(ToRelay::KeyframeRequest { route }).await;
     eve.say(ToRelay::Subscribe { route: Route(999) }).await;
     eve.say(ToRelay::Unsubscribe { route }).await;
     eve.say(ToRelay::Unpublish { stream: CAMERA }).await;
     eve.post(Slot::Direct(ALICE), b"done").await;
-    assert_eq!(
-        &alice.hear_post().await.body[..],
-        b"done",
-        "and no keyframe was wanted"
-    );
+    assert_eq!(&alice.hear_post().await.body[..], b"done", "and no keyframe was wanted");
     soon(async {
         while rig.counters.frames_unrouted.value() < 3 {
             tokio::time::sleep(std::time::Duration::from_millis(5)).await;
@@ -248,11 +197,7 @@ async fn what_is_not_hers_moves_nothing() {
     let picture = [record(RecordKind::Frame, 1, 1_000)];
     alice.send_group(CAMERA, 8, 0, &picture).await;
     let (header, bytes) = bob.next_group().await;
-    assert_eq!(
-        (header.group, bytes),
-        (8, Ok(picture[0].to_bytes())),
-        "the first that Bob gets is Alice's"
-    );
+    assert_eq!((header.group, bytes), (8, Ok(picture[0].to_bytes())), "the first that Bob gets is Alice's");
 }
 
 #[tokio::test]
@@ -266,11 +211,7 @@ async fn before_the_hello() {
         let connection = rig.connect(TransportConfig::default()).await;
         let (mut send, recv) = connection.open_bi().await.expect("allowed");
         send.write_all(bytes).await.expect("sent");
-        let eve = Agent {
-            connection,
-            send,
-            recv,
-        };
+        let eve = Agent { connection, send, recv };
         let (code, said) = eve.closed().await;
         assert_eq!(code, close_code(Refusal::Protocol), "{said}");
         assert!(said.contains(reason), "{said}");
@@ -283,14 +224,7 @@ async fn silence_instead_of_a_hello_is_not_waited_for() {
     let connection = rig.connect(TransportConfig::default()).await;
     let (mut send, recv) = connection.open_bi().await.expect("allowed");
     send.write_all(&[0, 0]).await.expect("sent");
-    let eve = Agent {
-        connection,
-        send,
-        recv,
-    };
+    let eve = Agent { connection, send, recv };
     let (code, said) = eve.closed().await;
-    assert_eq!(
-        (code, &said[..]),
-        (close_code(Refusal::Protocol), "no hello in time")
-    );
+    assert_eq!((code, &said[..]), (close_code(Refusal::Protocol), "no hello in time"));
 }

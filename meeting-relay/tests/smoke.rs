@@ -19,9 +19,7 @@ const VOICE: StreamId = StreamId(4);
 
 async fn refusal(rig: &Rig, hello: ToRelay) -> Refusal {
     let (agent, answer) = rig.hello(hello, TransportConfig::default()).await;
-    let FromRelay::Refused(refusal) = answer else {
-        panic!("{answer:?}")
-    };
+    let FromRelay::Refused(refusal) = answer else { panic!("{answer:?}") };
     assert_eq!(agent.closed().await, (close_code(refusal), refusal.to_string()));
     refusal
 }
@@ -37,36 +35,15 @@ async fn who_is_let_in() {
         config.meetings.max_participants = 2;
         config.meetings.max_meetings = 1;
     });
-    assert_eq!(
-        refusal(&rig, hello(ALICE, Admission::Join)).await,
-        Refusal::NoMeeting
-    );
-    assert_eq!(
-        refusal(&rig, hello(ALICE, create("a token of somebody"))).await,
-        Refusal::Token
-    );
+    assert_eq!(refusal(&rig, hello(ALICE, Admission::Join)).await, Refusal::NoMeeting);
+    assert_eq!(refusal(&rig, hello(ALICE, create("a token of somebody"))).await, Refusal::Token);
     let creation = hello(ALICE, create("a token of the operator"));
     let (_alice, answer) = rig.hello(creation.clone(), TransportConfig::default()).await;
-    assert_eq!(
-        answer,
-        FromRelay::Welcome {
-            version: VERSION,
-            max_participants: 2
-        }
-    );
+    assert_eq!(answer, FromRelay::Welcome { version: VERSION, max_participants: 2 });
     let _bob = rig.join(BOB).await;
     assert_eq!(refusal(&rig, hello(CAROL, Admission::Join)).await, Refusal::Full);
 
-    let ToRelay::Hello {
-        participant,
-        since,
-        admission,
-        version,
-        ..
-    } = creation
-    else {
-        unreachable!()
-    };
+    let ToRelay::Hello { participant, since, admission, version, .. } = creation else { unreachable!() };
     let other = meeting_wire::MeetingId([2; 16]);
     let second = ToRelay::Hello {
         version,
@@ -93,15 +70,9 @@ async fn another_version_is_refused_as_such() {
     let bytes = [&other.to_bytes()[..], b"and more"].concat();
     let connection = rig.connect(TransportConfig::default()).await;
     let (mut send, recv) = connection.open_bi().await.expect("allowed");
-    send.write_all(&(bytes.len() as u32).to_be_bytes())
-        .await
-        .expect("sent");
+    send.write_all(&(bytes.len() as u32).to_be_bytes()).await.expect("sent");
     send.write_all(&bytes).await.expect("sent");
-    let agent = Agent {
-        connection,
-        send,
-        recv,
-    };
+    let agent = Agent { connection, send, recv };
     assert_eq!(agent.closed().await.0, close_code(Refusal::Version));
 }
 
@@ -125,25 +96,15 @@ async fn posts_reach_those_they_are_for() {
     alice.post(Slot::Log, b"link").await;
 
     let post = carol.hear_post().await;
-    assert_eq!(
-        (post.from, post.slot, &post.body[..]),
-        (ALICE, Slot::Direct(CAROL), &b"for Carol"[..])
-    );
+    assert_eq!((post.from, post.slot, &post.body[..]), (ALICE, Slot::Direct(CAROL), &b"for Carol"[..]));
     for agent in [&mut bob, &mut carol] {
         let cell = agent.hear_post().await;
-        assert_eq!(
-            (cell.seq, cell.slot, &cell.body[..]),
-            (0, Slot::Cell, &b"heartbeat"[..])
-        );
+        assert_eq!((cell.seq, cell.slot, &cell.body[..]), (0, Slot::Cell, &b"heartbeat"[..]));
         let link = agent.hear_post().await;
         assert_eq!((link.slot, &link.body[..]), (Slot::Log, &b"link"[..]));
         assert!(link.seq > 0);
     }
-    assert_eq!(
-        &alice.hear_post().await.body[..],
-        b"link",
-        "the author learns its place in the order"
-    );
+    assert_eq!(&alice.hear_post().await.body[..], b"link", "the author learns its place in the order");
     assert_eq!(rig.counters.posts.value(), 3);
 }
 
@@ -188,9 +149,7 @@ async fn the_board_outlives_a_lost_network_and_not_the_meeting() {
     loop {
         alice.say(ToRelay::Goodbye).await;
         assert_eq!(alice.closed().await.0, 0);
-        let (agent, answer) = rig
-            .hello(hello(ALICE, Admission::Join), TransportConfig::default())
-            .await;
+        let (agent, answer) = rig.hello(hello(ALICE, Admission::Join), TransportConfig::default()).await;
         match answer {
             FromRelay::Refused(refusal) => break assert_eq!(refusal, Refusal::NoMeeting),
             // The sweeper has not been there yet.
@@ -268,9 +227,7 @@ async fn records_are_passed_on_before_their_group_ends() {
     group.write_all(&first).await.expect("sent");
     let mut heard = soon(bob.connection.accept_uni()).await.expect("a group");
     let mut bytes = vec![0; 13 + first.len()];
-    soon(heard.read_exact(&mut bytes))
-        .await
-        .expect("the first record, although the group is open");
+    soon(heard.read_exact(&mut bytes)).await.expect("the first record, although the group is open");
     assert_eq!(&bytes[13..], first);
 
     // A group that its publisher gives up is not passed off as whole.
@@ -290,23 +247,15 @@ async fn who_subscribes_midway_starts_with_the_next_group() {
     carol.hear().await;
     bob.subscribe(BOB, route).await;
     let mut group = alice.open_group(CAMERA, 1, 0).await;
-    group
-        .write_all(&record(RecordKind::Frame, 1, 10).to_bytes())
-        .await
-        .expect("sent");
+    group.write_all(&record(RecordKind::Frame, 1, 10).to_bytes()).await.expect("sent");
     let mut heard = soon(bob.connection.accept_uni()).await.expect("a group");
     soon(heard.read_exact(&mut [0; 13])).await.expect("its header");
 
     carol.subscribe(CAROL, route).await;
-    group
-        .write_all(&record(RecordKind::Frame, 2, 10).to_bytes())
-        .await
-        .expect("sent");
+    group.write_all(&record(RecordKind::Frame, 2, 10).to_bytes()).await.expect("sent");
     group.finish().expect("open");
     soon(heard.read_to_end(1000)).await.expect("Bob has it all");
-    alice
-        .send_group(CAMERA, 2, 0, &[record(RecordKind::Frame, 3, 10)])
-        .await;
+    alice.send_group(CAMERA, 2, 0, &[record(RecordKind::Frame, 3, 10)]).await;
     assert_eq!(carol.next_group().await.0.group, 2);
 
     bob.say(ToRelay::Unsubscribe { route }).await;
@@ -314,9 +263,7 @@ async fn who_subscribes_midway_starts_with_the_next_group() {
     bob.hear_post().await;
     assert_eq!(bob.next_group().await.0.group, 2);
     let out = rig.counters.frames_out.value();
-    alice
-        .send_group(CAMERA, 3, 0, &[record(RecordKind::Frame, 3, 10)])
-        .await;
+    alice.send_group(CAMERA, 3, 0, &[record(RecordKind::Frame, 3, 10)]).await;
     assert_eq!(carol.next_group().await.0.group, 3);
     assert_eq!(rig.counters.frames_out.value(), out + 1, "Carol's only");
 }
@@ -342,29 +289,13 @@ async fn sound_travels_in_datagrams() {
         layer: 0,
         sealed: Bytes::from_static(b"sealed sound"),
     };
-    let datagram = AudioDatagram {
-        route: Route(VOICE.0),
-        envelope: envelope.clone(),
-    };
-    alice
-        .connection
-        .send_datagram(datagram.to_bytes().into())
-        .expect("small enough");
+    let datagram = AudioDatagram { route: Route(VOICE.0), envelope: envelope.clone() };
+    alice.connection.send_datagram(datagram.to_bytes().into()).expect("small enough");
     let heard = soon(bob.connection.read_datagram()).await.expect("connected");
-    assert_eq!(
-        heard,
-        AudioDatagram {
-            route,
-            envelope: envelope.clone()
-        }
-        .to_bytes()
-    );
+    assert_eq!(heard, AudioDatagram { route, envelope: envelope.clone() }.to_bytes());
 
     let (header, bytes) = carol.next_group().await;
-    assert_eq!(
-        header.route, route,
-        "Carol's path takes no datagrams: a group of one record"
-    );
+    assert_eq!(header.route, route, "Carol's path takes no datagrams: a group of one record");
     assert_eq!(bytes, Ok(Record::frame(&envelope).to_bytes()));
 }
 
@@ -423,11 +354,7 @@ async fn a_slow_subscriber_loses_old_groups_and_nobody_else_does() {
         match bytes {
             Err(code) => assert_eq!(code, u64::from(reset::LATE)),
             Ok(bytes) if header.group == 99 => break assert_eq!(bytes, last[0].to_bytes()),
-            Ok(bytes) => assert_eq!(
-                bytes.len(),
-                100_000 + 3 + Record::HEAD,
-                "whole or reset, never cut"
-            ),
+            Ok(bytes) => assert_eq!(bytes.len(), 100_000 + 3 + Record::HEAD, "whole or reset, never cut"),
         }
     }
 }
@@ -441,9 +368,7 @@ async fn data_waits_where_pictures_would_be_dropped() {
     let mut bob = rig.join_over(BOB, narrow).await;
     let route = alice.publish_to(&mut bob, CAMERA, Kind::Data).await;
     bob.subscribe(BOB, route).await;
-    let records: Vec<Record> = (0..40)
-        .map(|seed| record(RecordKind::Frame, seed, 10_000))
-        .collect();
+    let records: Vec<Record> = (0..40).map(|seed| record(RecordKind::Frame, seed, 10_000)).collect();
     alice.send_group(CAMERA, 1, 0, &records).await;
     soon(async {
         while rig.counters.frames_in.value() < 40 {
@@ -473,13 +398,7 @@ async fn a_shutdown_is_told_and_counted() {
     let (written, hash) = line.trim_end().split_once(' ').expect("two words");
     assert_eq!((written, hash.len()), (&address[..], 64));
     rig.stop().await;
-    assert_eq!(
-        alice.closed().await,
-        (SHUTDOWN, "the relay is shutting down".into())
-    );
+    assert_eq!(alice.closed().await, (SHUTDOWN, "the relay is shutting down".into()));
     let stats = std::fs::read_to_string(&stats).expect("written at the end");
-    assert!(
-        stats.contains("posts 1\n") && stats.contains("connections 1\n"),
-        "{stats}"
-    );
+    assert!(stats.contains("posts 1\n") && stats.contains("connections 1\n"), "{stats}");
 }

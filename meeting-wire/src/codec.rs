@@ -178,11 +178,7 @@ impl<'a> Reader<'a> {
             2 => ((self.u32()? & 0x3fff_ffff).into(), 0x4000),
             _ => (self.u64()? & MAX_VARINT, 0x4000_0000),
         };
-        if value < least {
-            Err(DecodeError::Invalid("a variable integer"))
-        } else {
-            Ok(value)
-        }
+        if value < least { Err(DecodeError::Invalid("a variable integer")) } else { Ok(value) }
     }
 
     /// A byte string of at most `max` bytes; `what` names it in the error.
@@ -228,11 +224,7 @@ impl<'a> Reader<'a> {
 
     /// Checks that nothing is left.
     pub fn finish(self) -> Result<(), DecodeError> {
-        if self.0.is_empty() {
-            Ok(())
-        } else {
-            Err(DecodeError::Trailing)
-        }
+        if self.0.is_empty() { Ok(()) } else { Err(DecodeError::Trailing) }
     }
 }
 

@@ -79,24 +79,13 @@ impl Decode for Envelope {
         let flags = Flags(reader.u8()?);
         let layer = reader.u8()?;
         let mut time = |bit: u8| {
-            if present & bit != 0 {
-                reader.varint().map(Some)
-            } else {
-                Ok(None)
-            }
+            if present & bit != 0 { reader.varint().map(Some) } else { Ok(None) }
         };
         let (pts, dts, duration) = (time(1)?, time(2)?, time(4)?);
         let sealed = reader.rest();
         if sealed.len() > MAX_FRAME {
             return Err(DecodeError::TooLong("a sealed frame"));
         }
-        Ok(Self {
-            pts,
-            dts,
-            duration,
-            flags,
-            layer,
-            sealed: Bytes::copy_from_slice(sealed),
-        })
+        Ok(Self { pts, dts, duration, flags, layer, sealed: Bytes::copy_from_slice(sealed) })
     }
 }

@@ -163,24 +163,13 @@ pub enum Refusal {
 /// Reads a control message's length, refusing one above [`MAX_CONTROL`] before anything is allocated.
 pub fn frame_len(bytes: [u8; 4]) -> Result<usize, DecodeError> {
     let len = u32::from_be_bytes(bytes) as usize;
-    if len > MAX_CONTROL {
-        Err(DecodeError::TooLong("a control message"))
-    } else {
-        Ok(len)
-    }
+    if len > MAX_CONTROL { Err(DecodeError::TooLong("a control message")) } else { Ok(len) }
 }
 
 impl Encode for ToRelay {
     fn encode(&self, out: &mut Writer) {
         match self {
-            ToRelay::Hello {
-                version,
-                meeting,
-                participant,
-                claim,
-                since,
-                admission,
-            } => {
+            ToRelay::Hello { version, meeting, participant, claim, since, admission } => {
                 out.u8(0);
                 out.u16(*version);
                 meeting.encode(out);
@@ -237,9 +226,7 @@ impl Decode for ToRelay {
                 since: reader.u64()?,
                 admission: match reader.u8()? {
                     0 => Admission::Join,
-                    1 => Admission::Create {
-                        token: reader.str(MAX_TOKEN, "the token")?.to_owned(),
-                    },
+                    1 => Admission::Create { token: reader.str(MAX_TOKEN, "the token")?.to_owned() },
                     _ => return Err(DecodeError::Invalid("the admission of a hello")),
                 },
             },
@@ -247,22 +234,11 @@ impl Decode for ToRelay {
                 slot: Slot::decode(reader)?,
                 body: Bytes::copy_from_slice(reader.bytes(MAX_POST, "the body of a post")?),
             },
-            2 => ToRelay::Publish {
-                stream: StreamId::decode(reader)?,
-                kind: Kind::decode(reader)?,
-            },
-            3 => ToRelay::Unpublish {
-                stream: StreamId::decode(reader)?,
-            },
-            4 => ToRelay::Subscribe {
-                route: Route::decode(reader)?,
-            },
-            5 => ToRelay::Unsubscribe {
-                route: Route::decode(reader)?,
-            },
-            6 => ToRelay::KeyframeRequest {
-                route: Route::decode(reader)?,
-            },
+            2 => ToRelay::Publish { stream: StreamId::decode(reader)?, kind: Kind::decode(reader)? },
+            3 => ToRelay::Unpublish { stream: StreamId::decode(reader)? },
+            4 => ToRelay::Subscribe { route: Route::decode(reader)? },
+            5 => ToRelay::Unsubscribe { route: Route::decode(reader)? },
+            6 => ToRelay::KeyframeRequest { route: Route::decode(reader)? },
             7 => ToRelay::Goodbye,
             _ => return Err(DecodeError::Invalid("the kind of a message to the relay")),
         })
@@ -272,10 +248,7 @@ impl Decode for ToRelay {
 impl Encode for FromRelay {
     fn encode(&self, out: &mut Writer) {
         match self {
-            FromRelay::Welcome {
-                version,
-                max_participants,
-            } => {
+            FromRelay::Welcome { version, max_participants } => {
                 out.u8(0);
                 out.u16(*version);
                 out.u32(*max_participants);
@@ -288,12 +261,7 @@ impl Encode for FromRelay {
                 out.u8(2);
                 post.encode(out);
             }
-            FromRelay::Published {
-                from,
-                stream,
-                kind,
-                route,
-            } => {
+            FromRelay::Published { from, stream, kind, route } => {
                 out.u8(3);
                 from.encode(out);
                 stream.encode(out);
@@ -319,10 +287,7 @@ impl Encode for FromRelay {
 impl Decode for FromRelay {
     fn decode(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
         Ok(match reader.u8()? {
-            0 => FromRelay::Welcome {
-                version: reader.u16()?,
-                max_participants: reader.u32()?,
-            },
+            0 => FromRelay::Welcome { version: reader.u16()?, max_participants: reader.u32()? },
             1 => FromRelay::Refused(Refusal::decode(reader)?),
             2 => FromRelay::Post(Post::decode(reader)?),
             3 => FromRelay::Published {
@@ -331,15 +296,9 @@ impl Decode for FromRelay {
                 kind: Kind::decode(reader)?,
                 route: Route::decode(reader)?,
             },
-            4 => FromRelay::Unpublished {
-                route: Route::decode(reader)?,
-            },
-            5 => FromRelay::KeyframeWanted {
-                stream: StreamId::decode(reader)?,
-            },
-            6 => FromRelay::Gone {
-                participant: ParticipantId::decode(reader)?,
-            },
+            4 => FromRelay::Unpublished { route: Route::decode(reader)? },
+            5 => FromRelay::KeyframeWanted { stream: StreamId::decode(reader)? },
+            6 => FromRelay::Gone { participant: ParticipantId::decode(reader)? },
             _ => return Err(DecodeError::Invalid("the kind of a message from the relay")),
         })
     }

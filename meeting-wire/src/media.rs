@@ -69,10 +69,7 @@ impl Record {
 
     /// A record around an envelope.
     pub fn frame(envelope: &Envelope) -> Self {
-        Self {
-            kind: RecordKind::Frame,
-            body: envelope.to_bytes().into(),
-        }
+        Self { kind: RecordKind::Frame, body: envelope.to_bytes().into() }
     }
 
     /// Reads kind and length, refusing a length above [`Record::MAX`] before anything is allocated.
@@ -84,11 +81,7 @@ impl Record {
             other => RecordKind::Other(other),
         };
         let len = reader.u32()? as usize;
-        if len > Record::MAX {
-            Err(DecodeError::TooLong("a record"))
-        } else {
-            Ok((kind, len))
-        }
+        if len > Record::MAX { Err(DecodeError::TooLong("a record")) } else { Ok((kind, len)) }
     }
 }
 
@@ -132,11 +125,7 @@ impl Encode for GroupHeader {
 
 impl Decode for GroupHeader {
     fn decode(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
-        Ok(Self {
-            route: Route::decode(reader)?,
-            group: reader.u64()?,
-            layer: reader.u8()?,
-        })
+        Ok(Self { route: Route::decode(reader)?, group: reader.u64()?, layer: reader.u8()? })
     }
 }
 
@@ -160,9 +149,6 @@ impl Encode for AudioDatagram {
 
 impl Decode for AudioDatagram {
     fn decode(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
-        Ok(Self {
-            route: Route::decode(reader)?,
-            envelope: Envelope::decode(reader)?,
-        })
+        Ok(Self { route: Route::decode(reader)?, envelope: Envelope::decode(reader)? })
     }
 }

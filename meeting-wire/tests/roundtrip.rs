@@ -31,40 +31,25 @@ fn kind() -> impl Strategy<Value = Kind> {
 }
 
 fn slot() -> impl Strategy<Value = Slot> {
-    prop_oneof![
-        Just(Slot::Log),
-        Just(Slot::Cell),
-        participant().prop_map(Slot::Direct)
-    ]
+    prop_oneof![Just(Slot::Log), Just(Slot::Cell), participant().prop_map(Slot::Direct)]
 }
 
 fn admission() -> impl Strategy<Value = Admission> {
-    prop_oneof![
-        Just(Admission::Join),
-        "\\PC{0,60}".prop_map(|token| Admission::Create { token })
-    ]
+    prop_oneof![Just(Admission::Join), "\\PC{0,60}".prop_map(|token| Admission::Create { token })]
 }
 
 fn to_relay() -> impl Strategy<Value = ToRelay> {
-    let hello = (
-        any::<u16>(),
-        any::<[u8; 16]>(),
-        participant(),
-        any::<[u8; 16]>(),
-        any::<u64>(),
-        admission(),
-    );
+    let hello =
+        (any::<u16>(), any::<[u8; 16]>(), participant(), any::<[u8; 16]>(), any::<u64>(), admission());
     prop_oneof![
-        hello.prop_map(
-            |(version, meeting, participant, claim, since, admission)| ToRelay::Hello {
-                version,
-                meeting: MeetingId(meeting),
-                participant,
-                claim: meeting_wire::Claim(claim),
-                since,
-                admission,
-            }
-        ),
+        hello.prop_map(|(version, meeting, participant, claim, since, admission)| ToRelay::Hello {
+            version,
+            meeting: MeetingId(meeting),
+            participant,
+            claim: meeting_wire::Claim(claim),
+            since,
+            admission,
+        }),
         (slot(), body()).prop_map(|(slot, body)| ToRelay::Post { slot, body }),
         (stream(), kind()).prop_map(|(stream, kind)| ToRelay::Publish { stream, kind }),
         stream().prop_map(|stream| ToRelay::Unpublish { stream }),
@@ -90,25 +75,12 @@ fn refusal() -> impl Strategy<Value = Refusal> {
 fn from_relay() -> impl Strategy<Value = FromRelay> {
     let post = (any::<u64>(), participant(), slot(), body());
     prop_oneof![
-        (any::<u16>(), any::<u32>()).prop_map(|(version, max_participants)| FromRelay::Welcome {
-            version,
-            max_participants
-        }),
+        (any::<u16>(), any::<u32>())
+            .prop_map(|(version, max_participants)| FromRelay::Welcome { version, max_participants }),
         refusal().prop_map(FromRelay::Refused),
-        post.prop_map(|(seq, from, slot, body)| FromRelay::Post(Post {
-            seq,
-            from,
-            slot,
-            body
-        })),
-        (participant(), stream(), kind(), route()).prop_map(|(from, stream, kind, route)| {
-            FromRelay::Published {
-                from,
-                stream,
-                kind,
-                route,
-            }
-        }),
+        post.prop_map(|(seq, from, slot, body)| FromRelay::Post(Post { seq, from, slot, body })),
+        (participant(), stream(), kind(), route())
+            .prop_map(|(from, stream, kind, route)| { FromRelay::Published { from, stream, kind, route } }),
         route().prop_map(|route| FromRelay::Unpublished { route }),
         stream().prop_map(|stream| FromRelay::KeyframeWanted { stream }),
         participant().prop_map(|participant| FromRelay::Gone { participant }),

@@ -125,13 +125,7 @@ fn numbers() {
     assert_eq!(ALPN, b"e2ee-meeting/1");
     assert_eq!((VERSION, GroupHeader::LEN, Record::HEAD), (1, 13, 5));
     assert_eq!((MAX_POST, MAX_CONTROL, MAX_FRAME), (524_288, 524_352, 16_777_216));
-    let flags = [
-        Flags::KEYFRAME,
-        Flags::DROPPABLE,
-        Flags::DISCONT,
-        Flags::HEADER,
-        Flags::MARKER,
-    ];
+    let flags = [Flags::KEYFRAME, Flags::DROPPABLE, Flags::DISCONT, Flags::HEADER, Flags::MARKER];
     assert_eq!(flags, [1, 2, 4, 8, 16]);
 }
 
@@ -139,22 +133,13 @@ fn numbers() {
 fn limits_are_refused_before_anything_is_allocated() {
     let at = |n: usize| (n as u32).to_be_bytes();
     assert_eq!(frame_len(at(MAX_CONTROL)), Ok(MAX_CONTROL));
-    assert_eq!(
-        frame_len(at(MAX_CONTROL + 1)),
-        Err(DecodeError::TooLong("a control message"))
-    );
+    assert_eq!(frame_len(at(MAX_CONTROL + 1)), Err(DecodeError::TooLong("a control message")));
     let head = |n: usize| Record::head([&[0], &at(n)[..]].concat().try_into().expect("five bytes"));
     assert_eq!(head(Record::MAX), Ok((RecordKind::Frame, Record::MAX)));
     assert_eq!(head(Record::MAX + 1), Err(DecodeError::TooLong("a record")));
     let post = [&[1, 0], &at(MAX_POST + 1)[..]].concat();
-    assert_eq!(
-        ToRelay::from_bytes(&post),
-        Err(DecodeError::TooLong("the body of a post"))
-    );
-    let longest = ToRelay::Post {
-        slot: Slot::Direct(BOB),
-        body: vec![0; MAX_POST].into(),
-    };
+    assert_eq!(ToRelay::from_bytes(&post), Err(DecodeError::TooLong("the body of a post")));
+    let longest = ToRelay::Post { slot: Slot::Direct(BOB), body: vec![0; MAX_POST].into() };
     assert!(longest.to_bytes().len() <= MAX_CONTROL);
     let from = FromRelay::Post(Post {
         seq: 0,
@@ -162,10 +147,7 @@ fn limits_are_refused_before_anything_is_allocated() {
         slot: Slot::Direct(BOB),
         body: vec![0; MAX_POST].into(),
     });
-    assert!(
-        from.to_bytes().len() <= MAX_CONTROL,
-        "the relay can hand on whatever it takes"
-    );
+    assert!(from.to_bytes().len() <= MAX_CONTROL, "the relay can hand on whatever it takes");
 }
 
 #[test]

@@ -90,9 +90,7 @@ pub mod aws_lc {
     pub struct AeadKey(LessSafeKey);
 
     fn key(algorithm: &'static Algorithm, bytes: &[u8]) -> AeadKey {
-        AeadKey(LessSafeKey::new(
-            UnboundKey::new(algorithm, bytes).expect("a key of the right length"),
-        ))
+        AeadKey(LessSafeKey::new(UnboundKey::new(algorithm, bytes).expect("a key of the right length")))
     }
 
     impl Aead for AeadKey {
@@ -129,9 +127,7 @@ pub mod aws_lc {
             plaintext: &mut [u8],
         ) -> Result<(), Refused> {
             let nonce = Nonce::assume_unique_for_key(*nonce);
-            let opened = self
-                .0
-                .open_separate_gather(nonce, Aad::from(aad), ciphertext, tag, plaintext);
+            let opened = self.0.open_separate_gather(nonce, Aad::from(aad), ciphertext, tag, plaintext);
             // AWS-LC decrypts while it authenticates, so what it wrote goes before anyone can look.
             opened.map_err(|_| {
                 plaintext.fill(0);
@@ -147,10 +143,8 @@ pub mod aws_lc {
         ) -> Result<[u8; TAG_LEN], Refused> {
             let nonce = Nonce::assume_unique_for_key(*nonce);
             let mut out = [0; TAG_LEN];
-            let tag = self
-                .0
-                .seal_in_place_separate_tag(nonce, Aad::from(aad), buffer)
-                .map_err(|_| Refused)?;
+            let tag =
+                self.0.seal_in_place_separate_tag(nonce, Aad::from(aad), buffer).map_err(|_| Refused)?;
             out.copy_from_slice(tag.as_ref());
             Ok(out)
         }
@@ -163,10 +157,7 @@ pub mod aws_lc {
             tag: &[u8; TAG_LEN],
         ) -> Result<(), Refused> {
             let nonce = Nonce::assume_unique_for_key(*nonce);
-            let opened = self
-                .0
-                .open_in_place_separate_tag(nonce, Aad::from(aad), tag, buffer)
-                .map(|_| ());
+            let opened = self.0.open_in_place_separate_tag(nonce, Aad::from(aad), tag, buffer).map(|_| ());
             opened.map_err(|_| {
                 buffer.fill(0);
                 Refused
@@ -275,8 +266,7 @@ pub mod pure_rust {
             buffer: &mut [u8],
             tag: &[u8; TAG_LEN],
         ) -> Result<(), Refused> {
-            self.open_buffer(nonce, aad, buffer.into(), tag)
-                .inspect_err(|_| buffer.fill(0))
+            self.open_buffer(nonce, aad, buffer.into(), tag).inspect_err(|_| buffer.fill(0))
         }
     }
 }

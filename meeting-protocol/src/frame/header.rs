@@ -65,10 +65,7 @@ fn field(code: u8, bytes: &[u8]) -> Option<(u64, usize)> {
     let len = usize::from(code & 7) + 1;
     let value = match bytes.first_chunk::<8>() {
         Some(chunk) => u64::from_be_bytes(*chunk) >> (64 - 8 * len),
-        None => bytes
-            .get(..len)?
-            .iter()
-            .fold(0, |value, &byte| value << 8 | u64::from(byte)),
+        None => bytes.get(..len)?.iter().fold(0, |value, &byte| value << 8 | u64::from(byte)),
     };
     let least = if len == 1 { 8 } else { 1 << (8 * (len - 1)) };
     (value >= least).then_some((value, len))
@@ -93,10 +90,7 @@ mod tests {
     #[test]
     fn an_early_end_is_refused() {
         let mut bytes = [0; Header::MAX_LEN];
-        let header = Header {
-            kid: u64::MAX,
-            ctr: u64::MAX - 1,
-        };
+        let header = Header { kid: u64::MAX, ctr: u64::MAX - 1 };
         let len = header.emit(&mut bytes);
         assert_eq!(len, Header::MAX_LEN);
         for end in 0..len {

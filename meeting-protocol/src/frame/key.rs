@@ -60,20 +60,12 @@ impl<A: Aead> FrameKey<A> {
             CipherSuite::Aes128GcmSha256_128 => {
                 let secret = HkdfSha256::extract(&[], base_key);
                 let key = secret.expand_raw(&key_label);
-                Self::with(
-                    A::aes_128_gcm(key.expose()),
-                    key.expose(),
-                    secret.expand_raw(&salt_label),
-                )
+                Self::with(A::aes_128_gcm(key.expose()), key.expose(), secret.expand_raw(&salt_label))
             }
             CipherSuite::Aes256GcmSha512_128 => {
                 let secret = HkdfSha512::extract(&[], base_key);
                 let key = secret.expand_raw(&key_label);
-                Self::with(
-                    A::aes_256_gcm(key.expose()),
-                    key.expose(),
-                    secret.expand_raw(&salt_label),
-                )
+                Self::with(A::aes_256_gcm(key.expose()), key.expose(), secret.expand_raw(&salt_label))
             }
         }
     }
@@ -119,10 +111,5 @@ impl<A: Aead> FrameKey<A> {
 
 /// The RFC's labels end in KID and suite; without them, two KIDs of one base key would share their AEAD key.
 fn label(text: &[u8], kid: KeyId, suite: CipherSuite) -> Vec<u8> {
-    [
-        text,
-        &u64::from(kid).to_be_bytes(),
-        &u16::from(suite).to_be_bytes(),
-    ]
-    .concat()
+    [text, &u64::from(kid).to_be_bytes(), &u16::from(suite).to_be_bytes()].concat()
 }

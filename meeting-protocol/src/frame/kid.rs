@@ -69,10 +69,7 @@ mod tests {
     fn parts_come_back() {
         let kid = KeyId::new(StreamId(u32::MAX - 1), 0xabcd, 0x1_23);
         assert_eq!(u64::from(kid), 0x00ff_ffff_feab_cd23);
-        assert_eq!(
-            (kid.stream(), kid.index(), kid.epoch_byte()),
-            (StreamId(u32::MAX - 1), 0xabcd, 0x23)
-        );
+        assert_eq!((kid.stream(), kid.index(), kid.epoch_byte()), (StreamId(u32::MAX - 1), 0xabcd, 0x23));
         assert_eq!(KeyId::from(u64::from(kid)), kid);
     }
 }

@@ -27,10 +27,7 @@ pub struct OpenKey {
 impl OpenKey {
     /// A second one, see [`Secret::duplicate`].
     pub fn duplicate(&self) -> Self {
-        Self {
-            base_key: self.base_key.duplicate(),
-            ..*self
-        }
+        Self { base_key: self.base_key.duplicate(), ..*self }
     }
 }
 
@@ -104,12 +101,7 @@ impl Default for Opener {
 impl<A: Aead> Opener<A> {
     /// As [`Opener::new`], over a back end of choice.
     pub fn with_backend() -> Self {
-        Self {
-            keys: Vec::new(),
-            places: HashMap::new(),
-            recent: 0,
-            inserts: 0,
-        }
+        Self { keys: Vec::new(), places: HashMap::new(), recent: 0, inserts: 0 }
     }
 
     /// Takes in a key.
@@ -119,12 +111,7 @@ impl<A: Aead> Opener<A> {
     pub fn insert(&mut self, key: OpenKey) {
         self.inserts += 1;
         let age = self.inserts;
-        let OpenKey {
-            kid,
-            suite,
-            base_key,
-            floor,
-        } = key;
+        let OpenKey { kid, suite, base_key, floor } = key;
 
         if let Some(live) = self.places.get(&kid).and_then(|&place| self.keys.get_mut(place)) {
             live.age = age;
@@ -146,14 +133,7 @@ impl<A: Aead> Opener<A> {
         }
         let key = FrameKey::new(suite, kid, base_key.expose());
         self.places.insert(kid, self.keys.len());
-        self.keys.push(Live {
-            kid,
-            key,
-            suite,
-            base_key,
-            window: Window::new(floor),
-            age,
-        });
+        self.keys.push(Live { kid, key, suite, base_key, window: Window::new(floor), age });
     }
 
     /// Forgets a key and its window. Whoever might insert it again asks for its [`floor`](Self::floor) first.
@@ -170,12 +150,7 @@ impl<A: Aead> Opener<A> {
     /// Forgets every key of which `keep` says no.
     pub fn retain(&mut self, mut keep: impl FnMut(KeyId) -> bool) {
         self.keys.retain(|live| keep(live.kid));
-        self.places = self
-            .keys
-            .iter()
-            .enumerate()
-            .map(|(place, live)| (live.kid, place))
-            .collect();
+        self.places = self.keys.iter().enumerate().map(|(place, live)| (live.kid, place)).collect();
     }
 
     /// Whether there is a key of this id.
@@ -195,10 +170,7 @@ impl<A: Aead> Opener<A> {
 
     /// One above the newest accepted counter of a key, or the floor it came with if that is higher.
     pub fn floor(&self, kid: KeyId) -> Option<u64> {
-        self.places
-            .get(&kid)
-            .and_then(|&place| self.keys.get(place))
-            .map(|live| live.window.floor())
+        self.places.get(&kid).and_then(|&place| self.keys.get(place)).map(|live| live.window.floor())
     }
 
     /// Opens `sealed` into the start of `out` and gives the frame's length; `sealed.len()` is always enough room.
@@ -220,10 +192,7 @@ impl<A: Aead> Opener<A> {
 
         live.window.screen(header.ctr)?;
         let nonce = live.key.nonce(header.ctr);
-        live.key
-            .aead
-            .open(&nonce, aad, ciphertext, tag, frame)
-            .map_err(|_| OpenError::Forged)?;
+        live.key.aead.open(&nonce, aad, ciphertext, tag, frame).map_err(|_| OpenError::Forged)?;
         live.window.record(header.ctr);
 
         Ok(frame.len())
@@ -248,9 +217,7 @@ impl<A: Aead> Opener<A> {
 
 impl<A> fmt::Debug for Opener<A> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Opener")
-            .field("keys", &self.keys.len())
-            .finish_non_exhaustive()
+        f.debug_struct("Opener").field("keys", &self.keys.len()).finish_non_exhaustive()
     }
 }
 

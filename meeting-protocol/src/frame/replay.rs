@@ -28,11 +28,7 @@ pub(super) struct Window {
 impl Window {
     /// A window that refuses all below `floor`.
     pub(super) fn new(floor: u64) -> Self {
-        Self {
-            newest: None,
-            floor,
-            seen: [0; WORDS],
-        }
+        Self { newest: None, floor, seen: [0; WORDS] }
     }
 
     /// Refuses all below `floor` from now on; a lower floor than before changes nothing.
@@ -42,8 +38,7 @@ impl Window {
 
     /// One above the newest accepted counter, or the given floor if that is higher.
     pub(super) fn floor(&self) -> u64 {
-        self.newest
-            .map_or(self.floor, |newest| newest.saturating_add(1).max(self.floor))
+        self.newest.map_or(self.floor, |newest| newest.saturating_add(1).max(self.floor))
     }
 
     /// Whether a frame of this counter could be accepted. Changes nothing: the counter may be a lie.
@@ -60,11 +55,7 @@ impl Window {
             return Err(Screened::TooOld);
         }
         let (word, bit) = place(ctr);
-        if self.seen[word] & bit != 0 {
-            Err(Screened::Replayed)
-        } else {
-            Ok(())
-        }
+        if self.seen[word] & bit != 0 { Err(Screened::Replayed) } else { Ok(()) }
     }
 
     /// Notes an authentic counter that [`screen`](Self::screen) let pass.
@@ -112,18 +103,11 @@ mod tests {
 
     impl Model {
         fn accept(&mut self, ctr: u64) -> Result<(), Screened> {
-            let edge = self
-                .accepted
-                .last()
-                .map_or(0, |newest| newest.saturating_sub(WINDOW - 1));
+            let edge = self.accepted.last().map_or(0, |newest| newest.saturating_sub(WINDOW - 1));
             if ctr < self.floor || ctr < edge {
                 return Err(Screened::TooOld);
             }
-            if self.accepted.insert(ctr) {
-                Ok(())
-            } else {
-                Err(Screened::Replayed)
-            }
+            if self.accepted.insert(ctr) { Ok(()) } else { Err(Screened::Replayed) }
         }
     }
 

@@ -69,10 +69,7 @@ impl Sealer {
     /// Starts at another counter, to see what happens near the end.
     #[cfg(any(test, feature = "testing"))]
     pub fn starting_at(lease: Lease, ctr: u64) -> Self {
-        Self {
-            ctr,
-            ..Self::new(lease)
-        }
+        Self { ctr, ..Self::new(lease) }
     }
 }
 
@@ -121,10 +118,7 @@ impl<A: Aead> Sealer<A> {
         if out.len() < Sealer::OVERHEAD || out.len() - Sealer::OVERHEAD < frame.len() {
             return Err(SealError::OutputTooSmall);
         }
-        let header = Header {
-            kid: self.kid.into(),
-            ctr: self.spend(frame.len())?,
-        };
+        let header = Header { kid: self.kid.into(), ctr: self.spend(frame.len())? };
 
         let header_len = header.emit(out.first_chunk_mut().ok_or(SealError::OutputTooSmall)?);
         let (aad, rest) = out.split_at_mut(header_len);
@@ -134,10 +128,7 @@ impl<A: Aead> Sealer<A> {
         let nonce = self.key.nonce(header.ctr);
         #[cfg(feature = "nonce-ledger")]
         crate::ledger::record(&self.key.ledger, &nonce);
-        self.key
-            .aead
-            .seal(&nonce, aad, frame, ciphertext, tag)
-            .map_err(|_| SealError::Exhausted)?;
+        self.key.aead.seal(&nonce, aad, frame, ciphertext, tag).map_err(|_| SealError::Exhausted)?;
         Ok(header_len + frame.len() + TAG_LEN)
     }
 
@@ -176,10 +167,7 @@ impl<A: Aead> Sealer<A> {
 
 impl<A> fmt::Debug for Sealer<A> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Sealer")
-            .field("kid", &self.kid)
-            .field("ctr", &self.ctr)
-            .finish_non_exhaustive()
+        f.debug_struct("Sealer").field("kid", &self.kid).field("ctr", &self.ctr).finish_non_exhaustive()
     }
 }
 
@@ -221,10 +209,7 @@ mod tests {
             sealer.switch(lease(0x5ea1_1000 + kid)).expect("a new kid");
         }
         assert_eq!(sealer.used.len(), REMEMBERED);
-        assert_eq!(
-            sealer.switch(lease(0x5ea1_1000 + 999 - 127)),
-            Err(SealError::LeaseUsed)
-        );
+        assert_eq!(sealer.switch(lease(0x5ea1_1000 + 999 - 127)), Err(SealError::LeaseUsed));
         assert_eq!(sealer.kid(), KeyId::from(0x5ea1_1000 + 999));
     }
 }

@@ -54,14 +54,7 @@ impl Rig {
             let shutdown = async { drop(stopped.await) };
             relay.run(shutdown).await.expect("runs to its end");
         });
-        Self {
-            address,
-            counters,
-            certificate,
-            stop: Some(stop),
-            running,
-            state,
-        }
+        Self { address, counters, certificate, stop: Some(stop), running, state }
     }
 
     /// Shuts the relay down and waits for its end.
@@ -86,9 +79,7 @@ impl Rig {
             quinn::ClientConfig::new(Arc::new(QuicClientConfig::try_from(tls).expect("TLS 1.3")));
         config.transport_config(Arc::new(transport));
         let endpoint = Endpoint::client((Ipv4Addr::LOCALHOST, 0).into()).expect("a socket");
-        let connecting = endpoint
-            .connect_with(config, self.address, "localhost")
-            .expect("valid settings");
+        let connecting = endpoint.connect_with(config, self.address, "localhost").expect("valid settings");
         soon(connecting).await.expect("connected")
     }
 
@@ -96,11 +87,7 @@ impl Rig {
     pub async fn hello(&self, hello: ToRelay, transport: TransportConfig) -> (Agent, FromRelay) {
         let connection = self.connect(transport).await;
         let (send, recv) = connection.open_bi().await.expect("one is allowed");
-        let mut agent = Agent {
-            connection,
-            send,
-            recv,
-        };
+        let mut agent = Agent { connection, send, recv };
         agent.say(hello).await;
         let answer = agent.hear().await;
         (agent, answer)
@@ -109,13 +96,8 @@ impl Rig {
     /// An agent that opened the meeting.
     pub async fn create(&self, participant: ParticipantId) -> Agent {
         let admission = Admission::Create { token: String::new() };
-        let (agent, answer) = self
-            .hello(hello(participant, admission), TransportConfig::default())
-            .await;
-        assert!(
-            matches!(answer, FromRelay::Welcome { version: VERSION, .. }),
-            "{answer:?}"
-        );
+        let (agent, answer) = self.hello(hello(participant, admission), TransportConfig::default()).await;
+        assert!(matches!(answer, FromRelay::Welcome { version: VERSION, .. }), "{answer:?}");
         agent
     }
 
@@ -142,19 +124,12 @@ pub struct Agent {
 impl Agent {
     pub async fn say(&mut self, message: ToRelay) {
         let bytes = message.to_bytes();
-        self.send
-            .write_all(&(bytes.len() as u32).to_be_bytes())
-            .await
-            .expect("sent");
+        self.send.write_all(&(bytes.len() as u32).to_be_bytes()).await.expect("sent");
         self.send.write_all(&bytes).await.expect("sent");
     }
 
     pub async fn post(&mut self, slot: Slot, body: &'static [u8]) {
-        self.say(ToRelay::Post {
-            slot,
-            body: Bytes::from_static(body),
-        })
-        .await;
+        self.say(ToRelay::Post { slot, body: Bytes::from_static(body) }).await;
     }
 
     /// The next message.
@@ -183,12 +158,7 @@ impl Agent {
     pub async fn publish_to(&mut self, other: &mut Agent, stream: StreamId, kind: Kind) -> Route {
         self.say(ToRelay::Publish { stream, kind }).await;
         match other.hear().await {
-            FromRelay::Published {
-                stream: heard,
-                kind: as_kind,
-                route,
-                ..
-            } => {
+            FromRelay::Published { stream: heard, kind: as_kind, route, .. } => {
                 assert_eq!((heard, as_kind), (stream, kind));
                 route
             }
@@ -206,11 +176,7 @@ impl Agent {
     /// Opens a group.
     pub async fn open_group(&self, stream: StreamId, group: u64, layer: u8) -> SendStream {
         let mut send = self.connection.open_uni().await.expect("allowed");
-        let header = GroupHeader {
-            route: Route(stream.0),
-            group,
-            layer,
-        };
+        let header = GroupHeader { route: Route(stream.0), group, layer };
         send.write_all(&header.to_bytes()).await.expect("sent");
         send
     }
@@ -269,20 +235,13 @@ pub fn hello(participant: ParticipantId, admission: Admission) -> ToRelay {
 
 /// A record of `len` bytes that differ from those of other seeds.
 pub fn record(kind: RecordKind, seed: u8, len: usize) -> Record {
-    let body: Vec<u8> = (0..len)
-        .map(|i| (i as u8).wrapping_mul(31).wrapping_add(seed))
-        .collect();
+    let body: Vec<u8> = (0..len).map(|i| (i as u8).wrapping_mul(31).wrapping_add(seed)).collect();
     // Flags 0: nothing in an envelope that would make the frame droppable.
     let body = [&[0, 0, 0], &body[..]].concat();
-    Record {
-        kind,
-        body: body.into(),
-    }
+    Record { kind, body: body.into() }
 }
 
 /// Waits for what has to happen; a minute is long enough for the slowest machine.
 pub async fn soon<T>(future: impl Future<Output = T>) -> T {
-    tokio::time::timeout(Duration::from_secs(60), future)
-        .await
-        .expect("it never happened")
+    tokio::time::timeout(Duration::from_secs(60), future).await.expect("it never happened")
 }
