@@ -92,12 +92,11 @@ fn write_stats(pipeline: &gst::Pipeline, arguments: &Arguments) {
     let Some(path) = &arguments.stats else { return };
     let mut all = Map::new();
     for element in pipeline.iterate_recurse().into_iter().flatten() {
-        if element.has_property("stats") {
-            if let Ok(stats) = element.property_value("stats").get::<gst::Structure>() {
-                let fields =
-                    stats.iter().filter_map(|(field, value)| Some((field.to_string(), number(value)?)));
-                all.insert(element.name().to_string(), Value::Object(fields.collect()));
-            }
+        if element.has_property("stats")
+            && let Ok(stats) = element.property_value("stats").get::<gst::Structure>()
+        {
+            let fields = stats.iter().filter_map(|(field, value)| Some((field.to_string(), number(value)?)));
+            all.insert(element.name().to_string(), Value::Object(fields.collect()));
         }
     }
     let fresh = path.with_extension("part");

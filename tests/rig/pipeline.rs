@@ -23,6 +23,9 @@ impl Stats {
     }
 }
 
+/// The folder of the nonce ledger beside the pipelines' logs.
+pub(crate) const LEDGER: &str = "ledger";
+
 /// A running pipeline.
 pub struct Pipeline {
     process: Process,
@@ -41,6 +44,10 @@ impl Pipeline {
         let mut command = programs.command("run-pipeline");
         command.arg("--stats").arg(&stats).arg(description);
         Self::environment(&mut command, programs, &socket)?;
+        // In builds with the nonce ledger every sealing process writes down its (key, nonce) pairs here.
+        let ledger = folder.join(LEDGER);
+        fs::create_dir_all(&ledger)?;
+        command.env("E2EE_NONCE_LEDGER", ledger);
         command.stdout(fs::File::create(&log)?).stderr(fs::File::create(log.with_extension("err"))?);
         let process = Process::spawn("a pipeline", &mut command)?;
         Ok(Self { process, stats, log })

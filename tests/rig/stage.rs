@@ -1,7 +1,7 @@
 //! One relay and a folder for everybody's state.
 
 use std::{
-    path::Path,
+    path::{Path, PathBuf},
     sync::atomic::{AtomicU32, Ordering},
 };
 
@@ -37,7 +37,11 @@ impl Stage {
 
     /// Starts a pipeline that reaches `agent` without being told how.
     pub fn pipeline(&self, agent: &Agent, description: &str) -> Result<Pipeline> {
-        Pipeline::start(&self.programs, &self.folder.path().join("pipelines"), agent.socket(), description)
+        Pipeline::start(&self.programs, &self.pipelines(), agent.socket(), description)
+    }
+
+    fn pipelines(&self) -> PathBuf {
+        self.folder.path().join("pipelines")
     }
 
     /// Where everybody's files are.
@@ -53,5 +57,17 @@ impl Stage {
     /// The programs of this build.
     pub fn programs(&self) -> &Programs {
         &self.programs
+    }
+}
+
+#[cfg(feature = "ledger")]
+impl Drop for Stage {
+    /// No (key, nonce) pair may have sealed two frames, in whichever processes.
+    fn drop(&mut self) {
+        let ledger = self.pipelines().join(crate::pipeline::LEDGER);
+        if ledger.is_dir() && !std::thread::panicking() {
+            let count = meeting_protocol::ledger::check_dir(&ledger);
+            assert!(count.is_ok(), "{count:?}");
+        }
     }
 }
