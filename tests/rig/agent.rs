@@ -29,27 +29,32 @@ impl Agent {
     /// Starts one that keeps everything in `folder`.
     pub fn start(programs: &Programs, folder: PathBuf, name: &str) -> Result<Self> {
         fs::create_dir_all(&folder)?;
-        let mut command = programs.command("meeting-agent");
-        command
-            .arg("run")
-            .arg("--socket")
-            .arg(folder.join("run/agent.sock"))
-            .arg("--state")
-            .arg(folder.join("state"))
-            .args(["--name", name])
-            .env("RUST_LOG", "info")
-            .stderr(fs::File::create(folder.join("log"))?);
-        let process = Process::spawn(&format!("the agent of {name}"), &mut command)?;
+        let process = spawn(programs, &folder, name)?;
         let mut agent = Self { name: name.to_owned(), folder, programs: programs.clone(), process };
-        let socket = agent.socket();
-        until("the agent's socket", Duration::from_secs(20), || {
-            agent
-                .process
-                .check()
-                .with_context(|| fs::read_to_string(agent.folder.join("log")).unwrap_or_default())?;
-            Ok(std::os::unix::net::UnixStream::connect(&socket).ok())
-        })?;
+        agent.until_it_listens()?;
         Ok(agent)
+    }
+
+    /// Ends it on the spot, as a crash would.
+    pub fn kill(&mut self) -> Result<()> {
+        self.process.kill()
+    }
+
+    /// Starts it again after its end, with the same device key; it is in no meeting then.
+    pub fn restart(&mut self) -> Result<()> {
+        self.process = spawn(&self.programs, &self.folder, &self.name)?;
+        self.until_it_listens()
+    }
+
+    fn until_it_listens(&mut self) -> Result<()> {
+        let socket = self.socket();
+        until("the agent's socket", Duration::from_secs(20), || {
+            self.process
+                .check()
+                .with_context(|| fs::read_to_string(self.folder.join("log")).unwrap_or_default())?;
+            Ok(std::os::unix::net::UnixStream::connect(&socket).ok())
+        })
+        .map(drop)
     }
 
     /// Who this is.
@@ -154,4 +159,18 @@ impl Agent {
     pub fn folder(&self) -> &Path {
         &self.folder
     }
+}
+
+fn spawn(programs: &Programs, folder: &Path, name: &str) -> Result<Process> {
+    let mut command = programs.command("meeting-agent");
+    command
+        .arg("run")
+        .arg("--socket")
+        .arg(folder.join("run/agent.sock"))
+        .arg("--state")
+        .arg(folder.join("state"))
+        .args(["--name", name])
+        .env("RUST_LOG", "info")
+        .stderr(fs::OpenOptions::new().create(true).append(true).open(folder.join("log"))?);
+    Process::spawn(&format!("the agent of {name}"), &mut command)
 }

@@ -108,8 +108,7 @@ impl Pipeline {
     /// Ends it on the spot, as a crash would.
     pub fn kill(mut self) -> Result<Stats> {
         let stats = self.stats();
-        self.process.signal(rustix::process::Signal::KILL)?;
-        self.process.wait(Duration::from_secs(5))?;
+        self.process.kill()?;
         Ok(stats)
     }
 }

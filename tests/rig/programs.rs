@@ -13,6 +13,7 @@ use anyhow::{Context, Result, bail, ensure};
 #[derive(Clone)]
 pub struct Programs {
     folder: PathBuf,
+    ledger: Option<PathBuf>,
 }
 
 impl Programs {
@@ -25,12 +26,21 @@ impl Programs {
             .find(|folder| folder.join("meeting-relay").is_file() && folder.join("libgste2ee.so").is_file())
             .context("the programs are not built: run `cargo build --workspace` first")?
             .to_owned();
-        Ok(Self { folder })
+        Ok(Self { folder, ledger: None })
+    }
+
+    /// The same programs, with all their nonces on the books in `folder`.
+    pub fn with_ledger(self, folder: PathBuf) -> Self {
+        Self { ledger: Some(folder), ..self }
     }
 
     /// A command for one of the programs.
     pub fn command(&self, name: &str) -> Command {
-        Command::new(self.folder.join(name))
+        let mut command = Command::new(self.folder.join(name));
+        if let Some(ledger) = &self.ledger {
+            command.env("E2EE_NONCE_LEDGER", ledger);
+        }
+        command
     }
 
     /// A folder that holds the plugin and nothing else, since GStreamer searches a plugin path to its depth.
@@ -87,6 +97,12 @@ impl Process {
         Ok(rustix::process::kill_process(pid, signal)?)
     }
 
+    /// Ends it on the spot, as a crash would.
+    pub(crate) fn kill(&mut self) -> Result<()> {
+        self.signal(rustix::process::Signal::KILL)?;
+        self.wait(Duration::from_secs(5)).map(drop)
+    }
+
     /// Waits for the end.
     pub(crate) fn wait(&mut self, patience: Duration) -> Result<std::process::ExitStatus> {
         let name = self.name.clone();
@@ -98,6 +114,8 @@ impl Drop for Process {
     fn drop(&mut self) {
         if matches!(self.child.try_wait(), Ok(None)) {
             let _ = self.signal(rustix::process::Signal::TERM);
+            // one that a test has stopped hears nothing else
+            let _ = self.signal(rustix::process::Signal::CONT);
             if self.wait(Duration::from_secs(3)).is_err() {
                 let _ = self.child.kill();
                 let _ = self.child.wait();

@@ -21,6 +21,7 @@ pub struct Relay {
     pub address: SocketAddr,
     /// SHA-256 of its certificate, in hex.
     pub certificate: String,
+    programs: Programs,
     folder: PathBuf,
     process: Process,
 }
@@ -49,7 +50,18 @@ impl Relay {
             .with_context(|| fs::read_to_string(folder.join("log")).unwrap_or_default())?;
         let (address, certificate) =
             text.trim().split_once(' ').context("the ready file has another form")?;
-        Ok(Self { address: address.parse()?, certificate: certificate.to_owned(), folder, process })
+        Ok(Self { address: address.parse()?, certificate: certificate.to_owned(), programs: programs.clone(), folder, process })
+    }
+
+    /// Ends it on the spot, as a crash would.
+    pub fn kill(&mut self) -> Result<()> {
+        self.process.kill()
+    }
+
+    /// Starts it again after its end: same address, same state.
+    pub fn restart(&mut self) -> Result<()> {
+        *self = Self::start(&self.programs, self.folder.clone(), &self.address.to_string())?;
+        Ok(())
     }
 
     /// Everything the relay saw inside its connections, as it recorded it: posts and sealed frames.

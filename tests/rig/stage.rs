@@ -22,8 +22,21 @@ pub struct Stage {
 impl Stage {
     /// Starts a relay in a fresh folder.
     pub fn open() -> Result<Self> {
-        let programs = Programs::find()?;
+        Self::with(false)
+    }
+
+    /// The same, with everybody's nonces on the books, for [`check_books`](Self::check_books).
+    #[cfg(feature = "ledger")]
+    pub fn with_books() -> Result<Self> {
+        Self::with(true)
+    }
+
+    fn with(books: bool) -> Result<Self> {
         let folder = tempfile::Builder::new().prefix("meeting").tempdir()?;
+        let mut programs = Programs::find()?;
+        if books {
+            programs = programs.with_ledger(folder.path().join(BOOKS));
+        }
         let relay = Relay::start(&programs, folder.path().join("relay"), "127.0.0.1:0")?;
         Ok(Self { relay, programs, folder, agents: AtomicU32::new(0) })
     }
@@ -42,6 +55,27 @@ impl Stage {
 
     fn pipelines(&self) -> PathBuf {
         self.folder.path().join("pipelines")
+    }
+
+    /// Gives how many seals are on the books; an error if a nonce was used twice under one key, or if any program
+    /// has panicked, as it does when it is about to.
+    #[cfg(feature = "ledger")]
+    pub fn check_books(&self) -> Result<u64> {
+        let mut folders = vec![self.folder.path().to_owned()];
+        while let Some(folder) = folders.pop() {
+            for entry in std::fs::read_dir(folder)? {
+                let (path, kind) = entry.map(|entry| (entry.path(), entry.file_type()))?;
+                let is_log = path.file_name().is_some_and(|name| name == "log")
+                    || path.extension().is_some_and(|extension| extension == "err");
+                if kind?.is_dir() {
+                    folders.push(path);
+                } else if is_log {
+                    let log = std::fs::read_to_string(&path)?;
+                    anyhow::ensure!(!log.contains("panicked"), "{}: {log}", path.display());
+                }
+            }
+        }
+        meeting_protocol::ledger::check_dir(self.folder.path().join(BOOKS)).map_err(anyhow::Error::msg)
     }
 
     /// Where everybody's files are.
@@ -71,3 +105,6 @@ impl Drop for Stage {
         }
     }
 }
+
+/// The folder of the nonce ledger.
+const BOOKS: &str = "books";
