@@ -14,6 +14,21 @@ pub fn sentence(text: &str) -> String {
     limited(text, 1_000)
 }
 
+/// `text` without what follows a `#` and looks like an invitation's secret: somebody put a link where it does
+/// not belong, and errors repeat what they were given.
+pub fn without_invitation(text: &str) -> String {
+    let mut shown = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some((before, after)) = rest.split_once('#') {
+        let secret = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.' | '+' | '/' | '=');
+        let len = after.find(|c| !secret(c)).unwrap_or(after.len());
+        shown.push_str(before);
+        shown.push_str(if len < SHORTEST_SECRET { "#" } else { "#(hidden)" });
+        rest = if len < SHORTEST_SECRET { after } else { &after[len..] };
+    }
+    shown + rest
+}
+
 fn limited(text: &str, max: usize) -> String {
     let mut shown: String =
         text.chars().take(max).map(|c| if deceives(c) { '\u{fffd}' } else { c }).collect();
@@ -41,6 +56,9 @@ fn deceives(c: char) -> bool {
 /// The longest name shown, in characters: as many as an announce can hold bytes (PROTOCOL.md 3.2).
 pub const MAX_SHOWN: usize = 64;
 
+/// A quarter of an invitation's secret in base64: even a part that was lost in pasting is not shown.
+const SHORTEST_SECRET: usize = 10;
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -62,6 +80,15 @@ mod tests {
         for name in ["Alice", "Bob O'Brien", "Çelik", "王小明", "أليس", "Zoë 🦊"] {
             assert_eq!(harmless(name), name);
         }
+    }
+
+    #[test]
+    fn a_link_in_an_error_loses_its_secret() {
+        let text = "no file 'meeting://r/0a#c2VjcmV0c2VjcmV0.Zg_-' here; item #7, #c2VjcmV0c2Vj#c2VjcmV0c2Vj";
+        assert_eq!(
+            without_invitation(text),
+            "no file 'meeting://r/0a#(hidden)' here; item #7, #(hidden)#(hidden)"
+        );
     }
 
     #[test]

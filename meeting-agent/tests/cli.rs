@@ -153,6 +153,42 @@ fn a_link_on_the_command_line_is_warned_about_and_taken_off_it() {
 }
 
 #[test]
+fn a_link_in_the_wrong_place_is_not_repeated() {
+    let folder = TempDir::new().unwrap();
+    let bob = Daemon::start(folder.path(), "Bob");
+    let long = format!("{LINK}x");
+    let spoilt = LINK.replace("meeting://", "meting:/");
+    for arguments in [
+        &[LINK][..],
+        &["status", LINK],
+        &["leave", LINK],
+        &["remove", LINK],
+        &["status", "--meeting", LINK],
+        &["status", "--socket", LINK],
+        &["join", LINK, LINK],
+        &["join", &long],
+        &["join", &spoilt],
+        &["join", "--role", LINK],
+        &["join", "--wait", LINK],
+        &["join", "--link-file", LINK],
+        &["create", "--relay", LINK],
+        &["create", "--relay-ready-file", LINK],
+        &["create", "--relay", "127.0.0.1:1", "--relay-certificate", LINK],
+        &["create", "--relay", "127.0.0.1:1", "--token-file", LINK],
+        &["run", "--socket", LINK],
+    ] {
+        let output = bob.command(arguments).current_dir(folder.path()).output().unwrap();
+        assert!(!output.status.success(), "{arguments:?}");
+        let all = said(&output) + &String::from_utf8_lossy(&output.stdout);
+        // the first letters of each part behind the '#'
+        for part in ["AQEBAQ", "AgICAg", "AwMDAw"] {
+            assert!(!all.is_empty() && !all.contains(part), "{all}");
+        }
+    }
+    assert!(!bob.log().contains(SECRET), "{}", bob.log());
+}
+
+#[test]
 fn a_link_file_has_to_be_private() {
     let folder = TempDir::new().unwrap();
     let bob = Daemon::start(folder.path(), "Bob");

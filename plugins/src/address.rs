@@ -61,12 +61,19 @@ impl Address {
 }
 
 /// Where the agent listens: the property if it is set, else as [`local::socket_path`] says.
-pub fn socket(property: &str) -> PathBuf {
+///
+/// # Errors
+///
+/// [`AddressError::Secret`] for an invitation: a path is shown when nobody answers there.
+pub fn socket(property: &str) -> Result<PathBuf, AddressError> {
+    if property.contains("://") {
+        return Err(AddressError::Secret);
+    }
     if !property.is_empty() {
-        return property.into();
+        return Ok(property.into());
     }
     let uid = rustix::process::geteuid().as_raw();
-    local::socket_path(|name| std::env::var_os(name), uid, |path| path.exists())
+    Ok(local::socket_path(|name| std::env::var_os(name), uid, |path| path.exists()))
 }
 
 #[cfg(test)]
@@ -92,6 +99,7 @@ mod tests {
         let uri = format!("meeting://{ID}#topsecret");
         assert_eq!(Address::parse(&uri), Err(AddressError::Secret));
         assert_eq!(meeting(&uri), Err(AddressError::Secret));
+        assert_eq!(socket(&uri), Err(AddressError::Secret));
         assert!(!AddressError::Secret.to_string().contains("topsecret"));
     }
 }

@@ -35,6 +35,14 @@ pub fn shown_meeting(text: &str) -> &str {
     }
 }
 
+/// What an `agent` property may show, as with [`shown_meeting`].
+pub fn shown_agent(text: &str) -> &str {
+    match address::socket(text) {
+        Ok(_) => text,
+        Err(_) => "",
+    }
+}
+
 /// The templates of an element with one pad on each side.
 pub fn always_pads(sink: &gst::Caps, src: &gst::Caps) -> Vec<gst::PadTemplate> {
     let pad = |name, direction, caps| gst::PadTemplate::new(name, direction, gst::PadPresence::Always, caps);

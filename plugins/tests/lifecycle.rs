@@ -49,12 +49,31 @@ fn without_a_source_of_keys_the_error_says_what_to_add_in_time() {
 
 #[test]
 fn a_property_that_is_an_invitation_is_neither_taken_nor_shown() {
-    let pipeline = Pipeline::parse("meetingkey loopback=true name=key fakesrc ! fakesink");
-    let key = pipeline.element("key");
-    key.set_property("meeting", format!("meeting://relay.example/{A}#topsecret"));
-    assert_eq!(key.property::<String>("meeting"), "");
-    assert!(pipeline.0.set_state(gst::State::Playing).is_err());
-    assert!(!pipeline.until_error().contains("topsecret"));
+    let invitation = format!("meeting://relay.example/{A}#topsecret");
+    for (element, property) in [
+        ("meetingkey", "meeting"),
+        ("meetingkey", "agent"),
+        ("meetingsink", "meeting"),
+        ("meetingsink", "agent"),
+        ("meetingsrc", "meeting"),
+        ("meetingsrc", "agent"),
+        ("e2eeseal", "meeting"),
+        ("e2eeopen", "meeting"),
+    ] {
+        let line = match element {
+            "meetingkey" | "meetingsink" => format!("{element} name=it fakesrc ! fakesink"),
+            "meetingsrc" => "meetingsrc name=it ! fakesink".to_owned(),
+            "e2eeseal" => format!("fakesrc ! {OPUS} ! e2eeseal name=it ! fakesink"),
+            _ => "fakesrc ! application/x-sframe ! e2eeopen name=it ! fakesink".to_owned(),
+        };
+        let pipeline = Pipeline::parse(&line);
+        let it = pipeline.element("it");
+        it.set_property(property, &invitation);
+        assert_eq!(it.property::<String>(property), "", "{element} {property}");
+        let _ = pipeline.0.set_state(gst::State::Playing);
+        let text = pipeline.until_error();
+        assert!(!text.contains("topsecret") && text.contains("invitation"), "{element} {property}: {text}");
+    }
 }
 
 /// What `meeting` seals in one bin, opened where `opener` says.

@@ -44,7 +44,7 @@ impl Relay {
                 .arg(folder.join("stats"))
                 .arg("--record")
                 .arg(folder.join("view"))
-                .stderr(fs::File::create(folder.join("log"))?),
+                .stderr(fs::OpenOptions::new().create(true).append(true).open(folder.join("log"))?),
         )?;
         let text = read_when_there(&ready, &mut process)
             .with_context(|| fs::read_to_string(folder.join("log")).unwrap_or_default())?;

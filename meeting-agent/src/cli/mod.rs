@@ -15,7 +15,10 @@ use std::{io, path::PathBuf, process::ExitCode};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use meeting_protocol::local;
 
-use crate::control::{Answer, Request};
+use crate::{
+    control::{Answer, Request},
+    show::{sentence, without_invitation},
+};
 use client::Client;
 
 /// Keeps this device's place in end-to-end-encrypted meetings and hands its pipelines their keys.
@@ -99,7 +102,7 @@ impl Common {
     /// Asks for something that is answered by a sentence, and prints it.
     fn order(&self, request: Request) -> anyhow::Result<ExitCode> {
         if let Answer::Done { text } = self.client()?.ask(&request)? {
-            eprintln!("{}", crate::show::sentence(&text));
+            eprintln!("{}", sentence(&text));
         }
         Ok(ExitCode::SUCCESS)
     }
@@ -107,16 +110,31 @@ impl Common {
 
 /// Runs the command of this process's arguments.
 pub fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => return usage(&error),
+    };
     match dispatch(cli) {
         Ok(code) => code,
         // whoever reads our output has gone: that is theirs to decide
         Err(error) if broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("meeting-agent: {}", crate::show::sentence(&format!("{error:#}")));
+            eprintln!("meeting-agent: {}", sentence(&without_invitation(&format!("{error:#}"))));
             ExitCode::FAILURE
         }
     }
+}
+
+/// Help, or what is wrong with the arguments; one that is a link in the wrong place is not repeated.
+fn usage(error: &clap::Error) -> ExitCode {
+    let text = error.render().to_string();
+    let hidden = without_invitation(&text);
+    if hidden == text {
+        let _ = error.print();
+    } else {
+        eprint!("{hidden}");
+    }
+    u8::try_from(error.exit_code()).map_or(ExitCode::FAILURE, ExitCode::from)
 }
 
 fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {

@@ -1,6 +1,7 @@
 //! The shell GStreamer sees: connects in NULL to READY, offers the store, holds preroll until there are keys.
 
 use std::{
+    path::PathBuf,
     sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -120,7 +121,9 @@ impl MeetingKey {
         let store = if settings.loopback {
             self.start_loopback(meeting)
         } else {
-            self.start_agent(&settings.agent, meeting)
+            let path = address::socket(&settings.agent)
+                .map_err(|error| gst::error_msg!(gst::ResourceError::Settings, ("{error}")))?;
+            self.start_agent(path, meeting)
                 .map_err(|error| gst::error_msg!(gst::ResourceError::NotFound, ("{error}")))?
         };
         context::offer(self.obj().upcast_ref(), &store);
@@ -143,8 +146,11 @@ impl MeetingKey {
         store
     }
 
-    fn start_agent(&self, agent: &str, meeting: Option<MeetingId>) -> Result<Arc<KeyStore>, LinkError> {
-        let path = address::socket(agent);
+    fn start_agent(
+        &self,
+        path: PathBuf,
+        meeting: Option<MeetingId>,
+    ) -> Result<Arc<KeyStore>, LinkError> {
         let connection = Connection::open(&path, Purpose::Keys { meeting })?;
         let store = KeyStore::new(connection.meeting, false);
         let outbox = Arc::new(Outbox::default());
@@ -256,7 +262,7 @@ impl ObjectImpl for MeetingKey {
 
     fn property(&self, _id: usize, pspec: &glib::ParamSpec) -> glib::Value {
         match pspec.name() {
-            "agent" => self.settings().agent.to_value(),
+            "agent" => report::shown_agent(&self.settings().agent).to_value(),
             "meeting" => report::shown_meeting(&self.settings().meeting).to_value(),
             "loopback" => self.settings().loopback.to_value(),
             "wait" => self.settings().wait.to_value(),

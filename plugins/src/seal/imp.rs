@@ -69,7 +69,7 @@ impl E2eeSeal {
             .field("dropped-stale", counts.stale)
             .field("epoch", counts.epoch)
             .field("ctr", counts.ctr)
-            .field("track", counts.track)
+            .field("track", &*counts.track)
             .build()
     }
 

@@ -47,8 +47,8 @@ pub struct Counts {
     pub epoch: u64,
     /// The counter that the next frame gets.
     pub ctr: u64,
-    /// The label in force, once the agent has chosen it.
-    pub track: String,
+    /// The label in force, once the agent has chosen it; shared, because these counts are copied at each frame.
+    pub track: Arc<str>,
 }
 
 /// What became of a frame.
@@ -160,7 +160,7 @@ impl Lane {
             self.sealer = None;
         }
         if let Some(track) = self.stream.label() {
-            self.counts.track = track;
+            self.counts.track = track.into();
         }
         let Some(key) = self.stream.take_key() else { return false };
         let same_stream =

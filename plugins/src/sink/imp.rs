@@ -46,7 +46,8 @@ impl MeetingSink {
         let settings = self.settings().clone();
         let meeting = address::meeting(&settings.meeting)
             .map_err(|error| gst::error_msg!(gst::ResourceError::Settings, ("{error}")))?;
-        let path = address::socket(&settings.agent);
+        let path = address::socket(&settings.agent)
+            .map_err(|error| gst::error_msg!(gst::ResourceError::Settings, ("{error}")))?;
         let refused = |error| gst::error_msg!(gst::ResourceError::NotFound, ("{error}"));
         let connection = Connection::open(&path, Purpose::Publish { meeting }).map_err(refused)?;
         let publish =
@@ -114,7 +115,7 @@ impl ObjectImpl for MeetingSink {
 
     fn property(&self, _id: usize, pspec: &glib::ParamSpec) -> glib::Value {
         match pspec.name() {
-            "agent" => self.settings().agent.to_value(),
+            "agent" => report::shown_agent(&self.settings().agent).to_value(),
             "meeting" => report::shown_meeting(&self.settings().meeting).to_value(),
             "sync" => self.settings().sync.to_value(),
             _ => self.exit.stats().to_value(),

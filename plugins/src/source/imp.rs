@@ -257,7 +257,9 @@ impl MeetingSrc {
             .map_err(|error| gst::error_msg!(gst::ResourceError::Settings, ("{error}")))?;
         let (participant, track) = (settings.participant, settings.track);
         let purpose = Purpose::Watch { meeting, participant: participant.clone(), track: track.clone() };
-        let connection = Connection::open(&address::socket(&settings.agent), purpose)
+        let path = address::socket(&settings.agent)
+            .map_err(|error| gst::error_msg!(gst::ResourceError::Settings, ("{error}")))?;
+        let connection = Connection::open(&path, purpose)
             .map_err(|error| gst::error_msg!(gst::ResourceError::NotFound, ("{error}")))?;
         let watch =
             Watch { element: self.obj().downgrade(), meeting: connection.meeting, participant, track };
@@ -272,7 +274,8 @@ impl MeetingSrc {
         let waiting = lock(&self.net).waiting.take();
         if let Some((connection, watch)) = waiting {
             self.outbox.reopen();
-            let path = address::socket(&lock(&self.settings).agent.clone());
+            let path = address::socket(&lock(&self.settings).agent)
+                .map_err(|error| gst::error_msg!(gst::ResourceError::Settings, ("{error}")))?;
             let link = Link::open("e2ee-watch", path, self.outbox.clone(), connection, watch)
                 .map_err(|error| gst::error_msg!(gst::ResourceError::NotFound, ("{error}")))?;
             lock(&self.net).link = Some(link);
@@ -370,7 +373,7 @@ impl ObjectImpl for MeetingSrc {
 
     fn property(&self, _id: usize, pspec: &glib::ParamSpec) -> glib::Value {
         match pspec.name() {
-            "agent" => lock(&self.settings).agent.to_value(),
+            "agent" => report::shown_agent(&lock(&self.settings).agent).to_value(),
             "meeting" => report::shown_meeting(&lock(&self.settings).meeting).to_value(),
             "participant" => lock(&self.settings).participant.to_value(),
             "track" => lock(&self.settings).track.to_value(),
