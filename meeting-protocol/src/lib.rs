@@ -1,7 +1,7 @@
 //! End-to-end-encrypted meetings as a library: no sockets, no clock, no threads, no GStreamer.
 //!
 //! ```text
-//!  a key's way:    session (lead) --> board post --> session (follow) --> local --> keyring --> frame
+//!  a key's way:    session (lead) --> board post --> session (follow) --> local --> frame
 //!  a frame's way:  frame::Sealer --> [ media crosses the relay ] --> frame::Opener
 //! ```
 //!
@@ -15,7 +15,6 @@ mod board;
 pub mod crypto;
 pub mod frame;
 pub mod identity;
-pub mod keyring;
 #[cfg(feature = "nonce-ledger")]
 pub mod ledger;
 pub mod link;
