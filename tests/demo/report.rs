@@ -86,15 +86,39 @@ pub fn print(arguments: &Arguments, show: &Show) -> Result<bool> {
     verdict.check(refused == 0, "nothing forged, replayed or malformed reached Bob");
     verdict.check(show.epochs >= 5, "a new key for Bob, by hand, for Carol's coming and for her going");
     let opened = show.carol_stats.get("open-video", "opened");
-    verdict.check(
-        0 < opened && opened <= show.carol_stay,
-        &format!(
-            "Carol opened {opened} pictures of the {} sealed during her stay, none from outside",
-            show.carol_stay
-        ),
+    let what = format!("Carol opened {opened} pictures of the {} sealed during her stay", show.carol_stay);
+    verdict.check(0 < opened && opened <= show.carol_stay, &what);
+    let (inside, outside) = carols(show)?;
+    let what = format!(
+        "of all {} frames the relay saw from outside her stay, all her keys together open {}",
+        outside.frames, outside.opened
     );
+    verdict.check(inside.opened > 0 && outside.frames > 0 && outside.opened == 0, &what);
     println!();
     Ok(verdict.0)
+}
+
+#[derive(Default)]
+struct Count {
+    frames: usize,
+    opened: usize,
+}
+
+/// What all keys of Carol's open of what the relay saw during her stay, and outside of it: before she asked for a
+/// place, and from a second after she left.
+fn carols(show: &Show) -> Result<(Count, Count)> {
+    let (mut inside, mut outside) = (Count::default(), Count::default());
+    for seen in show.stage.relay.seen()? {
+        let Some(frame) = seen.frame else { continue };
+        let count = match seen.at {
+            at if show.carol_in.contains(&at) => &mut inside,
+            at if at >= show.carol_in.start && at < show.carol_in.end + 1_000 => continue,
+            _ => &mut outside,
+        };
+        count.frames += 1;
+        count.opened += usize::from(show.carol_keys.opens(&frame.sealed));
+    }
+    Ok((inside, outside))
 }
 
 struct Verdict(bool);

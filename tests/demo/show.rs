@@ -1,9 +1,13 @@
 //! What happens in the demo, in its order.
 
-use std::{path::PathBuf, time::Duration};
+use std::{
+    ops::Range,
+    path::PathBuf,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
 
 use anyhow::{Context, Result};
-use rig::{Agent, Proxy, Stage, Stats, until};
+use rig::{Agent, Hoarder, Proxy, Stage, Stats, until};
 
 use crate::{Arguments, Clock};
 
@@ -24,6 +28,9 @@ pub struct Show {
     /// Video frames Alice sealed from Carol's joining to her leaving.
     pub carol_stay: u64,
     pub carol_stats: Stats,
+    /// Every key Carol was ever given, and from when to when (ms since 1970) she was in.
+    pub carol_keys: Hoarder,
+    pub carol_in: Range<u64>,
     /// Bytes between the relay and Bob as anybody on the way sees them.
     pub wire: Vec<u8>,
 }
@@ -52,7 +59,9 @@ pub fn run(arguments: &Arguments, clock: &Clock) -> Result<Show> {
     clock.say("Alice changes the key by hand");
     publish.until("a third of the film", |stats| stats.get("seal-video", "sealed") > 220)?;
     let carol_from = publish.stats().get("seal-video", "sealed");
+    let carol_came = now();
     carol.join(&link)?;
+    let carol_keys = Hoarder::start(&carol.socket())?;
     let mut peek = stage.pipeline(&carol, watching())?;
     peek.until("Carol's first picture", |stats| stats.get("open-video", "opened") > 0)?;
     clock.say("Carol joins late: the key changes");
@@ -62,6 +71,7 @@ pub fn run(arguments: &Arguments, clock: &Clock) -> Result<Show> {
         .collect::<Result<Vec<_>>>()?;
     publish.until("two thirds of the film", |stats| stats.get("seal-video", "sealed") > 400)?;
     carol.run(&["leave"], "")?;
+    let carol_in = carol_came..now();
     // Counters are written twice a second, so the next ones are from after the leave.
     std::thread::sleep(Duration::from_millis(600));
     let carol_stay = publish.stats().get("seal-video", "sealed") - carol_from;
@@ -91,8 +101,14 @@ pub fn run(arguments: &Arguments, clock: &Clock) -> Result<Show> {
         bob_file,
         carol_stay,
         carol_stats,
+        carol_keys,
+        carol_in,
         wire,
     })
+}
+
+fn now() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64)
 }
 
 /// Film in, sealed streams out.

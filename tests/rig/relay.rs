@@ -50,7 +50,13 @@ impl Relay {
             .with_context(|| fs::read_to_string(folder.join("log")).unwrap_or_default())?;
         let (address, certificate) =
             text.trim().split_once(' ').context("the ready file has another form")?;
-        Ok(Self { address: address.parse()?, certificate: certificate.to_owned(), programs: programs.clone(), folder, process })
+        Ok(Self {
+            address: address.parse()?,
+            certificate: certificate.to_owned(),
+            programs: programs.clone(),
+            folder,
+            process,
+        })
     }
 
     /// Ends it on the spot, as a crash would.
