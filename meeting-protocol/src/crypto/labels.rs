@@ -26,6 +26,10 @@ pub const LEAVE: &[u8] = b"e2ee-meeting v1 leave\0";
 pub const OVER: &[u8] = b"e2ee-meeting v1 over\0";
 /// Signature of a hand-over, by the leader who leaves.
 pub const RESIGN: &[u8] = b"e2ee-meeting v1 resign\0";
+/// Signature of a leader's answer to an announce.
+pub const ANSWER: &[u8] = b"e2ee-meeting v1 answer\0";
+/// Signature of a question for what is missing.
+pub const ASK: &[u8] = b"e2ee-meeting v1 ask\0";
 /// Signature of a silence vote.
 pub const VOTE: &[u8] = b"e2ee-meeting v1 silence vote\0";
 
@@ -67,7 +71,7 @@ pub const CONTROL: &str = "e2ee-meeting v1 control";
 
 /// All labels that open signed or hashed bytes.
 #[cfg(test)]
-pub const ALL: [&[u8]; 18] = [
+pub const ALL: [&[u8]; 20] = [
     FINGERPRINT,
     ANNOUNCE,
     LINK,
@@ -79,6 +83,8 @@ pub const ALL: [&[u8]; 18] = [
     OVER,
     RESIGN,
     VOTE,
+    ANSWER,
+    ASK,
     ANNOUNCE_HASH,
     LINK_HASH,
     HEARTBEAT_HASH,

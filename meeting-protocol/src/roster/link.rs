@@ -2,7 +2,7 @@
 
 use meeting_wire::{Decode, DecodeError, Encode, InstanceId, MeetingId, ParticipantId, Reader, Writer};
 
-use super::{Entry, MAX_ENTRIES, MAX_SUCCESSORS, entry::decode_bool};
+use super::{Entry, MAX_ENTRIES, MAX_SUCCESSORS, counter, entry::decode_bool};
 use crate::{
     crypto::{
         labels,
@@ -145,12 +145,12 @@ impl Decode for Link {
         Ok(Self {
             meeting: MeetingId::decode(reader)?,
             instance: InstanceId::decode(reader)?,
-            number: reader.u64()?,
+            number: counter(reader)?,
             previous: reader.array()?,
             leader: ParticipantId::decode(reader)?,
             changes: reader.list(2 * MAX_ENTRIES + 8, "the changes of a link")?,
             digest: reader.array()?,
-            time: reader.u64()?,
+            time: counter(reader)?,
             opening: reader.option()?,
         })
     }
@@ -165,7 +165,7 @@ impl Encode for EpochOpening {
 
 impl Decode for EpochOpening {
     fn decode(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
-        Ok(Self { epoch: reader.u64()?, commitment: reader.array()? })
+        Ok(Self { epoch: counter(reader)?, commitment: reader.array()? })
     }
 }
 

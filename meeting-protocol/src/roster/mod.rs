@@ -12,7 +12,7 @@ mod merkle;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use meeting_wire::{Encode, ParticipantId, Writer};
+use meeting_wire::{DecodeError, Encode, ParticipantId, Reader, Writer};
 use thiserror::Error;
 
 pub use entry::Entry;
@@ -99,8 +99,11 @@ impl Roster {
         let count = entries.len();
         let entries: BTreeMap<_, _> = entries.into_iter().map(|entry| (entry.index, entry)).collect();
         let people: BTreeSet<_> = entries.values().map(|entry| entry.participant).collect();
-        (entries.len() == count && people.len() == count && count <= MAX_ENTRIES)
-            .then_some(Self { header, entries })
+        let devices: BTreeSet<_> = entries.values().map(|entry| entry.device).collect();
+        let used = entries.last_key_value().is_some_and(|(index, _)| *index < header.next_index);
+        let removed = devices.iter().any(|device| header.removed.contains(device));
+        let unique = entries.len() == count && people.len() == count && devices.len() == count;
+        (unique && used && !removed && count <= MAX_ENTRIES).then_some(Self { header, entries })
     }
 
     /// Everybody, by index.
@@ -201,6 +204,12 @@ impl Roster {
         }
         Ok(())
     }
+}
+
+/// Numbers, epochs and times stay below 2^62: what is added to them never overflows, whoever signed them.
+pub(crate) fn counter(reader: &mut Reader<'_>) -> Result<u64, DecodeError> {
+    let value = reader.u64()?;
+    if value < 1 << 62 { Ok(value) } else { Err(DecodeError::Invalid("a number, epoch or time")) }
 }
 
 /// The digest of a roster of which only header and root are known.

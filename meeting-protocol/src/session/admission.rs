@@ -9,10 +9,11 @@ use meeting_wire::ParticipantId;
 
 use super::{
     Approval, CommandError, Event,
+    claims::{Answer, Verdict},
     context::Cx,
     group::Group,
     lead::CHALLENGE,
-    message::{Answer, Message, Verdict},
+    message::{Message, Reply},
 };
 use crate::{
     BootTime,
@@ -28,7 +29,7 @@ const MAX_WAITING: usize = 64;
 const WAIT: Duration = Duration::from_secs(60);
 /// How long an approval is good for: the device has to announce itself anew meanwhile.
 const APPROVED: Duration = Duration::from_secs(60);
-/// Announces accepted in one instance at most; as many as indices.
+/// Stays accepted in one instance at most; as many as indices.
 const MAX_ACCEPTED: usize = 1 << 16;
 
 /// Who is at the door.
@@ -37,8 +38,8 @@ pub(super) struct Admission {
     queue: Vec<SignedAnnounce>,
     waiting: BTreeMap<ParticipantId, Waiting>,
     approved: HashMap<DevicePublic, BootTime>,
-    /// Announces let in once are never let in again.
-    accepted: HashSet<Hash>,
+    /// A stay that was let in once never is again, by whichever of its announces.
+    accepted: HashSet<(DevicePublic, ParticipantId)>,
 }
 
 struct Waiting {
@@ -50,7 +51,8 @@ impl Admission {
     /// An announce with a fresh challenge, from somebody who is not in.
     pub fn on_announce(&mut self, signed: SignedAnnounce, group: &Group, cx: &mut Cx<'_>) {
         let hash = signed.hash();
-        if self.accepted.contains(&hash) {
+        let stay = (signed.unverified().device, signed.unverified().participant);
+        if self.accepted.contains(&stay) {
             cx.counters.stale += 1;
             return;
         }
@@ -59,6 +61,15 @@ impl Admission {
             return;
         };
         let (participant, device) = (announce.participant, announce.device);
+        let taken = |other: &SignedAnnounce| {
+            let other = other.unverified();
+            other.participant == participant && other.device != device
+        };
+        if self.waiting.values().any(|waiting| taken(&waiting.announce)) || self.queue.iter().any(taken) {
+            // The address is somebody else's: an approval must reach the device that the user was shown.
+            cx.counters.unauthorised += 1;
+            return;
+        }
         if let Some(verdict) = self.verdict(announce, group, cx) {
             let first = !self.waiting.contains_key(&participant);
             if verdict == Verdict::Waiting {
@@ -73,11 +84,7 @@ impl Admission {
                 self.waiting.retain(|_, waiting| waiting.announce.unverified().device != device);
                 self.waiting.insert(participant, Waiting { announce: signed, seen: cx.now });
             }
-            group.tell(
-                participant,
-                &Message::Answer(Answer { to: participant, announce: hash, verdict }),
-                cx,
-            );
+            tell(participant, hash, verdict, group, cx);
             return;
         }
         self.waiting.remove(&participant);
@@ -93,7 +100,7 @@ impl Admission {
             Some(Verdict::Refused)
         } else if header.locked && !is_in {
             Some(Verdict::Locked)
-        } else if group.roster.entries().len() >= MAX_ENTRIES && !is_in {
+        } else if group.roster.entries().len() >= MAX_ENTRIES && !is_in || header.next_index == u16::MAX {
             Some(Verdict::Refused)
         } else if header.spent && !group.known.contains(&device) && !approved {
             Some(Verdict::Waiting)
@@ -124,9 +131,7 @@ impl Admission {
         if cx.now.since(waiting.seen) < CHALLENGE / 2 {
             self.enqueue(waiting.announce, cx);
         } else {
-            let answer =
-                Answer { to: participant, announce: waiting.announce.hash(), verdict: Verdict::Renew };
-            group.tell(participant, &Message::Answer(answer), cx);
+            tell(participant, waiting.announce.hash(), Verdict::Renew, group, cx);
         }
         Ok(())
     }
@@ -136,10 +141,14 @@ impl Admission {
         !self.queue.is_empty()
     }
 
-    /// Those who are to be let in, who are then never let in by the same announce again.
+    /// This stay is in.
+    pub fn let_in(&mut self, device: DevicePublic, participant: ParticipantId) {
+        self.accepted.insert((device, participant));
+    }
+
+    /// Those who are to be let in.
     pub fn take(&mut self, roster: &Roster) -> Vec<SignedAnnounce> {
         let queue = std::mem::take(&mut self.queue);
-        self.accepted.extend(queue.iter().map(SignedAnnounce::hash));
         // The roster may have changed since they asked.
         let may = |announce: &SignedAnnounce| {
             let device = announce.unverified().device;
@@ -158,6 +167,13 @@ impl Admission {
         self.waiting.retain(|_, waiting| now.since(waiting.seen) < WAIT);
         self.approved.retain(|_, until| now <= *until);
     }
+}
+
+/// Tells somebody, under our signature and with our right to it, what becomes of an announce.
+fn tell(to: ParticipantId, announce: Hash, verdict: Verdict, group: &Group, cx: &mut Cx<'_>) {
+    let (meeting, instance, leader) = (cx.me.meeting, group.instance, cx.me.participant);
+    let answer = cx.me.sign(Answer { meeting, instance, leader, to, announce, verdict });
+    group.tell(to, &Message::Answer(Box::new(Reply { answer, lineage: group.lineage.clone() })), cx);
 }
 
 fn approval(announce: &Announce) -> Approval {

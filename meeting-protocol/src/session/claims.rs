@@ -2,9 +2,12 @@
 
 use meeting_wire::{Decode, DecodeError, Encode, InstanceId, MeetingId, ParticipantId, Reader, Writer};
 
-use crate::crypto::{
-    labels,
-    sign::{Hash, SignedBody, hash},
+use crate::{
+    crypto::{
+        labels,
+        sign::{Hash, SignedBody, hash},
+    },
+    roster::counter,
 };
 
 /// A number drawn for one pulse; its return proves the leader alive after it was sent.
@@ -57,6 +60,54 @@ pub struct Pulse {
     pub head: Hash,
     /// The newest epoch link it has.
     pub epoch_link: Hash,
+    /// Leader time of the newest heartbeat it heard, 0 before the first: a pulse that is delivered late or again
+    /// shows no later life than that.
+    pub heard: u64,
+}
+
+/// What becomes of an announce that is not let in at once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// The leader's user has to decide.
+    Waiting,
+    /// Announce anew, with a fresh challenge.
+    Renew,
+    /// The meeting is locked.
+    Locked,
+    /// This device stays out.
+    Refused,
+}
+
+/// The leader's word on an announce.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Answer {
+    /// Which meeting.
+    pub meeting: MeetingId,
+    /// Which run of it.
+    pub instance: InstanceId,
+    /// Who signs.
+    pub leader: ParticipantId,
+    /// Who announced.
+    pub to: ParticipantId,
+    /// Of the announce, whose challenge makes the answer new.
+    pub announce: Hash,
+    /// What becomes of it.
+    pub verdict: Verdict,
+}
+
+/// A participant misses something.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ask {
+    /// Which meeting.
+    pub meeting: MeetingId,
+    /// Which run of it.
+    pub instance: InstanceId,
+    /// Who signs.
+    pub participant: ParticipantId,
+    /// The newest link it has.
+    pub head: Hash,
+    /// The newest epoch it has the key of.
+    pub epoch: u64,
 }
 
 /// The leader has been silent for 6 s.
@@ -115,6 +166,13 @@ pub struct Over {
     pub leader: ParticipantId,
 }
 
+impl Ask {
+    /// Whether it is about this instance of this meeting.
+    pub fn is_here(&self, meeting: MeetingId, instance: InstanceId) -> bool {
+        (self.meeting, self.instance) == (meeting, instance)
+    }
+}
+
 impl Heartbeat {
     /// What the next heartbeat names this one by.
     pub fn hash(&self) -> Hash {
@@ -127,6 +185,12 @@ impl SignedBody for Heartbeat {
 }
 impl SignedBody for Pulse {
     const LABEL: &'static [u8] = labels::PULSE;
+}
+impl SignedBody for Answer {
+    const LABEL: &'static [u8] = labels::ANSWER;
+}
+impl SignedBody for Ask {
+    const LABEL: &'static [u8] = labels::ASK;
 }
 impl SignedBody for SilenceVote {
     const LABEL: &'static [u8] = labels::VOTE;
@@ -164,13 +228,13 @@ impl Decode for Heartbeat {
             meeting: MeetingId::decode(reader)?,
             instance: InstanceId::decode(reader)?,
             leader: ParticipantId::decode(reader)?,
-            counter: reader.u64()?,
-            head_number: reader.u64()?,
+            counter: counter(reader)?,
+            head_number: counter(reader)?,
             head: reader.array()?,
-            epoch: reader.u64()?,
+            epoch: counter(reader)?,
             epoch_link: reader.array()?,
             challenge: reader.array()?,
-            time: reader.u64()?,
+            time: counter(reader)?,
             previous: reader.array()?,
             echoes: reader.list(MAX_ECHOES, "the echoes of a heartbeat")?,
         })
@@ -185,6 +249,7 @@ impl Encode for Pulse {
         out.raw(&self.nonce);
         out.raw(&self.head);
         out.raw(&self.epoch_link);
+        out.u64(self.heard);
     }
 }
 
@@ -197,6 +262,64 @@ impl Decode for Pulse {
             nonce: reader.array()?,
             head: reader.array()?,
             epoch_link: reader.array()?,
+            heard: counter(reader)?,
+        })
+    }
+}
+
+impl Encode for Answer {
+    fn encode(&self, out: &mut Writer) {
+        self.meeting.encode(out);
+        self.instance.encode(out);
+        self.leader.encode(out);
+        self.to.encode(out);
+        out.raw(&self.announce);
+        out.u8(match self.verdict {
+            Verdict::Waiting => 0,
+            Verdict::Renew => 1,
+            Verdict::Locked => 2,
+            Verdict::Refused => 3,
+        });
+    }
+}
+
+impl Decode for Answer {
+    fn decode(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        Ok(Self {
+            meeting: MeetingId::decode(reader)?,
+            instance: InstanceId::decode(reader)?,
+            leader: ParticipantId::decode(reader)?,
+            to: ParticipantId::decode(reader)?,
+            announce: reader.array()?,
+            verdict: match reader.u8()? {
+                0 => Verdict::Waiting,
+                1 => Verdict::Renew,
+                2 => Verdict::Locked,
+                3 => Verdict::Refused,
+                _ => return Err(DecodeError::Invalid("the verdict of an answer")),
+            },
+        })
+    }
+}
+
+impl Encode for Ask {
+    fn encode(&self, out: &mut Writer) {
+        self.meeting.encode(out);
+        self.instance.encode(out);
+        self.participant.encode(out);
+        out.raw(&self.head);
+        out.u64(self.epoch);
+    }
+}
+
+impl Decode for Ask {
+    fn decode(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        Ok(Self {
+            meeting: MeetingId::decode(reader)?,
+            instance: InstanceId::decode(reader)?,
+            participant: ParticipantId::decode(reader)?,
+            head: reader.array()?,
+            epoch: counter(reader)?,
         })
     }
 }
@@ -220,9 +343,9 @@ impl Decode for SilenceVote {
             instance: InstanceId::decode(reader)?,
             participant: ParticipantId::decode(reader)?,
             leader: ParticipantId::decode(reader)?,
-            head_number: reader.u64()?,
+            head_number: counter(reader)?,
             head: reader.array()?,
-            heartbeat: reader.u64()?,
+            heartbeat: counter(reader)?,
         })
     }
 }

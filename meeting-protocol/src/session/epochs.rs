@@ -13,6 +13,8 @@ use crate::{
 const GRACE: Duration = Duration::from_millis(500);
 /// How long openers keep the old key after that.
 const CLOSING: Duration = Duration::from_secs(2);
+/// How long a key may be on its way before the session says that it waits for it.
+const MISSED: Duration = Duration::from_secs(1);
 /// Commitments remembered; at one rotation a second more than two hours, at one in two minutes eleven days.
 const MAX_COMMITMENTS: usize = 8192;
 
@@ -23,7 +25,9 @@ pub(super) struct Epochs {
     /// At most two: the newest and the one before.
     keys: VecDeque<EpochKey>,
     commitments: VecDeque<Hash>,
+    /// The newest epoch that was signed by link or heartbeat, and when we first heard of it.
     retired_below: u64,
+    announced: BootTime,
     expiry: Option<(BootTime, u64)>,
 }
 
@@ -53,12 +57,13 @@ impl Opened {
 }
 
 impl Epochs {
-    pub fn new(newest: Opened) -> Self {
+    pub fn new(newest: Opened, now: BootTime) -> Self {
         Self {
             newest,
             keys: VecDeque::new(),
             commitments: VecDeque::from([newest.commitment]),
             retired_below: newest.epoch,
+            announced: now,
             expiry: None,
         }
     }
@@ -84,6 +89,7 @@ impl Epochs {
             return;
         }
         self.retired_below = before;
+        self.announced = cx.now;
         let at = if at_once { cx.now } else { cx.now + GRACE };
         cx.out.keys(KeyChange::Retire { before, at });
         // Of epochs before the last one even late frames are over.
@@ -109,6 +115,11 @@ impl Epochs {
         self.key(self.newest.epoch)
     }
 
+    /// Whether the key of the newest epoch anybody spoke of is missing for so long that a person should know.
+    pub fn lacks_key(&self, now: BootTime) -> bool {
+        self.key(self.retired_below).is_none() && now.since(self.announced) >= MISSED
+    }
+
     /// The newest epoch there is a key of.
     pub fn newest_with_key(&self) -> Option<u64> {
         self.keys.back().map(|key| key.epoch)
@@ -126,7 +137,9 @@ impl Epochs {
     }
 
     /// When to tick.
-    pub fn deadline(&self) -> Option<BootTime> {
-        self.expiry.map(|(at, _)| at)
+    pub fn deadline(&self, now: BootTime) -> Option<BootTime> {
+        let missed = (self.key(self.retired_below).is_none()).then_some(self.announced + MISSED);
+        let expiry = self.expiry.map(|(at, _)| at);
+        missed.filter(|at| *at > now).into_iter().chain(expiry).min()
     }
 }

@@ -6,11 +6,11 @@ use meeting_wire::{Encode, ParticipantId};
 
 use super::{
     EndReason,
-    claims::{Heartbeat, Over, Pulse, SilenceVote},
+    claims::{Ask, Heartbeat, Over, Pulse, SilenceVote},
     context::Cx,
     freshness::Freshness,
     group::Group,
-    message::{Ask, Message, ProvenPulse, Wrap},
+    message::{Message, ProvenPulse, Wrap},
     statement::EpochKey,
 };
 use crate::{
@@ -21,7 +21,7 @@ use crate::{
         sign::{Hash, Signed},
         wrap::{KemSecret, Pairing, PairingContext, WrapError},
     },
-    roster::SignedLink,
+    roster::{Change, Link, Roster, SignedLink},
 };
 
 /// How often a participant shows to be there.
@@ -148,6 +148,10 @@ impl Follow {
                 return;
             }
         }
+        if self.held_wrap.as_ref().is_some_and(|wrap| wrap.epoch > heartbeat.epoch) {
+            // Nobody opened that epoch; if its wrap was only quicker than this heartbeat, it is asked for.
+            self.held_wrap = None;
+        }
         self.last = Some((heartbeat.counter, hash, heartbeat.time));
         if self.fresh.heard(heartbeat.time, &heartbeat.echoes, cx.now) {
             self.next_pulse = cx.now + PULSE;
@@ -214,6 +218,10 @@ impl Follow {
     pub fn extend(&mut self, link: SignedLink, group: &mut Group, cx: &mut Cx<'_>) -> bool {
         let body = &link.body;
         let roster = match group.roster.after(&body.changes) {
+            Ok(_) if breaks_lock(body, &group.roster) => {
+                self.caught("let somebody new into a locked meeting", group, cx);
+                return false;
+            }
             Ok(roster) if roster.digest() == body.digest => roster,
             Ok(_) => {
                 self.caught("signed a link whose digest is not its roster's", group, cx);
@@ -277,26 +285,18 @@ impl Follow {
             cx.counters.forged += 1;
             return;
         }
-        if self.pairing.is_none() {
-            match self.pair(&wrap, group, cx) {
-                Ok(pairing) => self.pairing = Some(pairing),
-                Err(_) => {
-                    cx.counters.forged += 1;
-                    return;
-                }
-            }
-        }
-        let Some(pairing) = &mut self.pairing else { return };
-        let key = match pairing.unwrap(wrap.epoch, &wrap.link, &wrap.sealed) {
-            Ok(key) => key,
-            Err(_) => {
-                if group.epochs.newest_with_key().is_none() {
-                    // The first wrap of a pairing has to open; else the pairing was not the leader's.
-                    self.pairing = None;
-                }
-                cx.counters.forged += 1;
-                return;
-            }
+        // A new pairing is kept only if its wrap opens, and a wrap that does not costs an old one nothing.
+        let key = match &mut self.pairing {
+            Some(pairing) => pairing.unwrap(wrap.epoch, &wrap.link, &wrap.sealed),
+            None => self.pair(&wrap, group, cx).and_then(|mut pairing| {
+                let key = pairing.unwrap(wrap.epoch, &wrap.link, &wrap.sealed)?;
+                self.pairing = Some(pairing);
+                Ok(key)
+            }),
+        };
+        let Ok(key) = key else {
+            cx.counters.forged += 1;
+            return;
         };
         if EpochKey::commitment(&key, cx.me.meeting, group.instance, wrap.epoch) != newest.commitment {
             self.caught("sent a key it had not committed to", group, cx);
@@ -345,10 +345,13 @@ impl Follow {
     }
 
     /// Somebody, most likely a successor that collects votes, misses links.
-    pub fn on_ask(&mut self, ask: &Ask, group: &Group, cx: &mut Cx<'_>) {
+    pub fn on_ask(&mut self, signed: &Signed<Ask>, group: &Group, cx: &mut Cx<'_>) {
+        let ask = &signed.body;
         let due = self.answered.is_none_or(|at| cx.now.since(at) >= ANSWER);
         if due
             && group.roster.rank(ask.participant).is_some()
+            && ask.is_here(cx.me.meeting, group.instance)
+            && group.roster.entry(ask.participant).is_some_and(|entry| signed.is_by(&entry.signer))
             && let Some(links) = group.links_after(&ask.head)
             && !links.is_empty()
         {
@@ -422,6 +425,7 @@ impl Follow {
             nonce: cx.random16(),
             head: group.head_hash(),
             epoch_link: group.epochs.newest.link,
+            heard: self.last.map_or(0, |(.., time)| time),
         };
         self.fresh.sent(pulse.nonce, cx.now);
         let mac = pairing.prove(&pulse.to_bytes());
@@ -440,13 +444,8 @@ impl Follow {
         let missing = group.epochs.newest_key().is_none() || self.held_wrap.is_some() || self.behind(group);
         self.next_ask = missing.then(|| cx.now + self.ask_pause);
         if missing {
-            let ask = Ask {
-                participant: cx.me.participant,
-                head: group.head_hash(),
-                epoch: group.epochs.newest_with_key().unwrap_or(0),
-            };
             let whom = self.ask_whom.take().unwrap_or(group.roster.header.leader);
-            group.tell(whom, &Message::Ask(ask), cx);
+            group.ask(whom, cx);
         }
     }
 
@@ -465,4 +464,10 @@ impl Follow {
     pub fn lease(&self) -> Option<BootTime> {
         self.fresh.deadline()
     }
+}
+
+/// Whether a link adds a device that was not in while nobody new was to be let in.
+fn breaks_lock(link: &Link, before: &Roster) -> bool {
+    let new = |change: &Change| matches!(change, Change::Add(entry) if before.device(entry.device).is_none());
+    before.header.locked && link.changes.iter().any(new)
 }

@@ -6,6 +6,7 @@ use meeting_wire::{InstanceId, ParticipantId, Slot, StreamId};
 
 use super::{
     CommandError, EndReason, Event, LeaveReason, OpenStream,
+    claims::Ask,
     context::Cx,
     epochs::{Epochs, Opened},
     message::{MAX_LINKS, Message},
@@ -14,6 +15,7 @@ use super::{
     welcome::{Lineage, Step, Welcome},
 };
 use crate::{
+    BootTime,
     announce::SignedAnnounce,
     crypto::sign::{Hash, Signed},
     frame::CipherSuite,
@@ -52,7 +54,7 @@ impl Group {
         lineage: Lineage,
         leader: &SignedAnnounce,
         head: SignedLink,
-        epoch_link: SignedLink,
+        (epoch_link, now): (SignedLink, BootTime),
         streams: Streams,
     ) -> Option<Self> {
         let opened = Opened::new(&epoch_link.body, epoch_link.body.opening?);
@@ -67,7 +69,7 @@ impl Group {
             leader_announce,
             links: VecDeque::from([(head.body.hash(), head)]),
             epoch_link,
-            epochs: Epochs::new(opened),
+            epochs: Epochs::new(opened, now),
             streams,
             ending: None,
             code,
@@ -294,6 +296,18 @@ impl Group {
         if let Some(sealing) = sealing(&self.epochs, &self.roster, self.instance, cx.me.participant) {
             self.streams.seal_all(&sealing, again, cx);
         }
+    }
+
+    /// Asks somebody for what we miss.
+    pub fn ask(&self, whom: ParticipantId, cx: &mut Cx<'_>) {
+        let ask = Ask {
+            meeting: cx.me.meeting,
+            instance: self.instance,
+            participant: cx.me.participant,
+            head: self.head_hash(),
+            epoch: self.epochs.newest_with_key().unwrap_or(0),
+        };
+        self.tell(whom, &Message::Ask(cx.me.sign(ask)), cx);
     }
 
     /// Posts to everybody.

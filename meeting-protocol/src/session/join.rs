@@ -6,18 +6,17 @@ use meeting_wire::{InstanceId, ParticipantId, Slot};
 
 use super::{
     Command, CommandError, EndReason, Event, WaitReason,
-    claims::Heartbeat,
+    claims::{Heartbeat, Verdict},
     context::Cx,
     follow::Follow,
     group::Group,
-    message::{Message, Verdict},
+    message::{Message, Reply},
     streams::Streams,
-    welcome::Welcome,
+    welcome::{Welcome, as_announced},
 };
 use crate::{
     BootTime,
     crypto::{sign::Hash, wrap::KemSecret},
-    roster::Entry,
 };
 
 /// How long an announce may go unanswered.
@@ -28,6 +27,9 @@ const RENEW: Duration = Duration::from_secs(20);
 const PATIENCE: Duration = Duration::from_secs(120);
 /// How long a leader's user may think.
 const APPROVAL_PATIENCE: Duration = Duration::from_secs(30 * 60);
+/// How long after the first announce only a leader that the link vouches for may welcome us: whoever holds the link
+/// can be quick to pretend.
+const PREFER: Duration = Duration::from_secs(3);
 /// Leaders, true or pretended, that are asked in turn.
 const MAX_SOURCES: usize = 8;
 /// Announces of which an answer counts.
@@ -42,6 +44,8 @@ pub(super) struct Join {
     wait: WaitReason,
     /// When this phase of waiting began.
     since: BootTime,
+    /// When the first announce went out.
+    asked: Option<BootTime>,
     pub ending: Option<EndReason>,
 }
 
@@ -62,6 +66,7 @@ impl Join {
             sent: VecDeque::new(),
             wait: WaitReason::Leader,
             since: now,
+            asked: None,
             ending: None,
         }
     }
@@ -104,6 +109,7 @@ impl Join {
             if !due {
                 continue;
             }
+            self.asked.get_or_insert(cx.now);
             source.announced = Some((cx.now, source.challenge));
             let announce = cx.me.announce(source.instance, Some(source.challenge));
             if self.sent.len() >= MAX_SENT {
@@ -124,12 +130,30 @@ impl Join {
         self.announce(cx);
     }
 
-    pub fn on_answer(&mut self, announce: Hash, verdict: Verdict, cx: &mut Cx<'_>) {
-        let Some((_, instance, _)) = self.sent.iter().find(|(hash, ..)| *hash == announce).copied() else {
+    /// The leader's word on one of our announces. It counts only if the chain from the creator our link names leads
+    /// to who signed it: nobody else can turn us away.
+    pub fn on_answer(&mut self, reply: &Reply, cx: &mut Cx<'_>) {
+        let answer = &reply.answer.body;
+        let instance = answer.instance;
+        if answer.to != cx.me.participant
+            || !self.sent.iter().any(|(hash, of, _)| (*hash, *of) == (answer.announce, instance))
+        {
             cx.counters.stale += 1;
             return;
-        };
-        match verdict {
+        }
+        let leader = reply.lineage.leader((cx.me.meeting, instance));
+        let by_leader = leader.is_some_and(|(leader, signer)| {
+            answer.leader == leader && answer.meeting == cx.me.meeting && reply.answer.is_by(&signer)
+        });
+        if !by_leader {
+            cx.counters.forged += 1;
+            return;
+        }
+        if !reply.lineage.is_of(cx.me.creator) {
+            cx.counters.unauthorised += 1;
+            return;
+        }
+        match answer.verdict {
             Verdict::Waiting => {
                 if self.wait != WaitReason::Approval {
                     self.wait = WaitReason::Approval;
@@ -153,24 +177,33 @@ impl Join {
     pub fn on_welcome(&mut self, welcome: Welcome, cx: &mut Cx<'_>) -> Option<Group> {
         let instance = welcome.head.body.instance;
         let sent = self.sent.iter().find(|(hash, of, _)| (*hash, *of) == (welcome.announce, instance));
-        let Some((hash, _, challenge)) = sent.copied() else {
+        let Some((_, _, challenge)) = sent.copied() else {
             cx.counters.stale += 1;
             return None;
         };
         let own = cx.me.announce(instance, Some(challenge));
-        let as_announced =
-            |entry: &Entry| *entry == Entry::new(entry.index, own.unverified(), hash, entry.present);
-        let roster = welcome.roster().filter(|roster| {
-            welcome.head.body.meeting == cx.me.meeting
-                && roster.entry(cx.me.participant).is_some_and(as_announced)
+        let roster = welcome.roster((cx.me.meeting, instance)).filter(|roster| {
+            roster.entry(cx.me.participant).is_some_and(|entry| *entry == as_announced(entry, &own))
         });
         let Some(roster) = roster else {
             cx.counters.forged += 1;
             return None;
         };
+        let early = self.asked.is_none_or(|at| cx.now.since(at) < PREFER);
+        if early && !welcome.lineage.is_of(cx.me.creator) {
+            cx.counters.unauthorised += 1;
+            return None;
+        }
         let epoch_link = welcome.epoch_link().clone();
         let streams = std::mem::take(&mut self.streams);
-        let group = Group::new(roster, welcome.lineage, &welcome.leader, welcome.head, epoch_link, streams)?;
+        let group = Group::new(
+            roster,
+            welcome.lineage,
+            &welcome.leader,
+            welcome.head,
+            (epoch_link, cx.now),
+            streams,
+        )?;
         cx.out.event(Event::Code(group.code));
         Some(group)
     }

@@ -13,17 +13,20 @@ use meeting_wire::ParticipantId;
 use super::{
     EndReason, LeaveReason, Successors,
     admission::Admission,
-    claims::{Leave, Nonce},
+    claims::{Ask, Leave, Nonce},
     context::Cx,
     group::Group,
-    message::{Ask, Message, Offer, Wrap},
+    message::{Message, Offer, Wrap},
     statement::EpochKey,
     succession,
 };
 use crate::{
     BootTime,
     announce::SignedAnnounce,
-    crypto::{sign::Hash, wrap::Pairing},
+    crypto::{
+        sign::{Hash, Signed, StayPublic},
+        wrap::Pairing,
+    },
     roster::{Change, Entry, EpochOpening, Link, MAX_SUCCESSORS, Removal, Roster, SignedLink, Successor},
     secret::Secret,
     session::Role,
@@ -67,6 +70,21 @@ pub(super) struct Lead {
     pub ticked: BootTime,
     /// Rosters before the newest links, by the hash of the head they belong to.
     past: VecDeque<(Hash, Roster)>,
+    /// Who went last and may not know yet: their key, the link they went with, and when we last told them.
+    gone: VecDeque<Gone>,
+    /// Since when nobody can reach us.
+    cut_off: Option<BootTime>,
+    /// When we last told the leader before us that it is none.
+    reminded: Option<BootTime>,
+}
+
+/// Somebody who is out.
+struct Gone {
+    participant: ParticipantId,
+    signer: StayPublic,
+    /// The number of the link that said so.
+    link: u64,
+    told: Option<BootTime>,
 }
 
 /// What a leader keeps for one participant.
@@ -99,6 +117,9 @@ impl Lead {
             policy,
             ticked: now,
             past: VecDeque::new(),
+            gone: VecDeque::new(),
+            cut_off: None,
+            reminded: None,
         }
     }
 
@@ -135,6 +156,7 @@ impl Lead {
             let Ok(after) = roster.after(&added) else { continue };
             let Some(peer) = self.pair(&announce, epoch, group, cx) else { continue };
             self.peers.insert(participant, peer);
+            self.admission.let_in(body.device, participant);
             self.announces.insert(participant, announce);
             changes.extend(added);
             roster = after;
@@ -176,6 +198,13 @@ impl Lead {
                 self.past.pop_front();
             }
             self.past.push_back((group.head_hash(), group.roster.clone()));
+        }
+        for entry in group.roster.entries().filter(|entry| roster.entry(entry.participant).is_none()) {
+            if self.gone.len() >= MAX_GONE {
+                self.gone.pop_front();
+            }
+            let (participant, signer) = (entry.participant, entry.signer);
+            self.gone.push_back(Gone { participant, signer, link: link.body.number, told: None });
         }
         group.adopt(link.clone(), roster, cx);
         group.tell_all(&Message::Link(link), cx);
@@ -225,7 +254,7 @@ impl Lead {
         if let Some(entry) = group.roster.entry(participant) {
             // They ask again because they missed the answer; whoever is proved to be in does not ask.
             let missed = !entry.present && entry.signer == announce.unverified().signer;
-            if missed && self.may_answer(participant, cx.now) {
+            if missed && announce.verified().is_some() && self.may_answer(participant, cx.now) {
                 self.welcome(participant, group, cx);
                 self.send_wrap(participant, group, cx);
             }
@@ -234,9 +263,19 @@ impl Lead {
         self.admission.on_announce(announce, group, cx);
     }
 
-    pub fn on_ask(&mut self, ask: &Ask, group: &mut Group, cx: &mut Cx<'_>) {
-        if group.roster.entry(ask.participant).is_none() || !self.may_answer(ask.participant, cx.now) {
-            cx.counters.unauthorised += 1;
+    pub fn on_ask(&mut self, signed: &Signed<Ask>, group: &mut Group, cx: &mut Cx<'_>) {
+        let ask = &signed.body;
+        let signer = group.roster.entry(ask.participant).map(|entry| entry.signer);
+        let Some(signer) = signer else {
+            self.tell_gone(signed, group, cx);
+            return;
+        };
+        if !ask.is_here(cx.me.meeting, group.instance) || !signed.is_by(&signer) {
+            cx.counters.forged += 1;
+            return;
+        }
+        if !self.may_answer(ask.participant, cx.now) {
+            cx.counters.over_limit += 1;
             return;
         }
         if ask.head != group.head_hash() {
@@ -251,6 +290,26 @@ impl Lead {
         }
         if ask.epoch < group.epochs.newest.epoch {
             self.send_wrap(ask.participant, group, cx);
+        }
+    }
+
+    /// Somebody who is out asks why nothing comes any more: the links up to the one that says so.
+    fn tell_gone(&mut self, signed: &Signed<Ask>, group: &Group, cx: &mut Cx<'_>) {
+        let ask = &signed.body;
+        let gone = self.gone.iter_mut().find(|gone| gone.participant == ask.participant);
+        let Some(gone) = gone.filter(|gone| gone.told.is_none_or(|at| cx.now.since(at) >= ANSWER)) else {
+            cx.counters.unauthorised += 1;
+            return;
+        };
+        if !ask.is_here(cx.me.meeting, group.instance) || !signed.is_by(&gone.signer) {
+            cx.counters.forged += 1;
+            return;
+        }
+        gone.told = Some(cx.now);
+        let mut links = group.links_after(&ask.head).unwrap_or_default();
+        links.retain(|link| link.body.number <= gone.link);
+        if !links.is_empty() {
+            group.tell(ask.participant, &Message::Links(links), cx);
         }
     }
 
@@ -281,14 +340,23 @@ impl Lead {
     }
 
     pub fn connected(&mut self, group: &mut Group, cx: &mut Cx<'_>) {
-        // While nobody could reach us, nobody was missing; but they have not for ever.
+        // While nobody could reach us, nobody was missing; how often the relay cuts us off gives nobody more.
+        let outage = self.cut_off.take().map_or(Duration::ZERO, |at| cx.now.since(at));
         for peer in self.peers.values_mut() {
-            peer.seen =
-                peer.seen.max(BootTime(cx.now.0.saturating_sub((MISSING - BEAT * 15).as_millis() as u64)));
+            peer.seen = (peer.seen + outage).min(cx.now);
         }
         group.tell_all(&Message::Link(group.head().clone()), cx);
         group.restate(cx);
         self.next_beat = cx.now;
+    }
+
+    pub fn disconnected(&mut self, now: BootTime) {
+        self.cut_off.get_or_insert(now);
+    }
+
+    /// When somebody was last seen: while we are cut off nobody's time runs.
+    fn missing_at(&self, peer: &Peer) -> Option<BootTime> {
+        self.cut_off.is_none().then_some(peer.seen + MISSING)
     }
 
     pub fn tick(&mut self, group: &mut Group, cx: &mut Cx<'_>) {
@@ -296,7 +364,7 @@ impl Lead {
         let missing: Vec<Change> = self
             .peers
             .iter()
-            .filter(|(_, peer)| cx.now.since(peer.seen) >= MISSING)
+            .filter(|(_, peer)| self.missing_at(peer).is_some_and(|at| at <= cx.now))
             .map(|(participant, _)| {
                 Change::Remove(Removal { participant: *participant, reason: LeaveReason::Missing })
             })
@@ -329,7 +397,7 @@ impl Lead {
 
     pub fn deadline(&self) -> BootTime {
         let join = self.admission.is_due().then_some(self.next_join);
-        let missing = self.peers.values().map(|peer| peer.seen + MISSING).min();
+        let missing = self.peers.values().filter_map(|peer| self.missing_at(peer)).min();
         [Some(self.next_beat), Some(self.next_rotation), join, missing]
             .into_iter()
             .flatten()
@@ -358,6 +426,8 @@ impl Lead {
 
 /// Announces of 1.5 KB that one post carries.
 const ANNOUNCES_PER_POST: usize = 128;
+/// People who went and are told so when they ask.
+const MAX_GONE: usize = 64;
 /// Rosters that are kept for a takeover from the past.
 const MAX_PAST: usize = 16;
 /// Links that one post carries.

@@ -63,8 +63,14 @@ impl Member {
             opening: Some(EpochOpening { epoch: 1, commitment }),
         });
         let lineage = Lineage { genesis: genesis.clone(), creator: own.clone(), steps: Vec::new() };
-        let mut group =
-            Group::new(roster, lineage, &own, genesis.clone(), genesis.clone(), Streams::default())?;
+        let mut group = Group::new(
+            roster,
+            lineage,
+            &own,
+            genesis.clone(),
+            (genesis.clone(), cx.now),
+            Streams::default(),
+        )?;
         cx.out.event(Event::Code(group.code));
         group.tell_all(&Message::Link(genesis.clone()), cx);
         group.install(1, genesis.body.hash(), key, cx);
@@ -185,6 +191,12 @@ impl Member {
         }
     }
 
+    pub fn disconnected(&mut self, now: BootTime) {
+        if let Duty::Lead(lead) = &mut self.duty {
+            lead.disconnected(now);
+        }
+    }
+
     pub fn tick(&mut self, cx: &mut Cx<'_>) {
         if self.verified.is_none() {
             self.verified = Some(self.group.lineage.is_of(cx.me.creator));
@@ -238,13 +250,16 @@ impl Member {
             Duty::Lead(lead) => (Phase::Live, lead.ticked + LIMIT),
             Duty::Follow(follow) => match follow.lease() {
                 None => (Phase::Joining(WaitReason::Key), BootTime(0)),
+                Some(until) if now <= until && self.group.epochs.lacks_key(now) => {
+                    (Phase::Joining(WaitReason::Key), until)
+                }
                 Some(until) if now <= until => (Phase::Live, until),
                 Some(until) => (Phase::Stale, until),
             },
         }
     }
 
-    pub fn deadline(&self) -> BootTime {
+    pub fn deadline(&self, now: BootTime) -> BootTime {
         let duty = match &self.duty {
             Duty::Lead(lead) => lead.deadline(),
             Duty::Follow(follow) => {
@@ -252,7 +267,7 @@ impl Member {
                 succession.map_or(follow.deadline(), |at| at.min(follow.deadline()))
             }
         };
-        self.group.epochs.deadline().map_or(duty, |at| at.min(duty))
+        self.group.epochs.deadline(now).map_or(duty, |at| at.min(duty))
     }
 
     pub fn roster_code(&self) -> SecurityCode {
@@ -301,9 +316,14 @@ fn on_leave(leave: &Signed<Leave>, duty: &mut Duty, group: &mut Group, cx: &mut 
 impl Follow {
     /// The leader found our place in the chain too far back for links: go on from its newest one.
     fn on_welcome(&mut self, welcome: Welcome, group: &mut Group, cx: &mut Cx<'_>) {
-        let own = group.roster.entry(cx.me.participant).map(|entry| entry.announce);
-        let of_ours = welcome.lineage.genesis == group.lineage.genesis && own == Some(welcome.announce);
-        let Some(roster) = welcome.roster().filter(|_| of_ours) else {
+        let own = group.roster.entry(cx.me.participant);
+        let same = |entry: &Entry| {
+            own.is_some_and(|own| *entry == Entry { present: entry.present, ..own.clone() })
+                && entry.announce == welcome.announce
+        };
+        let of_ours = welcome.lineage.genesis == group.lineage.genesis;
+        let roster = welcome.roster((cx.me.meeting, group.instance)).filter(|_| of_ours);
+        let Some(roster) = roster.filter(|roster| roster.entry(cx.me.participant).is_some_and(same)) else {
             cx.counters.forged += 1;
             return;
         };
@@ -314,6 +334,16 @@ impl Follow {
         }
         if welcome.lineage != group.lineage || welcome.head.body.number <= group.head().body.number {
             cx.counters.stale += 1;
+            return;
+        }
+        let (epoch, newest) = (welcome.epoch_link(), group.epochs.newest);
+        let opened = epoch.body.opening.map_or(0, |opening| opening.epoch);
+        if opened < newest.epoch || opened == newest.epoch && epoch.body.hash() != newest.link {
+            self.caught("opened one epoch with two links", group, cx);
+            return;
+        }
+        if welcome.head.body.time < group.head().body.time {
+            self.caught("signed a link that is older than the one before", group, cx);
             return;
         }
         group.skip_to(welcome, roster, cx);

@@ -3,9 +3,9 @@
 use meeting_wire::{Decode, DecodeError, Encode, ParticipantId, Reader, Writer};
 
 use super::{
-    claims::{Heartbeat, Leave, Over, Pulse, Resignation, SilenceVote},
+    claims::{Answer, Ask, Heartbeat, Leave, Over, Pulse, Resignation, SilenceVote},
     statement::Statement,
-    welcome::Welcome,
+    welcome::{Lineage, Welcome},
 };
 use crate::{
     announce::SignedAnnounce,
@@ -13,7 +13,7 @@ use crate::{
         sign::{Hash, Signed},
         wrap::{ENC_LEN, SEALED_LEN},
     },
-    roster::{MAX_ENTRIES, SignedLink},
+    roster::{MAX_ENTRIES, SignedLink, counter},
 };
 
 /// Links one message carries at most, and links everybody keeps to answer with.
@@ -27,7 +27,7 @@ pub(crate) enum Message {
     /// To all: somebody wants in.
     Announce(SignedAnnounce),
     /// To one who announced: why there is no welcome yet.
-    Answer(Answer),
+    Answer(Box<Reply>),
     /// To one who is let in.
     Welcome(Box<Welcome>),
     /// To one: the key of an epoch.
@@ -37,7 +37,7 @@ pub(crate) enum Message {
     /// To the leader.
     Pulse(ProvenPulse),
     /// To the leader, or a voter who has seen more.
-    Ask(Ask),
+    Ask(Signed<Ask>),
     /// To one who asked.
     Links(Vec<SignedLink>),
     /// To all: a stream of ours.
@@ -54,26 +54,11 @@ pub(crate) enum Message {
     Announces(Vec<SignedAnnounce>),
 }
 
-/// Why there is no welcome yet.
+/// Why there is no welcome yet, and why the leader may say so.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Answer {
-    pub to: ParticipantId,
-    /// Of the announce it answers.
-    pub announce: Hash,
-    pub verdict: Verdict,
-}
-
-/// What becomes of an announce.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Verdict {
-    /// The leader's user has to decide.
-    Waiting,
-    /// Announce anew, with a fresh challenge.
-    Renew,
-    /// The meeting is locked.
-    Locked,
-    /// This device stays out.
-    Refused,
+pub(crate) struct Reply {
+    pub answer: Signed<Answer>,
+    pub lineage: Lineage,
 }
 
 /// The key of an epoch for one participant.
@@ -106,16 +91,6 @@ pub(crate) struct ProvenPulse {
     pub mac: [u8; 32],
 }
 
-/// Somebody misses something.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Ask {
-    pub participant: ParticipantId,
-    /// The newest link it has.
-    pub head: Hash,
-    /// The newest epoch it has the key of.
-    pub epoch: u64,
-}
-
 impl Encode for Message {
     fn encode(&self, out: &mut Writer) {
         match self {
@@ -127,16 +102,10 @@ impl Encode for Message {
                 out.u8(1);
                 announce.encode(out);
             }
-            Message::Answer(answer) => {
+            Message::Answer(reply) => {
                 out.u8(2);
-                answer.to.encode(out);
-                out.raw(&answer.announce);
-                out.u8(match answer.verdict {
-                    Verdict::Waiting => 0,
-                    Verdict::Renew => 1,
-                    Verdict::Locked => 2,
-                    Verdict::Refused => 3,
-                });
+                reply.answer.encode(out);
+                reply.lineage.encode(out);
             }
             Message::Welcome(welcome) => {
                 out.u8(3);
@@ -161,9 +130,7 @@ impl Encode for Message {
             }
             Message::Ask(ask) => {
                 out.u8(7);
-                ask.participant.encode(out);
-                out.raw(&ask.head);
-                out.u64(ask.epoch);
+                ask.encode(out);
             }
             Message::Links(links) => {
                 out.u8(8);
@@ -202,32 +169,21 @@ impl Decode for Message {
         Ok(match reader.u8()? {
             0 => Message::Link(SignedLink::decode(reader)?),
             1 => Message::Announce(SignedAnnounce::decode(reader)?),
-            2 => Message::Answer(Answer {
-                to: ParticipantId::decode(reader)?,
-                announce: reader.array()?,
-                verdict: match reader.u8()? {
-                    0 => Verdict::Waiting,
-                    1 => Verdict::Renew,
-                    2 => Verdict::Locked,
-                    3 => Verdict::Refused,
-                    _ => return Err(DecodeError::Invalid("the verdict of an answer")),
-                },
-            }),
+            2 => Message::Answer(Box::new(Reply {
+                answer: Signed::decode(reader)?,
+                lineage: Lineage::decode(reader)?,
+            })),
             3 => Message::Welcome(Box::new(Welcome::decode(reader)?)),
             4 => Message::Wrap(Wrap {
                 to: ParticipantId::decode(reader)?,
-                epoch: reader.u64()?,
+                epoch: counter(reader)?,
                 link: reader.array()?,
                 offer: reader.option()?,
                 sealed: reader.array()?,
             }),
             5 => Message::Heartbeat(Signed::decode(reader)?),
             6 => Message::Pulse(ProvenPulse { pulse: Signed::decode(reader)?, mac: reader.array()? }),
-            7 => Message::Ask(Ask {
-                participant: ParticipantId::decode(reader)?,
-                head: reader.array()?,
-                epoch: reader.u64()?,
-            }),
+            7 => Message::Ask(Signed::decode(reader)?),
             8 => Message::Links(reader.list(MAX_LINKS, "the links of an answer")?),
             9 => Message::Statement(Signed::decode(reader)?),
             10 => Message::Leave(Signed::decode(reader)?),
@@ -250,6 +206,6 @@ impl Encode for Offer {
 
 impl Decode for Offer {
     fn decode(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
-        Ok(Self { start: reader.u64()?, enc: reader.raw(ENC_LEN)?.to_vec(), signature: reader.array()? })
+        Ok(Self { start: counter(reader)?, enc: reader.raw(ENC_LEN)?.to_vec(), signature: reader.array()? })
     }
 }

@@ -146,7 +146,12 @@ impl Session {
                 Place::Member(member) => member.connected(&mut cx),
                 Place::Ended => {}
             },
-            Input::Disconnected | Input::Timeout => {}
+            Input::Disconnected => {
+                if let Place::Member(member) = &mut self.place {
+                    member.disconnected(now);
+                }
+            }
+            Input::Timeout => {}
         }
         self.settle(now, rng);
         result
@@ -242,7 +247,7 @@ impl Session {
         }
         self.timeout = match &self.place {
             Place::Joining(join) => join.deadline(),
-            Place::Member(member) => member.deadline(),
+            Place::Member(member) => member.deadline(now),
             Place::Ended => BootTime(u64::MAX),
         };
     }
@@ -267,8 +272,8 @@ fn on_post(place: &mut Place, post: &Post, cx: &mut Cx<'_>) -> Option<Member> {
                 join.on_heartbeat(&heartbeat.body, cx);
                 None
             }
-            Message::Answer(answer) if answer.to == cx.me.participant => {
-                join.on_answer(answer.announce, answer.verdict, cx);
+            Message::Answer(reply) => {
+                join.on_answer(&reply, cx);
                 None
             }
             Message::Welcome(welcome) => {

@@ -13,6 +13,7 @@ use crate::{
     },
     frame::{CipherSuite, KeyId},
     identity::DevicePublic,
+    roster::counter,
     secret::Secret,
 };
 
@@ -163,9 +164,9 @@ impl Decode for Statement {
             meeting: MeetingId::decode(reader)?,
             instance: InstanceId::decode(reader)?,
             participant: ParticipantId::decode(reader)?,
-            epoch: reader.u64()?,
+            epoch: counter(reader)?,
             link: reader.array()?,
-            counter: reader.u64()?,
+            counter: counter(reader)?,
             sealed: reader.bytes(MAX_CAPS + 1024, "a statement")?.to_vec(),
         })
     }

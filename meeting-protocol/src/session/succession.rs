@@ -11,7 +11,7 @@ use super::{
     follow::Follow,
     group::Group,
     lead::Lead,
-    message::{Ask, Message},
+    message::Message,
 };
 use crate::{
     BootTime,
@@ -55,6 +55,8 @@ impl Follow {
         }
         let rank = group.roster.rank(cx.me.participant)?;
         let turn = cx.now.since(self.fresh.heard) >= SILENCE + RANK * rank as u32;
+        // Links may have come since they were cast: only votes for our head make a takeover that others accept.
+        self.votes.retain(|_, vote| vote.body.head == group.head_hash());
         let majority = self.votes.len() * 2 > group.roster.entries().len();
         if turn && majority { self.take_over(None, group, cx) } else { None }
     }
@@ -96,8 +98,7 @@ impl Follow {
             cx.counters.forged += 1;
         } else if vote.body.head_number > group.head().body.number {
             // They saw more of the chain: a takeover has to extend the newest link anybody accepted.
-            let ask = Ask { participant: cx.me.participant, head: group.head_hash(), epoch: u64::MAX };
-            group.tell(vote.body.participant, &Message::Ask(ask), cx);
+            group.ask(vote.body.participant, cx);
         } else if vote.body.head == group.head_hash() && vote.body.heartbeat + MAX_BEHIND >= own {
             self.votes.insert(vote.body.participant, vote);
         } else {

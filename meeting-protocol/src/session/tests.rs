@@ -11,8 +11,8 @@ use meeting_wire::{Decode, Encode, Hex, InstanceId, Kind, MeetingId, Participant
 use rand_chacha::{ChaCha20Rng, rand_core::SeedableRng};
 
 use super::{
-    claims::{Heartbeat, Leave, Over, Pulse},
-    message::{Answer, Ask, Message, Offer, ProvenPulse, Verdict, Wrap},
+    claims::{Answer, Ask, Heartbeat, Leave, Over, Pulse, Verdict},
+    message::{Message, Offer, ProvenPulse, Reply, Wrap},
     statement::{EpochKey, Said, Statement, StreamFacts},
     welcome::{Lineage, Step, Welcome},
     *,
@@ -171,12 +171,22 @@ fn messages() -> Vec<(&'static str, Message)> {
         nonce: [6; 16],
         head: [7; 32],
         epoch_link: [8; 32],
+        heard: 10,
     };
+    let answer = Answer {
+        meeting: MEETING,
+        instance: INSTANCE,
+        leader: ALICE,
+        to: BOB,
+        announce: [1; 32],
+        verdict: Verdict::Locked,
+    };
+    let ask = Ask { meeting: MEETING, instance: INSTANCE, participant: BOB, head: [5; 32], epoch: 6 };
     let step = Step { last: link(vec![]), header: header(), root: [9; 32], takeover: link(vec![]) };
     let lineage = Lineage { genesis: link(vec![]), creator: announce(), steps: vec![step] };
     let welcome = Welcome {
         announce: [1; 32],
-        lineage,
+        lineage: lineage.clone(),
         leader: announce(),
         head: link(vec![]),
         epoch_link: Some(link(vec![])),
@@ -187,12 +197,18 @@ fn messages() -> Vec<(&'static str, Message)> {
     vec![
         ("link", Message::Link(link(all_changes()))),
         ("announce", Message::Announce(announce())),
-        ("answer", Message::Answer(Answer { to: BOB, announce: [1; 32], verdict: Verdict::Locked })),
+        (
+            "answer",
+            Message::Answer(Box::new(Reply {
+                answer: Signed::new(answer, &signer()),
+                lineage: lineage.clone(),
+            })),
+        ),
         ("welcome", Message::Welcome(Box::new(welcome))),
         ("wrap", Message::Wrap(Wrap { to: BOB, epoch: 9, link: [2; 32], offer, sealed: [3; 48] })),
         ("heartbeat", Message::Heartbeat(Signed::new(heartbeat, &signer()))),
         ("pulse", Message::Pulse(ProvenPulse { pulse: Signed::new(pulse, &signer()), mac: [4; 32] })),
-        ("ask", Message::Ask(Ask { participant: BOB, head: [5; 32], epoch: 6 })),
+        ("ask", Message::Ask(Signed::new(ask, &signer()))),
         ("links", Message::Links(vec![link(vec![Change::Lock(false)])])),
         ("statement", Message::Statement(statement())),
         (
@@ -242,7 +258,7 @@ fn the_bytes_of_every_message_are_pinned() {
     for (now, pinned) in now.lines().zip(pinned.lines()) {
         assert_eq!(now, pinned);
     }
-    assert!(now.lines().count() == pinned.lines().count(), "SNAPSHOTS\n{now}");
+    assert_eq!(now.lines().count(), pinned.lines().count());
 }
 
 fn opened(key: &EpochKey) -> Said {
@@ -544,7 +560,9 @@ fn a_welcome_holds_only_as_a_whole() {
         header: group.roster.header.clone(),
         entries: group.roster.entries().cloned().collect(),
     };
-    assert!(welcome.roster().is_some());
+    let of = (two.alice.me.meeting, group.instance);
+    assert!(welcome.roster(of).is_some());
+    assert!(welcome.roster((MEETING, of.1)).is_none() && welcome.roster((of.0, INSTANCE)).is_none());
     type Alter = fn(&mut Welcome);
     let alterations: [Alter; 6] = [
         |welcome| welcome.header.locked = true,
@@ -557,6 +575,6 @@ fn a_welcome_holds_only_as_a_whole() {
     for (i, alter) in alterations.iter().enumerate() {
         let mut other = welcome.clone();
         alter(&mut other);
-        assert!(other.roster().is_none(), "alteration {i}");
+        assert!(other.roster(of).is_none(), "alteration {i}");
     }
 }

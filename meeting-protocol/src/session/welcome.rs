@@ -1,6 +1,6 @@
 //! What a newcomer is told: who is in, and why the leader may say so.
 
-use meeting_wire::{Decode, DecodeError, Encode, ParticipantId, Reader, Writer};
+use meeting_wire::{Decode, DecodeError, Encode, InstanceId, MeetingId, ParticipantId, Reader, Writer};
 
 use crate::{
     announce::SignedAnnounce,
@@ -37,13 +37,15 @@ pub(crate) struct Step {
 }
 
 impl Lineage {
-    /// Today's leader and its key, if every link of the chain holds.
-    pub fn leader(&self) -> Option<(ParticipantId, StayPublic)> {
+    /// The leader of this instance of this meeting and its key, if every link of the chain holds. What a creator or
+    /// a successor signed for another meeting says nothing here.
+    pub fn leader(&self, of: (MeetingId, InstanceId)) -> Option<(ParticipantId, StayPublic)> {
         let creator = self.creator.verified()?;
         let genesis = &self.genesis.body;
         let of_creator = genesis.number == 0
             && genesis.leader == creator.participant
-            && (genesis.meeting, genesis.instance) == (creator.meeting, creator.instance)
+            && (creator.meeting, creator.instance) == of
+            && (genesis.meeting, genesis.instance) == of
             && self.genesis.is_by(&creator.signer)
             && matches!(&genesis.changes[..], [Change::Add(entry), ..] if entry.announce == self.creator.hash());
         if !of_creator {
@@ -56,9 +58,9 @@ impl Lineage {
                 step.header.successors.iter().find(|successor| successor.participant == next.leader)?;
             let holds = last.leader == leader
                 && step.last.is_by(&signer)
-                && last.instance == genesis.instance
+                && (last.meeting, last.instance) == of
                 && digest(&step.header, &step.root) == last.digest
-                && next.instance == genesis.instance
+                && (next.meeting, next.instance) == of
                 && next.previous == last.hash()
                 && next.takeover().is_some_and(|takeover| takeover.leader == next.leader)
                 && step.takeover.is_by(&successor.signer);
@@ -90,23 +92,24 @@ pub(crate) struct Welcome {
 }
 
 impl Welcome {
-    /// The roster, if the leader of the lineage signed it and the links fit.
-    pub fn roster(&self) -> Option<Roster> {
-        let (leader, signer) = self.lineage.leader()?;
+    /// The roster, if the leader of this instance of this meeting signed it and the links fit.
+    pub fn roster(&self, of: (MeetingId, InstanceId)) -> Option<Roster> {
+        let (leader, signer) = self.lineage.leader(of)?;
         let announced = self.leader.verified()?;
         let epoch_link = self.epoch_link();
         let roster = Roster::from_parts(self.header.clone(), self.entries.clone())?;
         let holds = announced.participant == leader
             && announced.signer == signer
+            && (announced.meeting, announced.instance) == of
             && self.head.body.leader == leader
             && self.head.is_by(&signer)
-            && self.head.body.instance == self.lineage.genesis.body.instance
+            && (self.head.body.meeting, self.head.body.instance) == of
             && self.head.body.digest == roster.digest()
             && roster.header.leader == leader
-            && roster.leader().is_some_and(|entry| entry.announce == self.leader.hash())
+            && roster.leader().is_some_and(|entry| *entry == as_announced(entry, &self.leader))
             && epoch_link.body.leader == leader
             && epoch_link.is_by(&signer)
-            && epoch_link.body.instance == self.head.body.instance
+            && (epoch_link.body.meeting, epoch_link.body.instance) == of
             && epoch_link.body.number <= self.head.body.number
             && epoch_link.body.opening.is_some();
         holds.then_some(roster)
@@ -116,6 +119,11 @@ impl Welcome {
     pub fn epoch_link(&self) -> &SignedLink {
         self.epoch_link.as_ref().unwrap_or(&self.head)
     }
+}
+
+/// The entry that this announce makes, under the index and mark of presence of `entry`.
+pub(crate) fn as_announced(entry: &Entry, announce: &SignedAnnounce) -> Entry {
+    Entry::new(entry.index, announce.unverified(), announce.hash(), entry.present)
 }
 
 impl Encode for Lineage {

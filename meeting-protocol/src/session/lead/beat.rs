@@ -1,5 +1,7 @@
 //! Heartbeats out, pulses in.
 
+use std::time::Duration;
+
 use meeting_wire::{Encode, Slot};
 
 use super::{BEAT, CHALLENGE, EARLY_BEAT, Lead, MAX_CHALLENGES};
@@ -41,7 +43,9 @@ impl Lead {
             cx.counters.stale += 1;
             return;
         }
-        peer.seen = cx.now;
+        // A pulse held back or played again proves no more than that its sender heard that heartbeat.
+        let heard = self.since + Duration::from_millis(pulse.heard);
+        peer.seen = peer.seen.max(heard.min(cx.now));
         let waits = peer.offer.take().is_some();
         if let Some(wrap) = &mut peer.wrap {
             wrap.offer = None;
@@ -92,7 +96,10 @@ impl Lead {
     /// Somebody else beats in this instance: the leader we took over from, who has not heard of it.
     pub(in crate::session) fn on_heartbeat(&mut self, heartbeat: &Heartbeat, group: &Group, cx: &mut Cx<'_>) {
         let step = group.lineage.steps.last().filter(|step| step.last.body.leader == heartbeat.leader);
-        if let Some(step) = step {
+        // Anybody may have written it: one answer per beat is all it can cause.
+        let due = self.reminded.is_none_or(|at| cx.now.since(at) >= BEAT);
+        if let Some(step) = step.filter(|_| due) {
+            self.reminded = Some(cx.now);
             group.tell(heartbeat.leader, &Message::Link(step.takeover.clone()), cx);
         }
     }
