@@ -45,7 +45,7 @@ fn no_log_dump_message_argument_or_environment_holds_a_key() -> Result<()> {
     let keys = open_keys(&stage.socket(1))?;
     let watches = stage.launch(
         1,
-        "meetingkey meetingsrc name=in in.audio_0 ! queue ! e2eeopen ! fakesink num-buffers=60 async=false",
+        "meetingkey meetingsrc name=in in.audio_0 ! queue ! e2eeopen ! fakesink silent=false async=false",
     )?;
     let processes: HashMap<PathBuf, Vec<u8>> = stage
         .pids()
@@ -56,7 +56,12 @@ fn no_log_dump_message_argument_or_environment_holds_a_key() -> Result<()> {
         .filter_map(|path| Some((path.clone(), fs::read(&path).ok()?)))
         .collect();
     ensure!(processes.len() >= 8, "only {} files of /proc could be read", processes.len());
-    watches.wait()?;
+    let shown = stage.folder.path().join("said/1/launch.out");
+    until("60 opened frames", PATIENCE, || {
+        let text = fs::read_to_string(&shown).unwrap_or_default();
+        Ok((text.matches("chain").count() >= 60).then_some(()))
+    })?;
+    watches.interrupt()?;
     let mut answers = joined.into_bytes();
     for who in 0..2 {
         for command in [
@@ -156,6 +161,13 @@ impl Drop for Killed {
 impl Killed {
     fn id(&self) -> u32 {
         self.0.id()
+    }
+
+    /// As Ctrl-C does.
+    fn interrupt(mut self) -> Result<()> {
+        let pid = rustix::process::Pid::from_raw(self.id() as i32).context("no such process")?;
+        rustix::process::kill_process(pid, rustix::process::Signal::INT)?;
+        until("the end of a pipeline", PATIENCE, || Ok(self.0.try_wait()?)).map(drop)
     }
 
     fn wait(mut self) -> Result<()> {

@@ -146,11 +146,7 @@ impl MeetingKey {
         store
     }
 
-    fn start_agent(
-        &self,
-        path: PathBuf,
-        meeting: Option<MeetingId>,
-    ) -> Result<Arc<KeyStore>, LinkError> {
+    fn start_agent(&self, path: PathBuf, meeting: Option<MeetingId>) -> Result<Arc<KeyStore>, LinkError> {
         let connection = Connection::open(&path, Purpose::Keys { meeting })?;
         let store = KeyStore::new(connection.meeting, false);
         let outbox = Arc::new(Outbox::default());

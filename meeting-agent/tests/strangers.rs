@@ -1,0 +1,168 @@
+//! Other programs on the machine: of another user, and of the same one.
+//!
+//! Whoever runs these as root has them done with a second user for real; for anybody else what needs one is
+//! passed over, and said so.
+
+#![allow(clippy::unwrap_used)]
+
+use std::{
+    fs,
+    io::{Read, Write},
+    os::unix::{
+        fs::{PermissionsExt, chown},
+        net::UnixStream,
+        process::CommandExt,
+    },
+    path::Path,
+    process::{Child, Command, Stdio},
+    time::{Duration, Instant},
+};
+
+use meeting_protocol::local::{self, FromAgent, Purpose, ToAgent};
+use meeting_wire::Decode;
+use tempfile::TempDir;
+
+/// Nobody, by convention.
+const SOMEBODY_ELSE: u32 = 65_534;
+
+struct Killed(Child);
+
+impl Drop for Killed {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+fn am_root() -> bool {
+    let root = rustix::process::getuid().is_root();
+    if !root {
+        eprintln!("passed over in part: a second user takes root");
+    }
+    root
+}
+
+/// An agent of `user`, once its socket is there.
+fn agent(folder: &Path, user: Option<u32>) -> Killed {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_meeting-agent"));
+    command
+        .args(["run", "--name", "Alice", "--socket"])
+        .arg(folder.join("run/agent.sock"))
+        .arg("--state")
+        .arg(folder.join("state"))
+        .env_clear()
+        .current_dir("/")
+        .stderr(Stdio::null());
+    if let Some(user) = user {
+        chown(folder, Some(user), Some(user)).unwrap();
+        command.uid(user).gid(user);
+    }
+    let agent = Killed(command.spawn().unwrap());
+    let end = Instant::now() + Duration::from_secs(20);
+    while UnixStream::connect(folder.join("run/agent.sock")).is_err() {
+        assert!(Instant::now() < end, "no socket");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    agent
+}
+
+/// This very test, run by `user`: says what became of a hello on the socket.
+fn knock(socket: &Path, user: u32) -> String {
+    let output = Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "knocking_process", "--nocapture"])
+        .env("KNOCK_ON", socket)
+        .uid(user)
+        .gid(user)
+        .current_dir("/")
+        .output()
+        .unwrap();
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+/// Does nothing unless [`knock`] started it.
+#[test]
+fn knocking_process() {
+    let Some(socket) = std::env::var_os("KNOCK_ON") else { return };
+    let Ok(mut stream) = UnixStream::connect(socket) else {
+        println!("KNOCKED: no way in");
+        return;
+    };
+    stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+    let hello = ToAgent::Hello { version: local::VERSION, purpose: Purpose::Control };
+    let _ = stream.write_all(&local::to_frame(&hello));
+    let mut len = [0; 4];
+    let welcome = stream.read_exact(&mut len).is_ok() && {
+        let mut message = vec![0; local::frame_len(len).unwrap()];
+        stream.read_exact(&mut message).unwrap();
+        matches!(FromAgent::from_bytes(&message), Ok(FromAgent::Welcome { .. }))
+    };
+    println!("KNOCKED: {}", if welcome { "welcome" } else { "hung up" });
+}
+
+#[test]
+fn another_users_programs_get_nothing_from_the_socket() {
+    if !am_root() {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).unwrap();
+    let _alice = agent(folder.path(), None);
+    let socket = folder.path().join("run/agent.sock");
+    assert!(knock(&socket, 0).contains("KNOCKED: welcome"), "the knocking works");
+    assert!(knock(&socket, SOMEBODY_ELSE).contains("KNOCKED: no way in"), "the directory is closed");
+    // Somebody opens it with a careless chmod -R: the peer's user still counts.
+    fs::set_permissions(socket.parent().unwrap(), fs::Permissions::from_mode(0o755)).unwrap();
+    assert!(knock(&socket, SOMEBODY_ELSE).contains("KNOCKED: no way in"), "the socket is closed");
+    fs::set_permissions(&socket, fs::Permissions::from_mode(0o666)).unwrap();
+    assert!(knock(&socket, SOMEBODY_ELSE).contains("KNOCKED: hung up"), "the peer's user is checked");
+}
+
+#[test]
+fn a_program_of_the_same_user_cannot_read_the_agents_memory() {
+    let folder = tempfile::tempdir().unwrap();
+    // Root may read everything, so for root it is another user's agent and another user's spy.
+    let user = am_root().then_some(SOMEBODY_ELSE);
+    let alice = agent(folder.path(), user);
+    let mut sleep = Command::new("sleep");
+    sleep.arg("60");
+    user.map(|user| sleep.uid(user).gid(user));
+    let other = Killed(sleep.spawn().unwrap());
+
+    let spy = |pid: u32, file: &str| {
+        let mut cat = Command::new("head");
+        cat.arg("-c1").arg(format!("/proc/{pid}/{file}")).stderr(Stdio::null()).stdout(Stdio::null());
+        user.map(|user| cat.uid(user).gid(user));
+        cat.status().unwrap().success()
+    };
+    // `maps` and `environ` take the same right as `mem`, ptrace and process_vm_readv.
+    for file in ["maps", "environ", "auxv"] {
+        assert!(spy(other.0.id(), file), "the spy reads {file} of an ordinary program");
+        assert!(!spy(alice.0.id(), file), "the spy read {file} of the agent");
+    }
+    let limits = fs::read_to_string(format!("/proc/{}/limits", alice.0.id())).unwrap();
+    let core = limits.lines().find(|line| line.starts_with("Max core file size")).unwrap();
+    assert!(core.split_whitespace().skip(4).take(2).eq(["0", "0"]), "{core}");
+}
+
+#[test]
+fn a_careless_umask_opens_nothing() {
+    let folder: TempDir = tempfile::tempdir().unwrap();
+    let mut shell = Command::new("sh");
+    shell
+        .args(["-c", "umask 0; exec \"$0\" run --socket \"$1/run/agent.sock\" --state \"$1/state\""])
+        .arg(env!("CARGO_BIN_EXE_meeting-agent"))
+        .arg(folder.path())
+        .stderr(Stdio::null());
+    let _agent = Killed(shell.spawn().unwrap());
+    let end = Instant::now() + Duration::from_secs(20);
+    while UnixStream::connect(folder.path().join("run/agent.sock")).is_err() {
+        assert!(Instant::now() < end, "no socket");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    for (path, mode) in
+        [("run", 0o700), ("run/agent.sock", 0o600), ("state", 0o700), ("state/device.key", 0o600)]
+    {
+        let found = fs::metadata(folder.path().join(path)).unwrap().permissions().mode() & 0o777;
+        assert_eq!(found, mode, "{path} has mode {found:o}");
+    }
+}
