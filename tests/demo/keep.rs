@@ -13,7 +13,7 @@ pub fn wait(show: &show::Show, arguments: &Arguments) -> Result<()> {
     println!("The meeting goes on. To join it by hand, in other terminals:\n");
     println!("  {agent} run --socket /tmp/guest/agent.sock --state /tmp/guest/state --name Guest");
     println!("  export MEETING_AGENT_SOCKET=/tmp/guest/agent.sock GST_PLUGIN_PATH={}", plugin.display());
-    println!("  {agent} join '{}'", show.link);
+    println!("  {agent} join     # and paste the link: {}", show.link);
     println!("  gst-launch-1.0 meetingkey meetingsrc name=m \\");
     println!("    m.video_0 ! queue ! e2eeopen ! avdec_h264 ! videoconvert ! autovideosink \\");
     println!("    m.audio_0 ! queue ! e2eeopen ! opusdec ! audioconvert ! autoaudiosink\n");
