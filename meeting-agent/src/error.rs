@@ -31,13 +31,20 @@ pub enum AgentError {
          (others will then have to approve this device again)", .0.display()
     )]
     DamagedKey(PathBuf),
+    /// The state directory cannot be made or used.
+    #[error("cannot keep the device key in {}: {error}; make that writable, or name another place by `--state`", .path.display())]
+    State {
+        /// Which.
+        path: PathBuf,
+        /// What came back.
+        error: std::io::Error,
+    },
     /// The operating system said no.
     #[error("{what}: {error}")]
     Io {
         /// What was tried.
         what: String,
         /// What came back.
-        #[source]
         error: std::io::Error,
     },
     /// No randomness, no keys.

@@ -9,7 +9,11 @@ use crate::{clock, error::AgentError, private};
 
 /// Reads the device key in `state`, or makes one at first start.
 pub fn load_or_create(state: &Path) -> Result<Arc<DeviceKey>, AgentError> {
-    private::directory(state)?;
+    let of_state = |error| match error {
+        AgentError::Io { error, .. } => AgentError::State { path: state.into(), error },
+        other => other,
+    };
+    private::directory(state).map_err(of_state)?;
     let path = state.join(FILE);
     match load(&path) {
         Err(AgentError::Io { error, .. }) if error.kind() == io::ErrorKind::NotFound => {}
@@ -23,7 +27,7 @@ pub fn load_or_create(state: &Path) -> Result<Arc<DeviceKey>, AgentError> {
     match private::write(&path, &file, false) {
         // another agent made one in the same moment: its key is the device's
         Err(AgentError::Io { error, .. }) if error.kind() == io::ErrorKind::AlreadyExists => {}
-        written => written?,
+        written => written.map_err(of_state)?,
     }
     load(&path).map(Arc::new)
 }
@@ -34,8 +38,11 @@ pub fn guest() -> Result<Arc<DeviceKey>, AgentError> {
 }
 
 fn load(path: &Path) -> Result<DeviceKey, AgentError> {
-    let bytes = private::read(path, LEN as u64)?;
     let damaged = || AgentError::DamagedKey(path.into());
+    let bytes = match private::read(path, LEN as u64) {
+        Err(AgentError::Path { problem: private::TOO_LONG, .. }) => return Err(damaged()),
+        read => read?,
+    };
     let seed =
         bytes.strip_prefix(MAGIC).and_then(|rest| rest.strip_prefix(&[VERSION])).ok_or_else(damaged)?;
     if seed.len() != 32 {

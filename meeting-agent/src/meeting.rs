@@ -9,6 +9,8 @@
 mod driver;
 mod people;
 
+pub use driver::TRYING;
+
 use std::sync::Arc;
 
 use meeting_protocol::{

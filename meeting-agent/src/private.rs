@@ -49,7 +49,7 @@ pub fn read(path: &Path, limit: u64) -> Result<Zeroizing<Vec<u8>>, AgentError> {
     let mut bytes = Zeroizing::new(Vec::with_capacity(limit as usize + 1));
     file.take(limit + 1).read_to_end(&mut bytes).map_err(AgentError::io(failed()))?;
     if bytes.len() as u64 > limit {
-        return Err(wrong(path, "is longer than what belongs there", "name another path"));
+        return Err(wrong(path, TOO_LONG, "name another path"));
     }
     Ok(bytes)
 }
@@ -85,3 +85,6 @@ fn check(path: &Path, meta: &fs::Metadata, chmod: &str) -> Result<(), AgentError
 fn wrong(path: &Path, problem: &'static str, remedy: &str) -> AgentError {
     AgentError::Path { path: path.into(), problem, remedy: remedy.into() }
 }
+
+/// The problem of a file above the limit.
+pub const TOO_LONG: &str = "is longer than what belongs there";

@@ -5,12 +5,16 @@
 //!    ^                                                                                         |
 //!    +---------------------------- 250 ms .. 5 s, with jitter ---------------------------------+
 //! ```
+//!
+//! For half a minute after a loss the pause stays below a second and a half: a relay that was started anew should
+//! find its meetings again within their lease, and there the others can only come after the creator.
 
 mod dial;
 
 use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
+use meeting_protocol::BootTime;
 use meeting_wire::{
     Admission, Claim, Decode, Encode, FromRelay, MeetingId, ParticipantId, Refusal, Slot, ToRelay, VERSION,
     Writer, frame_len,
@@ -113,6 +117,7 @@ enum End {
 impl Caller {
     async fn run(mut self) {
         let mut wait = FIRST_WAIT;
+        let mut lost: Option<BootTime> = None;
         loop {
             let (end, was_up) = self.call().await;
             self.media.publisher.detach();
@@ -129,8 +134,11 @@ impl Caller {
                 return;
             }
             if was_up {
-                wait = FIRST_WAIT;
+                (wait, lost) = (FIRST_WAIT, Some(clock::now()));
             }
+            let most =
+                if lost.is_some_and(|at| clock::now().since(at) < SOON) { SOON_WAIT } else { LAST_WAIT };
+            wait = wait.min(most);
             let jittered = wait / 2 + Duration::from_millis(clock::jitter(wait.as_millis() as u64));
             if self.unless_goodbye(tokio::time::sleep(jittered)).await.is_none() {
                 return;
@@ -273,6 +281,9 @@ fn packed(message: &ToRelay) -> Bytes {
 const QUEUED: usize = 4_096;
 const FIRST_WAIT: Duration = Duration::from_millis(250);
 const LAST_WAIT: Duration = Duration::from_secs(5);
+/// The longest pause while a connection was lost less than [`SOON`] ago; jitter makes it half as long again at most.
+const SOON_WAIT: Duration = Duration::from_secs(1);
+const SOON: Duration = Duration::from_secs(30);
 /// For a dial, and for a hello: three retransmissions.
 const PATIENCE: Duration = Duration::from_secs(5);
 const FAREWELL: Duration = Duration::from_secs(1);

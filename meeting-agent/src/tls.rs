@@ -62,7 +62,7 @@ impl ServerCertVerifier for Pinned {
         if hash == self.hash {
             Ok(ServerCertVerified::assertion())
         } else {
-            Err(Error::General("the relay's certificate is not the one the meeting link names".into()))
+            Err(Error::General(NOT_THE_ONE.into()))
         }
     }
 
@@ -88,3 +88,6 @@ impl ServerCertVerifier for Pinned {
         self.provider.signature_verification_algorithms.supported_schemes()
     }
 }
+
+/// What stands in the connection's error when the certificate is not the pinned one.
+pub const NOT_THE_ONE: &str = "not the certificate that the link names";

@@ -53,6 +53,11 @@ impl Certificate {
         hash
     }
 
+    /// The private key in DER, for what is derived from it.
+    pub fn private_key(&self) -> &[u8] {
+        self.key.secret_der()
+    }
+
     /// A TLS 1.3 server that speaks our ALPN name and takes no 0-RTT data, which could be replayed.
     pub fn into_server(self) -> Result<rustls::ServerConfig, Error> {
         let fault = |error: rustls::Error| Error::Certificate {
@@ -76,15 +81,15 @@ fn make(state: &Path, chain: &Path, key: &Path, names: &[String]) -> Result<(), 
         what: "making a certificate".into(),
         message: error.to_string(),
     };
-    fs::create_dir_all(state)
-        .map_err(Error::io(format!("making the state directory {}", state.display())))?;
+    let problem = |error| Error::State { path: state.to_owned(), error };
+    fs::create_dir_all(state).map_err(problem)?;
     let mut subjects: Vec<String> = ["localhost", "127.0.0.1", "::1"].map(String::from).to_vec();
     subjects.extend(names.iter().filter(|name| !subjects.contains(name)).cloned().collect::<Vec<_>>());
     let made = rcgen::generate_simple_self_signed(subjects).map_err(fault)?;
     // The key first: a crash in between leaves no certificate, and the next start makes both anew.
     let pem = made.signing_key.serialize_pem();
-    files::replace(key, &pem, 0o600).map_err(Error::io(format!("writing {}", key.display())))?;
-    files::replace(chain, &made.cert.pem(), 0o644).map_err(Error::io(format!("writing {}", chain.display())))
+    files::replace(key, &pem, 0o600).map_err(problem)?;
+    files::replace(chain, &made.cert.pem(), 0o644).map_err(problem)
 }
 
 #[cfg(test)]

@@ -1,11 +1,12 @@
 //! Why the relay does not start, or cannot go on. The fault of a connected agent is never here.
 
 use std::io;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use thiserror::Error;
 
-/// A reason, by blame; each says what to do.
+/// A reason, by blame; each says what to do. What the system said stands in the text, so it is no `source`.
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum Error {
@@ -28,13 +29,29 @@ pub enum Error {
         /// What is wrong with it.
         message: String,
     },
+    /// The state directory cannot be used.
+    #[error("cannot keep the certificate in {}: {error}; make it writable, or name another by --state", path.display())]
+    State {
+        /// Which.
+        path: PathBuf,
+        /// What the system said.
+        error: io::Error,
+    },
+    /// The address cannot be listened on.
+    #[error("cannot listen on {address}: {error}; {}", remedy(error))]
+    Listen {
+        /// Which.
+        address: SocketAddr,
+        /// What the system said.
+        error: io::Error,
+    },
     /// The system refused something.
-    #[error("{what}: {source}")]
+    #[error("{what}: {error}")]
     Io {
         /// What the relay was about to do.
         what: String,
         /// What the system said.
-        source: io::Error,
+        error: io::Error,
     },
 }
 
@@ -42,6 +59,17 @@ impl Error {
     /// Names what was being done when the system refused.
     pub(crate) fn io(what: impl Into<String>) -> impl FnOnce(io::Error) -> Self {
         let what = what.into();
-        move |source| Self::Io { what, source }
+        move |error| Self::Io { what, error }
+    }
+}
+
+fn remedy(error: &io::Error) -> &'static str {
+    match error.kind() {
+        io::ErrorKind::AddrInUse => "stop the program that has this UDP port, or name another by --listen",
+        io::ErrorKind::AddrNotAvailable => "name an address of this machine by --listen",
+        io::ErrorKind::PermissionDenied => {
+            "ports below 1024 need CAP_NET_BIND_SERVICE (systemd: AmbientCapabilities), or name another by --listen"
+        }
+        _ => "name another address by --listen",
     }
 }

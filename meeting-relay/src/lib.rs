@@ -4,7 +4,7 @@
 //! what an agent seals, the relay carries, counts and forgets. What secrecy rests on is never enforced here.
 //!
 //! ```text
-//!  relay      socket, TLS, accept loop, shutdown        config, certificate, files, error
+//!  relay      socket, TLS, accept loop, shutdown        config, certificate, reset_key, files, error
 //!    |
 //!  session    one connection from hello to goodbye      limits, counters
 //!    |  \
@@ -36,6 +36,7 @@ mod meeting;
 mod outlet;
 mod record;
 mod relay;
+mod reset_key;
 mod room;
 mod session;
 

@@ -19,6 +19,7 @@ use crate::files;
 use crate::limits;
 use crate::meeting::Meetings;
 use crate::record::Recorder;
+use crate::reset_key;
 use crate::session;
 
 /// A relay that listens.
@@ -46,8 +47,12 @@ impl Relay {
             Some(path) => Recorder::open(path)?,
             None => Recorder::default(),
         };
-        let endpoint = Endpoint::server(server_config(certificate)?, config.listen)
-            .map_err(Error::io(format!("listening on {}", config.listen)))?;
+        let listen = |error| Error::Listen { address: config.listen, error };
+        let socket = std::net::UdpSocket::bind(config.listen).map_err(listen)?;
+        let settings = reset_key::endpoint(certificate.private_key());
+        let server = Some(server_config(certificate)?);
+        let endpoint =
+            Endpoint::new(settings, server, socket, Arc::new(quinn::TokioRuntime)).map_err(listen)?;
         let local_addr = endpoint.local_addr().map_err(Error::io("asking for the address"))?;
         Ok(Self {
             endpoint,

@@ -13,6 +13,7 @@ use zeroize::Zeroizing;
 use super::{Common, RoleName, client::Client, link_input};
 use crate::{
     control::{Answer, Request, Status},
+    meeting::TRYING,
     private,
     show::sentence,
 };
@@ -88,7 +89,8 @@ impl Create {
         let status = wait_until_live(&mut client, &meeting, Duration::from_secs(self.wait))?;
         if !arrived(&status) {
             let _ = client.ask(&Request::Leave { meeting: Some(meeting) });
-            bail!("no meeting was opened: {}", status.detail);
+            // it no longer tries
+            bail!("no meeting was opened: {}", status.detail.trim_end_matches(TRYING));
         }
         match &self.link_file {
             Some(path) => {

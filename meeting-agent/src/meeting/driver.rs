@@ -195,7 +195,7 @@ impl Driver {
                 "asking for a place again".into()
             }
             (_, Phase::Ended(reason)) => glance::detail(Phase::Ended(reason)).into(),
-            (Some(down), _) => format!("{down}; trying again"),
+            (Some(down), _) => format!("{down}{TRYING}"),
             (None, _) if !self.connected => "calling the relay".into(),
             (None, phase) => glance::detail(phase).into(),
         };
@@ -354,6 +354,9 @@ fn hail(plan: &Plan, session: &Session, claim: Claim) -> Hail {
         },
     }
 }
+
+/// Ends the detail of a meeting without a relay connection.
+pub const TRYING: &str = "; trying again";
 
 /// How long a creator looks for a leader before it leads: two heartbeats and a bad path.
 const FIND_LEADER: Duration = Duration::from_secs(5);

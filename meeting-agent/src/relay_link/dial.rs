@@ -3,7 +3,7 @@
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use meeting_protocol::link::DEFAULT_PORT;
-use quinn::{ClientConfig, Connection, Endpoint, IdleTimeout, TransportConfig, VarInt};
+use quinn::{ClientConfig, Connection, ConnectionError, Endpoint, IdleTimeout, TransportConfig, VarInt};
 use tokio::{net::lookup_host, time::timeout};
 
 use super::Hail;
@@ -44,15 +44,19 @@ impl Dialler {
 
     /// A connection to the first address that answers, or a reason for a person.
     pub async fn dial(self) -> Result<Connection, String> {
-        let addresses = lookup_host((self.host.as_str(), self.port))
-            .await
-            .map_err(|error| format!("the relay's name cannot be found: {error}"))?;
-        let mut reason = "the relay's name has no address".to_owned();
+        let addresses = lookup_host((self.host.as_str(), self.port)).await.map_err(|_| {
+            format!("the relay's name {:?} cannot be found: check it, and this machine's network", self.host)
+        })?;
+        let mut reason = format!("the relay's name {:?} has no address: check it", self.host);
         for address in addresses.take(MAX_ADDRESSES) {
             match timeout(EACH, self.dial_one(address)).await {
                 Ok(Ok(connection)) => return Ok(connection),
                 Ok(Err(error)) => reason = error,
-                Err(_) => reason = format!("the relay at {address} does not answer"),
+                Err(_) => {
+                    reason = format!(
+                        "the relay at {address} does not answer: check that it runs and that UDP gets there"
+                    )
+                }
             }
         }
         Err(reason)
@@ -65,7 +69,20 @@ impl Dialler {
             .connect_with(self.config.clone(), address, &self.host)
             .map_err(|error| format!("the relay cannot be called: {error}"))?
             .await
-            .map_err(|error| format!("the relay at {address} did not let us connect: {error}"))
+            .map_err(|error| match error {
+                ConnectionError::TransportError(error) if error.reason.contains(tls::NOT_THE_ONE) => {
+                    format!(
+                        "what answers at {address} has another certificate than the link (or `--relay-certificate`) names: \
+                         ask for a new link if the relay was set up anew, else do not trust it"
+                    )
+                }
+                ConnectionError::TransportError(error) if error.reason.contains("certificate") => format!(
+                    "the relay at {address} does not prove who it is ({}): ask its operator, or use a link that \
+                     names its certificate",
+                    error.reason
+                ),
+                error => format!("the relay at {address} did not let us connect: {error}"),
+            })
     }
 }
 
