@@ -416,7 +416,14 @@ impl Lead {
         let valid = past
             .chain([at_head])
             .any(|before| succession::is_valid_takeover(link, before, group.instance, cx));
-        if valid {
+        let raced = group.lineage.steps.last().filter(|step| {
+            let ours = &step.takeover.body;
+            ours.leader == cx.me.participant && ours.previous == link.body.previous
+        });
+        if let Some(step) = raced.filter(|step| valid && step.first(cx.me.participant, link.body.leader)) {
+            // Two took over from the same leader: the first in its order goes on, the other is told.
+            group.tell(link.body.leader, &Message::Link(step.takeover.clone()), cx);
+        } else if valid {
             group.ending = Some(EndReason::Branch);
         } else {
             cx.counters.unauthorised += 1;

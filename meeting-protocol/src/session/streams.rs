@@ -32,6 +32,8 @@ const MAX_FLOORS: usize = 16 * 1024;
 pub(super) struct Streams {
     own: BTreeMap<u32, Own>,
     used: HashSet<u32>,
+    /// Ended while there was no key to say so under.
+    closing: Vec<StreamId>,
     /// The epoch `counter` counts in.
     counter_epoch: u64,
     counter: u64,
@@ -99,15 +101,20 @@ impl Streams {
         sealing: Option<Sealing<'_>>,
         cx: &mut Cx<'_>,
     ) -> Result<(), CommandError> {
-        self.own.remove(&stream.0).ok_or(CommandError::NoStream)?;
-        if let Some(sealing) = sealing {
-            self.post(&Said::Close(stream), &sealing, cx);
+        let own = self.own.remove(&stream.0).ok_or(CommandError::NoStream)?;
+        match sealing {
+            Some(sealing) => self.post(&Said::Close(stream), &sealing, cx),
+            None if own.epoch > 0 => self.closing.push(stream),
+            None => {}
         }
         Ok(())
     }
 
     /// States every own stream that has no key of this epoch yet, then hands the key out; `again` states all.
     pub fn seal_all(&mut self, sealing: &Sealing<'_>, again: Option<StreamId>, cx: &mut Cx<'_>) {
+        for stream in std::mem::take(&mut self.closing) {
+            self.post(&Said::Close(stream), sealing, cx);
+        }
         let due: Vec<u32> = self
             .own
             .iter()
@@ -241,9 +248,15 @@ impl Streams {
                 self.theirs.insert((from, stream.0), Theirs { facts, epoch, counter, closed: false });
             }
             Said::Close(stream) => {
-                if let Some(theirs) = self.theirs.get_mut(&(from, stream.0)) {
-                    theirs.closed = true;
-                    cx.out.keys(KeyChange::Close { from, stream });
+                match self.theirs.get_mut(&(from, stream.0)) {
+                    Some(theirs) => {
+                        theirs.closed = true;
+                        cx.out.keys(KeyChange::Close { from, stream });
+                    }
+                    // The end overtook the beginning, which opens nothing any more.
+                    None => {
+                        self.theirs.insert((from, stream.0), Theirs::ended(stream, statement, entry));
+                    }
                 }
                 self.forget_closed(from);
             }
@@ -310,6 +323,22 @@ impl Streams {
         for stream in closed.iter().take(closed.len().saturating_sub(4 * MAX_STREAMS)) {
             self.theirs.remove(&(from, *stream));
         }
+    }
+}
+
+impl Theirs {
+    /// A stream of which only the end was heard.
+    fn ended(stream: StreamId, statement: &Statement, entry: &Entry) -> Self {
+        let facts = StreamFacts {
+            stream,
+            kind: Kind::Data,
+            track: String::new(),
+            caps: String::new(),
+            instance: [0; 16],
+            kid: KeyId::new(stream, entry.index, statement.epoch),
+            suite: CipherSuite::default(),
+        };
+        Self { facts, epoch: statement.epoch, counter: statement.counter, closed: true }
     }
 }
 

@@ -74,6 +74,14 @@ impl Lineage {
     }
 }
 
+impl Step {
+    /// Whether the old leader named `one` before `other`.
+    pub fn first(&self, one: ParticipantId, other: ParticipantId) -> bool {
+        let rank = |who| self.header.successors.iter().position(|successor| successor.participant == who);
+        rank(one) < rank(other)
+    }
+}
+
 /// All a newcomer needs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Welcome {

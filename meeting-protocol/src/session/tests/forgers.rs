@@ -1,0 +1,220 @@
+//! Eve, who holds the link and thereby the board's key, and says what she likes.
+
+use super::{samples::*, *};
+
+/// Hands Bob a message as if somebody else had posted it.
+fn tell_bob(two: &mut Two, instance: InstanceId, message: &Message) {
+    let post = eves(&two.alice, instance, message, &mut two.rng);
+    two.bob.handle(Input::Post(post), two.now, &mut two.rng).unwrap();
+}
+
+/// Hands Alice a message as if somebody else had posted it.
+fn tell_alice(two: &mut Two, message: &Message) {
+    let instance = two.group().instance;
+    let post = eves(&two.alice, instance, message, &mut two.rng);
+    two.alice.handle(Input::Post(post), two.now, &mut two.rng).unwrap();
+}
+
+fn eves(holder: &Session, instance: InstanceId, message: &Message, rng: &mut ChaCha20Rng) -> Post {
+    let body = holder.me.board.seal(instance, &message.to_bytes(), rng);
+    Post { seq: 0, from: ParticipantId([0xee; 16]), slot: Slot::Log, body }
+}
+
+fn announce_of(post: &Output, board: &crate::board::Board) -> Option<SignedAnnounce> {
+    let Output::Post { body, .. } = post else { return None };
+    match Message::from_bytes(&board.open(body)?.1) {
+        Ok(Message::Announce(announce)) => Some(announce),
+        _ => None,
+    }
+}
+
+#[test]
+fn a_forged_refusal_turns_nobody_away() {
+    let mut two = Two::unmet();
+    let instance = two.group().instance;
+    two.alice.handle(Input::Timeout, two.now, &mut two.rng).unwrap();
+    hand_over(&mut two.alice, &mut two.bob, two.now, &mut two.rng);
+    let mut announced = None;
+    while announced.is_none() {
+        announced = announce_of(&two.bob.poll_output(), &two.alice.me.board);
+    }
+    let answer = Answer {
+        meeting: two.alice.me.meeting,
+        instance,
+        leader: two.alice.me(),
+        to: two.bob.me(),
+        announce: announced.unwrap().hash(),
+        verdict: Verdict::Refused,
+    };
+    let lineage = two.group().lineage.clone();
+    let by_alice = two.alice.me.sign(answer.clone());
+    let reply = |answer: &Signed<Answer>, lineage: &Lineage| {
+        Message::Answer(Box::new(Reply { answer: answer.clone(), lineage: lineage.clone() }))
+    };
+    // Eve opens an instance of her own, whose chain starts with her.
+    let eve = std::sync::Arc::new(DeviceKey::from_seed(&secret(0xee)));
+    let mut link = two.link.duplicate();
+    link.creator = eve.public().fingerprint();
+    let creating = Creating {
+        link,
+        device: eve,
+        name: "Eve".into(),
+        role: Role::Participant,
+        successors: Successors::Nobody,
+    };
+    let eve = Session::create(creating, two.now, &mut two.rng).unwrap();
+    let Place::Member(eves_place) = &eve.place else { unreachable!() };
+    let eves_lineage = eves_place.group().lineage.clone();
+    let other = Answer { to: ALICE, ..answer.clone() };
+    let forgeries = [
+        reply(&Signed::new(answer.clone(), &signer()), &lineage),
+        reply(&two.bob.me.sign(answer.clone()), &lineage),
+        reply(&eve.me.sign(Answer { leader: eve.me(), ..answer.clone() }), &eves_lineage),
+        reply(&by_alice, &eves_lineage),
+        reply(&two.alice.me.sign(Answer { meeting: MEETING, ..answer.clone() }), &lineage),
+        reply(&two.alice.me.sign(Answer { announce: [9; 32], ..answer.clone() }), &lineage),
+        reply(&two.alice.me.sign(other), &lineage),
+    ];
+    for forged in &forgeries {
+        tell_bob(&mut two, instance, forged);
+        assert_eq!(two.bob.state().phase, Phase::Joining(WaitReason::Answer));
+    }
+    tell_bob(&mut two, instance, &reply(&by_alice, &lineage));
+    assert_eq!(two.bob.state().phase, Phase::Ended(EndReason::Refused));
+}
+
+#[test]
+fn a_leader_of_another_meeting_is_no_leader_here() {
+    let two = Two::new();
+    let group = two.group();
+    let here = (two.alice.me.meeting, group.instance);
+    assert!(group.lineage.leader(here).is_some());
+    // Alice opened this instance; nothing of it says that she, or a successor of hers, leads another meeting.
+    assert!(group.lineage.leader((MEETING, group.instance)).is_none());
+    let mut moved = group.lineage.clone();
+    moved.genesis = two.alice.me.sign(Link { meeting: MEETING, ..moved.genesis.body });
+    assert!(moved.leader((MEETING, group.instance)).is_none(), "her announce names the meeting too");
+}
+
+#[test]
+fn a_forged_wrap_costs_nobody_the_pairing() {
+    let mut two = Two::new();
+    let bob = two.bob.me();
+    let instance = two.group().instance;
+    let newest = two.group().epochs.newest.epoch;
+    // A true rotation of which Bob gets the link only, until the old key is gone.
+    two.alice.handle(Input::Command(Command::Rotate), two.now, &mut two.rng).unwrap();
+    let (link, hash) = (two.group().head().clone(), two.group().head_hash());
+    let mut wrap = None;
+    loop {
+        match two.alice.poll_output() {
+            Output::Timeout(_) => break,
+            Output::Post { body, .. } => {
+                let opened = two.bob.me.board.open(&body).unwrap();
+                if let Ok(Message::Wrap(found)) = Message::from_bytes(&opened.1) {
+                    wrap = Some(found);
+                }
+            }
+            _ => {}
+        }
+    }
+    tell_bob(&mut two, instance, &Message::Link(link));
+    two.now = BootTime(two.now.0 + 3_000);
+    two.bob.handle(Input::Timeout, two.now, &mut two.rng).unwrap();
+    assert_eq!(two.bob.state().epoch, None);
+    let garbage = Wrap { to: bob, epoch: newest + 1, link: hash, offer: None, sealed: [7; 48] };
+    tell_bob(&mut two, instance, &Message::Wrap(garbage));
+    tell_bob(&mut two, instance, &Message::Wrap(wrap.unwrap()));
+    assert_eq!(two.bob.state().epoch, Some(newest + 1));
+}
+
+#[test]
+fn somebody_elses_question_is_not_answered() {
+    let mut two = Two::new();
+    let ask = Ask {
+        meeting: two.alice.me.meeting,
+        instance: two.group().instance,
+        participant: two.bob.me(),
+        head: two.group().lineage.genesis.body.hash(),
+        epoch: 0,
+    };
+    let posts = |two: &mut Two, ask: Signed<Ask>| {
+        tell_alice(two, &Message::Ask(ask));
+        let mut posts = 0;
+        while let output @ (Output::Post { .. } | Output::Keys(_) | Output::Event(_)) =
+            two.alice.poll_output()
+        {
+            posts += usize::from(matches!(output, Output::Post { .. }));
+        }
+        posts
+    };
+    assert_eq!(posts(&mut two, Signed::new(ask.clone(), &signer())), 0);
+    assert_eq!(
+        {
+            let asked = two.bob.me.sign(ask);
+            posts(&mut two, asked)
+        },
+        2,
+        "links and a wrap"
+    );
+}
+
+#[test]
+fn nobody_slips_into_somebody_elses_place_in_the_queue() {
+    let mut two = Two::new();
+    let bob = two.bob.me();
+    two.alice.handle(Input::Command(Command::Remove(bob)), two.now, &mut two.rng).unwrap();
+    let challenge = last_challenge(&mut two);
+    let announce = |seed: u8, name: &str| {
+        let device = DeviceKey::from_seed(&secret(seed));
+        let announce = Announce {
+            meeting: two.alice.me.meeting,
+            instance: two.group().instance,
+            challenge: Some(challenge),
+            device: device.public(),
+            participant: ParticipantId([0xca; 16]),
+            name: name.into(),
+            ..announce().unverified().clone()
+        };
+        Message::Announce(SignedAnnounce::new(announce, &device))
+    };
+    let (carol, eve) = (announce(1, "Carol"), announce(2, "Carol"));
+    tell_alice(&mut two, &carol);
+    let shown = two.alice.state().waiting;
+    assert_eq!(shown.len(), 1);
+    tell_alice(&mut two, &eve);
+    assert_eq!(two.alice.state().waiting, shown, "who is approved is who was shown");
+}
+
+fn last_challenge(two: &mut Two) -> Hash {
+    two.now = BootTime(two.now.0 + 2_000);
+    two.alice.handle(Input::Timeout, two.now, &mut two.rng).unwrap();
+    let mut challenge = None;
+    loop {
+        match two.alice.poll_output() {
+            Output::Timeout(_) => return challenge.unwrap(),
+            Output::Post { body, .. } => {
+                let opened = two.bob.me.board.open(&body).unwrap();
+                if let Ok(Message::Heartbeat(heartbeat)) = Message::from_bytes(&opened.1) {
+                    challenge = Some(heartbeat.body.challenge);
+                }
+            }
+            _ => {}
+        }
+    }
+}
+
+#[test]
+fn numbers_without_end_are_no_messages() {
+    let vote = SilenceVote { heartbeat: u64::MAX, ..vote().body };
+    let epoch = Some(EpochOpening { epoch: u64::MAX, commitment: [0; 32] });
+    let link = Link { opening: epoch, ..link(vec![]).body };
+    let number = Link { number: 1 << 62, ..link.clone() };
+    for message in [
+        Message::Vote(Signed::new(vote, &signer())),
+        Message::Link(Signed::new(link, &signer())),
+        Message::Link(Signed::new(number, &signer())),
+    ] {
+        assert!(Message::from_bytes(&message.to_bytes()).is_err());
+    }
+}
