@@ -8,6 +8,9 @@
 //!
 //! Everything is drawn from one seed, so a failing run replays.
 
+mod audit;
+mod node;
+
 use std::{
     collections::{BTreeMap, HashMap},
     sync::Arc,
@@ -20,15 +23,17 @@ use rand_chacha::{
     rand_core::{Rng, SeedableRng},
 };
 
+pub use node::{Key, Node};
+
+use self::audit::Audit;
 use crate::{
     BootTime,
-    frame::KeyId,
     identity::DeviceKey,
     link::MeetingLink,
     secret::Secret,
     session::{
-        Command, CommandError, Creating, Event, Input, Joining, KeyChange, OpenStream, Output, Phase, Role,
-        Session, State, Successors,
+        Command, CommandError, Creating, Input, Joining, OpenStream, Output, Phase, Role, Session, State,
+        Successors,
     },
 };
 
@@ -46,82 +51,6 @@ pub enum Fate {
 /// Decides over each post: global time in ms, the sender's and the receiver's node number, the post.
 pub type Tamper = Box<dyn FnMut(u64, usize, usize, &Post) -> Fate>;
 
-/// A key as an element got it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Key {
-    /// Its epoch.
-    pub epoch: u64,
-    /// Its id.
-    pub kid: KeyId,
-    /// The base key: tests may look.
-    pub base_key: [u8; 32],
-    /// The floor, for keys to open.
-    pub floor: u64,
-    /// The caps, for keys to open.
-    pub caps: String,
-    /// Asks for a keyframe, for keys to seal.
-    pub keyframe: bool,
-}
-
-/// One device.
-pub struct Node {
-    /// Its session.
-    pub session: Session,
-    /// Its device key.
-    pub device: Arc<DeviceKey>,
-    /// What a person was told.
-    pub events: Vec<Event>,
-    /// The newest key of each own stream.
-    pub seals: HashMap<StreamId, Key>,
-    /// All keys to open that have not expired or closed.
-    pub opens: HashMap<(ParticipantId, StreamId, u64), Key>,
-    /// Until when elements seal, by the local clock.
-    pub lease: BootTime,
-    /// Retired: epochs below, and from when.
-    pub retired: (u64, BootTime),
-    /// Leases told, with the local time they were told at.
-    pub leases: Vec<(BootTime, BootTime)>,
-    /// Whether the relay can be reached.
-    pub connected: bool,
-    rng: ChaCha20Rng,
-    offset: u64,
-    ppm: i64,
-    timeout: BootTime,
-    seen: u64,
-    next_stream: u32,
-}
-
-impl Node {
-    fn local(&self, now: u64) -> BootTime {
-        let drift = now as i64 * self.ppm / 1_000_000;
-        BootTime(self.offset + now.saturating_add_signed(drift))
-    }
-
-    /// The first global time at which the local clock has reached `local`.
-    fn global(&self, local: BootTime, now: u64) -> u64 {
-        if local.0 == u64::MAX {
-            return u64::MAX;
-        }
-        if local <= self.local(now) {
-            return now;
-        }
-        let span = local.0.saturating_sub(self.offset) as i128;
-        let mut at = (span * 1_000_000 / (1_000_000 + i128::from(self.ppm))) as u64;
-        at = at.saturating_sub(2).max(now);
-        while self.local(at) < local {
-            at += 1;
-        }
-        at
-    }
-
-    /// Whether an element would seal this stream now, and with what.
-    pub fn sealing(&self, stream: StreamId, local: BootTime) -> Option<&Key> {
-        let key = self.seals.get(&stream)?;
-        let retired = key.epoch < self.retired.0 && local >= self.retired.1;
-        (local <= self.lease && !retired).then_some(key)
-    }
-}
-
 /// A meeting and its relay.
 pub struct Meeting {
     /// Virtual time in ms.
@@ -136,6 +65,7 @@ pub struct Meeting {
     pub posts: Vec<(u64, usize, Slot, usize)>,
     /// Keep every post for replays.
     pub recorded: Vec<Post>,
+    audit: Audit,
     link: MeetingLink,
     rng: ChaCha20Rng,
     log: Vec<Post>,
@@ -146,12 +76,63 @@ pub struct Meeting {
 }
 
 impl Meeting {
+    /// A meeting of `n` in which everybody is present.
+    ///
+    /// # Panics
+    ///
+    /// If they do not come together within 20 s.
+    pub fn of(n: usize, seed: u64, successors: Successors) -> Self {
+        let mut meeting = Self::new(seed, successors);
+        let all: Vec<usize> = (0..n).collect();
+        for i in 1..n {
+            meeting.join(["Alice", "Bob", "Carol"].get(i).copied().unwrap_or("Bob"));
+        }
+        meeting.run_until(Duration::from_secs(20), |meeting| meeting.together(&all));
+        meeting
+    }
+
+    /// Another device opens an instance of its own under the same secret, as whoever holds the link can.
+    pub fn pretend(&mut self, name: &str) -> usize {
+        let device = device(&mut self.rng);
+        let mut link = self.link.duplicate();
+        link.creator = device.public().fingerprint();
+        self.open(link, name, device, Successors::Nobody, 0, 0);
+        self.nodes.len() - 1
+    }
+
+    /// Checks every epoch that was ever opened.
+    ///
+    /// # Panics
+    ///
+    /// If a key was wrapped for anybody but those its link's roster names, or somebody got a stream key of an epoch
+    /// whose roster does not name them.
+    pub fn audit(&self) {
+        self.audit.recipients();
+        for (number, node) in self.nodes.iter().enumerate() {
+            for (key, epoch) in &node.ever {
+                assert!(
+                    self.audit.names(*epoch, node.session.me()),
+                    "node {number} got a key of epoch {epoch}"
+                );
+                // Keys of epochs this node was not in are not among those it got, whatever it calls them.
+                for other in &self.nodes {
+                    let theirs = other.ever.get(key);
+                    assert!(
+                        theirs.is_none_or(|theirs| theirs == epoch),
+                        "one key in epochs {epoch} and {theirs:?}"
+                    );
+                }
+            }
+        }
+    }
+
     /// A meeting of which the first node is the leader.
     pub fn new(seed: u64, successors: Successors) -> Self {
         let mut rng = ChaCha20Rng::seed_from_u64(seed);
         let device = device(&mut rng);
         let link = MeetingLink::new("relay.example".into(), device.public().fingerprint(), None, &mut rng);
         let mut meeting = Self {
+            audit: Audit::new(&link),
             now: 0,
             nodes: Vec::new(),
             latency: 20,
@@ -166,7 +147,8 @@ impl Meeting {
             wire: BTreeMap::new(),
             wired: 0,
         };
-        meeting.open("Alice", device, successors, 0, 0);
+        let link = meeting.link.duplicate();
+        meeting.open(link, "Alice", device, successors, 0, 0);
         meeting
     }
 
@@ -178,19 +160,23 @@ impl Meeting {
         meeting.log.clear();
         meeting.cells.clear();
         meeting.wire.clear();
-        meeting.open("Alice", device, Successors::Nobody, offset, ppm);
+        let link = meeting.link.duplicate();
+        meeting.open(link, "Alice", device, Successors::Nobody, offset, ppm);
         meeting
     }
 
-    fn open(&mut self, name: &str, device: Arc<DeviceKey>, successors: Successors, offset: u64, ppm: i64) {
+    fn open(
+        &mut self,
+        link: MeetingLink,
+        name: &str,
+        device: Arc<DeviceKey>,
+        successors: Successors,
+        offset: u64,
+        ppm: i64,
+    ) {
         let mut rng = ChaCha20Rng::seed_from_u64(self.rng.next_u64());
-        let creating = Creating {
-            link: self.link.duplicate(),
-            device: device.clone(),
-            name: name.into(),
-            role: Role::Participant,
-            successors,
-        };
+        let creating =
+            Creating { link, device: device.clone(), name: name.into(), role: Role::Participant, successors };
         let start = BootTime(offset + self.now);
         let session = Session::create(creating, start, &mut rng).expect("the creator's own link");
         self.add(session, device, rng, offset, ppm);
@@ -257,6 +243,7 @@ impl Meeting {
             timeout: BootTime(u64::MAX),
             seen: 0,
             next_stream: 0,
+            ever: HashMap::new(),
         });
         self.drain(number);
         self.connect(number);
@@ -411,6 +398,7 @@ impl Meeting {
     }
 
     fn post(&mut self, from: usize, slot: Slot, body: bytes::Bytes) {
+        self.audit.post(slot, &body);
         if !self.nodes[from].connected {
             return;
         }
@@ -516,39 +504,6 @@ impl Meeting {
             )
         };
         self.nodes.iter().map(line).collect()
-    }
-}
-
-impl Node {
-    fn apply(&mut self, change: KeyChange, now: BootTime) {
-        match change {
-            KeyChange::Seal { stream, epoch, kid, base_key, keyframe, .. } => {
-                let old = self.seals.get(&stream).map_or(0, |key| key.epoch);
-                assert!(epoch > old, "a stream's epochs only go forward");
-                let base_key = *base_key.expose();
-                self.seals
-                    .insert(stream, Key { epoch, kid, base_key, floor: 0, caps: String::new(), keyframe });
-            }
-            KeyChange::Retire { before, at } => {
-                assert!(before > self.retired.0, "epochs retire once");
-                self.retired = (before, at);
-            }
-            KeyChange::Open { from, stream, epoch, kid, base_key, floor, caps, .. } => {
-                let key = Key { epoch, kid, base_key: *base_key.expose(), floor, caps, keyframe: false };
-                self.opens.insert((from, stream, epoch), key);
-            }
-            KeyChange::Close { from, stream } => {
-                self.opens.retain(|(participant, number, _), _| (*participant, *number) != (from, stream));
-            }
-            KeyChange::Expire { before } => self.opens.retain(|(.., epoch), _| *epoch >= before),
-            KeyChange::Lease { until } => {
-                self.lease = until;
-                self.leases.push((now, until));
-                if self.leases.len() > 1000 {
-                    self.leases.drain(..500);
-                }
-            }
-        }
     }
 }
 

@@ -27,7 +27,7 @@ mod group;
 mod join;
 mod lead;
 mod member;
-mod message;
+pub(crate) mod message;
 mod statement;
 mod streams;
 mod succession;

@@ -148,3 +148,26 @@ fn a_welcome_holds_only_as_a_whole() {
         assert!(other.roster(of).is_none(), "alteration {i}");
     }
 }
+
+#[test]
+fn somebody_new_in_a_locked_meeting_ends_it() {
+    for locked in [false, true] {
+        let mut two = Two::new();
+        let lock = two.next_link(vec![Change::Lock(locked)], None);
+        let group = two.group();
+        let add = vec![Change::Add(Entry { index: group.roster.header.next_index, ..entry() })];
+        let both = [lock.changes.clone(), add.clone()].concat();
+        let opening = EpochOpening { epoch: group.epochs.newest.epoch + 1, commitment: [1; 32] };
+        let link = Link {
+            number: lock.number + 1,
+            previous: lock.hash(),
+            digest: group.roster.after(&both).unwrap().digest(),
+            changes: add,
+            opening: Some(opening),
+            ..lock.clone()
+        };
+        let (lock, link) = (two.signed(lock), two.signed(link));
+        assert_eq!(two.say(&lock), Phase::Live);
+        assert_eq!(two.say(&link), if locked { CAUGHT } else { Phase::Live });
+    }
+}

@@ -1,0 +1,88 @@
+//! Reads every post on the board, as a holder of the link can, and keeps book over who was given which key.
+
+use std::collections::{BTreeSet, HashMap};
+
+use meeting_wire::{Decode, ParticipantId, Slot};
+
+use crate::{
+    board::Board,
+    crypto::sign::Hash,
+    link::MeetingLink,
+    roster::{Link, Roster},
+    session::message::Message,
+};
+
+/// The book.
+pub(super) struct Audit {
+    board: Board,
+    /// The roster each link made, by the link's hash.
+    rosters: HashMap<Hash, Roster>,
+    epochs: HashMap<Hash, Epoch>,
+}
+
+struct Epoch {
+    number: u64,
+    leader: ParticipantId,
+    roster: BTreeSet<ParticipantId>,
+    wrapped: BTreeSet<ParticipantId>,
+}
+
+impl Audit {
+    pub fn new(link: &MeetingLink) -> Self {
+        Self {
+            board: Board::new(link.secret.duplicate(), link.meeting),
+            rosters: HashMap::new(),
+            epochs: HashMap::new(),
+        }
+    }
+
+    /// Somebody posts.
+    pub fn post(&mut self, slot: Slot, body: &[u8]) {
+        let Some((_, message)) = self.board.open(body) else { return };
+        match Message::from_bytes(&message).expect("what sessions post reads back") {
+            Message::Link(link) => self.link(&link.body),
+            Message::Wrap(wrap) => {
+                assert_eq!(slot, Slot::Direct(wrap.to), "a wrap goes to its owner only");
+                let epoch = self.epochs.get_mut(&wrap.link).expect("a wrap comes after its link");
+                assert_eq!(wrap.epoch, epoch.number);
+                epoch.wrapped.insert(wrap.to);
+            }
+            _ => {}
+        }
+    }
+
+    fn link(&mut self, link: &Link) {
+        let before = match link.number {
+            0 => Roster::before_genesis(link.leader),
+            _ => self.rosters.get(&link.previous).expect("a chain without gaps").clone(),
+        };
+        let roster = before.after(&link.changes).expect("a link that applies");
+        assert_eq!(roster.digest(), link.digest);
+        let removed = roster.entries().any(|entry| before.header.removed.contains(&entry.device));
+        assert!(!removed, "a removed device is back");
+        if let Some(opening) = link.opening {
+            let people = roster.entries().map(|entry| entry.participant).collect();
+            self.epochs.entry(link.hash()).or_insert(Epoch {
+                number: opening.epoch,
+                leader: link.leader,
+                roster: people,
+                wrapped: BTreeSet::new(),
+            });
+        }
+        self.rosters.insert(link.hash(), roster);
+    }
+
+    /// Checks that each key was wrapped for exactly those its link's roster names, the leader aside.
+    pub fn recipients(&self) {
+        for epoch in self.epochs.values() {
+            let mut expected = epoch.roster.clone();
+            expected.remove(&epoch.leader);
+            assert_eq!(epoch.wrapped, expected, "epoch {}", epoch.number);
+        }
+    }
+
+    /// Whether a roster of this epoch, on whichever branch, names somebody.
+    pub fn names(&self, epoch: u64, participant: ParticipantId) -> bool {
+        self.epochs.values().any(|known| known.number == epoch && known.roster.contains(&participant))
+    }
+}

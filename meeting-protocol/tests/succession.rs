@@ -1,0 +1,193 @@
+//! Leaders that leave, fall silent, or are cut off.
+
+#![allow(clippy::unwrap_used)]
+
+use std::time::Duration;
+
+use meeting_protocol::{
+    session::{Command, EndReason, Phase, Role, Successors},
+    testing::{Fate, Meeting},
+};
+
+use meeting_wire::Slot;
+
+const fn s(seconds: u64) -> Duration {
+    Duration::from_secs(seconds)
+}
+
+#[test]
+fn a_named_successor_takes_over_by_silence_votes() {
+    let mut meeting = Meeting::of(4, 30, Successors::FirstPresent(2));
+    let camera = meeting.stream(2, "camera");
+    meeting.run(s(3));
+    assert_eq!(meeting.state(2).roster[1].successor, Some(1));
+    let (code, epoch) = (meeting.state(1).code, meeting.epoch(1));
+    meeting.disconnect(0);
+    let start = meeting.now;
+    meeting.run_until(s(15), |meeting| meeting.state(1).leading);
+    assert!(meeting.now - start >= 4_000 && meeting.now - start < 9_000, "{}", meeting.now - start);
+    meeting.run_until(s(10), |meeting| meeting.together(&[1, 2, 3]) && meeting.hears(2, camera, 3));
+    assert!(meeting.epoch(1) > epoch);
+    for node in [1, 2, 3] {
+        let state = meeting.state(node);
+        assert!(state.leader_verified && state.code != code, "compare again");
+    }
+    // The old leader comes back to a branch that is over, and joins again; so does a newcomer.
+    meeting.connect(0);
+    meeting.run_until(s(5), |meeting| meeting.phase(0) == Phase::Ended(EndReason::Branch));
+    let alice = meeting.nodes[0].device.clone();
+    let alice = meeting.join_as("Alice", alice, Role::Participant, 1, 0);
+    let carol = meeting.join("Carol");
+    meeting.run_until(s(15), |meeting| meeting.together(&[1, 2, 3, alice, carol]));
+    assert!(meeting.state(carol).leader_verified, "through the creator's named successor");
+    meeting.run(s(300));
+    assert!(meeting.together(&[1, 2, 3, alice, carol]));
+}
+
+#[test]
+fn a_leader_that_leaves_hands_over_or_ends_the_meeting() {
+    let mut meeting = Meeting::of(3, 31, Successors::FirstPresent(1));
+    meeting.run(s(3));
+    meeting.command(0, Command::Leave).unwrap();
+    meeting.run_until(s(5), |meeting| meeting.together(&[1, 2]));
+    assert!(meeting.state(1).leading);
+
+    let mut meeting = Meeting::of(3, 32, Successors::Nobody);
+    meeting.command(0, Command::Leave).unwrap();
+    meeting.run(s(1));
+    assert_eq!(meeting.phase(1), Phase::Ended(EndReason::LeaderLeft));
+    assert_eq!(meeting.phase(2), Phase::Ended(EndReason::LeaderLeft));
+}
+
+#[test]
+fn no_majority_no_takeover() {
+    // Two of four, the leader counted, are not more than half.
+    let mut meeting = Meeting::of(4, 33, Successors::FirstPresent(3));
+    meeting.run(s(3));
+    meeting.disconnect(0);
+    meeting.disconnect(3);
+    meeting.run(s(60));
+    assert!(!meeting.state(1).leading && !meeting.state(2).leading);
+    assert_eq!(meeting.phase(1), Phase::Stale);
+}
+
+#[test]
+fn a_meeting_cut_in_two_goes_on_in_one_half_and_never_merges() {
+    let mut meeting = Meeting::of(6, 34, Successors::FirstPresent(2));
+    meeting.run(s(3));
+    // The leader and one on this side, four on the other.
+    meeting.tamper = Some(Box::new(|_, from, to, _| {
+        let side = |node: usize| node == 0 || node == 5;
+        if from != usize::MAX && side(from) != side(to) { Fate::Drop } else { Fate::Deliver }
+    }));
+    meeting.run_until(s(20), |meeting| {
+        meeting.state(1).leading && (1..5).all(|node| meeting.epoch(node) == meeting.epoch(1))
+    });
+    let far = meeting.epoch(1);
+    meeting.command(0, Command::Rotate).unwrap();
+    meeting.run(s(1));
+    assert_eq!(meeting.phase(5), Phase::Live, "the smaller half has a chain of its own now");
+    meeting.tamper = None;
+    meeting.run(s(120));
+    assert_eq!(meeting.phase(0), Phase::Ended(EndReason::Branch));
+    assert!(matches!(meeting.phase(5), Phase::Ended(_)), "{:?}", meeting.phase(5));
+    assert!(meeting.together(&[1, 2, 3, 4]) && meeting.epoch(1) >= far);
+}
+
+#[test]
+fn a_missed_takeover_is_asked_for() {
+    let mut meeting = Meeting::of(4, 35, Successors::FirstPresent(1));
+    meeting.run(s(3));
+    meeting.disconnect(0);
+    meeting.tamper = Some(Box::new(|_, from, to, post| {
+        if from == 1 && to == 3 && post.slot == Slot::Log { Fate::Drop } else { Fate::Deliver }
+    }));
+    meeting.run_until(s(30), |meeting| meeting.together(&[1, 2, 3]));
+}
+
+#[test]
+fn a_takeover_while_the_leader_is_heard_is_refused() {
+    let mut meeting = Meeting::of(4, 36, Successors::FirstPresent(1));
+    meeting.run(s(3));
+    // The relay hides the leader from three of four, who then agree; the fourth still hears it.
+    meeting.tamper =
+        Some(Box::new(
+            |_, from, to, _| if from == 0 && (1..3).contains(&to) { Fate::Drop } else { Fate::Deliver },
+        ));
+    meeting.run(s(60));
+    assert!(!meeting.state(1).leading, "two votes of four");
+    assert!(meeting.state(0).leading && meeting.phase(3) == Phase::Live);
+}
+
+#[test]
+fn clocks_of_very_different_uptime_survive_a_change_of_leader() {
+    let mut meeting = Meeting::new(37, Successors::FirstPresent(2));
+    let mut all = vec![0];
+    for (offset, ppm) in [(10_000_000_000, 500), (3, -500), (77_000, 0)] {
+        let device = meeting.device();
+        all.push(meeting.join_as("Bob", device, Role::Participant, offset, ppm));
+    }
+    meeting.run_until(s(20), |meeting| meeting.together(&all));
+    meeting.run(s(600));
+    meeting.disconnect(0);
+    meeting.run_until(s(30), |meeting| meeting.together(&all[1..]));
+    meeting.run(s(3600));
+    assert!(meeting.together(&all[1..]));
+}
+
+#[test]
+fn two_people_cannot_outvote_a_leader_that_falls_silent() {
+    // One of two, the leader counted, is not more than half: the successor that is named ends as stale.
+    let mut meeting = Meeting::of(2, 39, Successors::FirstPresent(1));
+    let camera = meeting.stream(1, "camera");
+    meeting.run(s(3));
+    assert_eq!(meeting.state(1).roster[1].successor, Some(1));
+    meeting.disconnect(0);
+    meeting.run_until(s(9), |meeting| meeting.phase(1) == Phase::Stale);
+    assert!(meeting.nodes[1].sealing(camera, meeting.local(1)).is_none());
+    let start = meeting.now;
+    meeting.run_until(s(121), |meeting| meeting.phase(1) == Phase::Ended(EndReason::Stale));
+    assert!(meeting.now - start >= 119_000 && !meeting.state(1).leading);
+    assert_eq!(meeting.nodes[1].session.counters().misbehaviour, 0);
+}
+
+#[test]
+fn a_leader_of_two_that_resigns_needs_no_votes() {
+    let mut meeting = Meeting::of(2, 42, Successors::FirstPresent(1));
+    meeting.run(s(3));
+    meeting.command(0, Command::Leave).unwrap();
+    meeting.run_until(s(5), |meeting| meeting.together(&[1]) && meeting.state(1).leading);
+}
+
+#[test]
+fn a_joiner_survives_a_change_of_leader() {
+    let mut meeting = Meeting::of(3, 43, Successors::FirstPresent(1));
+    meeting.run(s(3));
+    let carol = meeting.join("Carol");
+    meeting.run(Duration::from_millis(50));
+    meeting.command(0, Command::Leave).unwrap();
+    meeting.run_until(s(15), |meeting| meeting.together(&[1, 2, carol]));
+    assert!(meeting.state(carol).leader_verified);
+    meeting.audit();
+}
+
+#[test]
+fn of_two_who_take_over_at_once_the_first_in_order_goes_on() {
+    let mut meeting = Meeting::of(5, 44, Successors::FirstPresent(2));
+    meeting.run(s(3));
+    // Nobody hears of the first successor's takeover before the second one's is out.
+    let mut meet = false;
+    meeting.tamper = Some(Box::new(move |now, from, to, _| {
+        meet |= now > 40_000;
+        match (from, to) {
+            (1, _) if !meet => Fate::Delay(5_000),
+            _ => Fate::Deliver,
+        }
+    }));
+    meeting.disconnect(0);
+    meeting.run_until(s(15), |meeting| meeting.state(1).leading && meeting.state(2).leading);
+    meeting.tamper = None;
+    meeting.run_until(s(15), |meeting| meeting.phase(2) == Phase::Ended(EndReason::Branch));
+    meeting.run(s(30));
+    assert!(meeting.state(1).leading, "{:?}", meeting.phase(1));
+}
