@@ -12,6 +12,8 @@ use rig::{Agent, Stage, Stats, until};
 use rustix::process::Signal;
 use serde_json::Value;
 
+#[path = "faults/leaders.rs"]
+mod leaders;
 #[path = "faults/messages.rs"]
 mod messages;
 
@@ -51,6 +53,12 @@ fn a_successor_leads_after_the_leaders_agent_was_killed() -> Result<()> {
     assert_eq!((bob.code()?, carol.code()?), (new_code.clone(), new_code));
     let so_far = talks.stats().get("seal", "sealed");
     talks.until("Bob seals on", |stats| stats.get("seal", "sealed") > so_far + 50)?;
+
+    // The creator comes back by its own link, and follows.
+    alice.restart()?;
+    alice.join(&link)?;
+    assert_eq!(alice.status()?["leading"], false, "there is a leader already");
+    assert_eq!(alice.code()?, bob.code()?);
     stage.check_books().map(drop)
 }
 

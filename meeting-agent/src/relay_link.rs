@@ -123,6 +123,11 @@ impl Caller {
             self.media.publisher.detach();
             let reason = match end {
                 End::Goodbye => return,
+                End::Refused(Refusal::Token) if self.hail.admission == BARE => {
+                    // a creator that came back by its link: it may still enter what is open
+                    self.hail.admission = Admission::Join;
+                    continue;
+                }
                 End::Refused(refusal) => {
                     let _ = self.happened.send(LinkEvent::Refused(refusal)).await;
                     return;
@@ -276,6 +281,9 @@ fn packed(message: &ToRelay) -> Bytes {
     out.bytes(&message.to_bytes());
     out.into_bytes().into()
 }
+
+/// The right to create, without the token that a relay may ask for.
+const BARE: Admission = Admission::Create { token: String::new() };
 
 /// Messages that wait either way: a leader's wraps for a meeting of 1,000.
 const QUEUED: usize = 4_096;

@@ -9,7 +9,7 @@ use meeting_protocol::{
     BootTime,
     session::{Command, Creating, EndReason, Input, Joining, Output, Phase, Session, State, WaitReason},
 };
-use meeting_wire::{Admission, Claim, FromRelay, ParticipantId, StreamId, ToRelay};
+use meeting_wire::{Admission, Claim, FromRelay, ParticipantId, Slot, StreamId, ToRelay};
 use rand_core::Rng as _;
 use tokio::sync::{mpsc, watch};
 use tracing::{info, warn};
@@ -48,7 +48,9 @@ pub struct Driver {
     next: BootTime,
     /// A new stay begins then.
     rejoin: Option<BootTime>,
-    /// A creator that has found no leader by then leads.
+    /// Whether a creator looks for somebody who leads already.
+    seeking: bool,
+    /// A creator that looks and has seen no sign of a leader by then leads; only while connected.
     create: Option<BootTime>,
 }
 
@@ -65,7 +67,7 @@ impl Driver {
     ) -> Result<Self, AgentError> {
         let (session, link, claim) = begin(&plan, start, &media)?;
         let now = clock::now();
-        let create = (start == Start::Join && plan.creator.is_some()).then(|| now + FIND_LEADER);
+        let seeking = start == Start::Join && plan.creator.is_some();
         Ok(Self {
             plan,
             media,
@@ -86,7 +88,8 @@ impl Driver {
             refused: false,
             next: now,
             rejoin: None,
-            create,
+            seeking,
+            create: None,
         })
     }
 
@@ -124,7 +127,10 @@ impl Driver {
             self.restart(Start::Join);
         } else if self.create.is_some_and(|at| at <= now) {
             self.create = None;
-            if self.session.state().phase == Phase::Joining(WaitReason::Leader) {
+            // who waits for an answer has seen the last heartbeat of a leader that may be long gone
+            let phase = self.session.state().phase;
+            if matches!(phase, Phase::Joining(WaitReason::Leader | WaitReason::Answer)) {
+                info!(meeting = %self.plan.link.meeting, "nobody leads: leading");
                 self.restart(Start::Create);
             }
         }
@@ -228,7 +234,13 @@ impl Driver {
         }
     }
 
+    /// Some seconds from now without a sign of a leader, a creator leads.
+    fn seek(&mut self) {
+        self.create = self.seeking.then(|| clock::now() + FIND_LEADER);
+    }
+
     fn disconnected(&mut self) {
+        self.create = None;
         self.media.watching.disconnected();
         if std::mem::take(&mut self.connected) {
             let _ = self.feed(Input::Disconnected);
@@ -240,6 +252,7 @@ impl Driver {
             None => self.link = None,
             Some(LinkEvent::Up) => {
                 (self.connected, self.down) = (true, None);
+                self.seek();
                 let streams = self.media.publisher.streams();
                 self.send(streams.into_iter().map(|(stream, kind)| ToRelay::Publish { stream, kind }));
                 let _ = self.feed(Input::Connected);
@@ -261,6 +274,10 @@ impl Driver {
     fn message(&mut self, message: FromRelay) {
         match message {
             FromRelay::Post(post) => {
+                if self.create.is_some() && post.slot == Slot::Cell {
+                    // heartbeats stand in cells: a leader that lives puts this off with each
+                    self.seek();
+                }
                 let _ = self.feed(Input::Post(post));
                 self.drain();
             }
@@ -292,9 +309,7 @@ impl Driver {
         match begin(&self.plan, start, &self.media) {
             Ok((session, link, claim)) => {
                 (self.session, self.link, self.claim) = (session, Some(link), claim);
-                if start == Start::Join && self.plan.creator.is_some() {
-                    self.create = Some(clock::now() + FIND_LEADER);
-                }
+                self.seeking = start == Start::Join && self.plan.creator.is_some();
             }
             Err(error) => {
                 warn!(meeting = %self.plan.link.meeting, %error, "cannot begin a new stay");
@@ -358,5 +373,5 @@ fn hail(plan: &Plan, session: &Session, claim: Claim) -> Hail {
 /// Ends the detail of a meeting without a relay connection.
 pub const TRYING: &str = "; trying again";
 
-/// How long a creator looks for a leader before it leads: two heartbeats and a bad path.
+/// How long a creator waits for a sign of a leader before it leads: two heartbeats and a bad path.
 const FIND_LEADER: Duration = Duration::from_secs(5);

@@ -30,8 +30,13 @@ struct Running {
 
 impl Running {
     fn start(folder: &Path, listen: Option<SocketAddr>) -> Self {
+        Self::with(folder, listen, &[])
+    }
+
+    fn with(folder: &Path, listen: Option<SocketAddr>, tokens: &[&str]) -> Self {
         let bind = || {
             let mut config = Config::development(folder);
+            config.meetings.create_tokens = tokens.iter().map(|token| token.to_string()).collect();
             config.listen = listen.unwrap_or(config.listen);
             Relay::bind(config)
         };
@@ -297,4 +302,21 @@ async fn a_meeting_nobody_has_opened_is_tried_again_until_somebody_does() {
     let mut alice = Device::start(relay.hail(ALICE));
     alice.up().await;
     bob.up().await;
+}
+
+#[tokio::test]
+async fn a_creator_without_its_token_enters_what_is_open() {
+    let folder = TempDir::new().unwrap();
+    let token = "0123456789abcdef";
+    let relay = Running::with(folder.path(), None, &[token]);
+    let mut alice =
+        Device::start(Hail { admission: Admission::Create { token: token.into() }, ..relay.hail(ALICE) });
+    alice.up().await;
+    let mut again = Device::start(relay.hail(BOB));
+    again.up().await;
+    let mut wrong = Device::start(Hail {
+        admission: Admission::Create { token: "fedcba9876543210".into() },
+        ..relay.hail(ParticipantId([0xc; 16]))
+    });
+    assert!(matches!(wrong.event().await, LinkEvent::Refused(Refusal::Token)), "a wrong token is no mistake");
 }

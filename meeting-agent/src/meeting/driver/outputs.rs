@@ -51,7 +51,7 @@ impl Driver {
         let meeting = self.plan.link.meeting;
         match &event {
             Event::Phase(Phase::Ended(reason)) => self.ended(*reason),
-            Event::Phase(Phase::Live) => self.create = None,
+            Event::Phase(Phase::Live) => (self.seeking, self.create) = (false, None),
             Event::Epoch(epoch) => {
                 self.epochs += 1;
                 info!(%meeting, epoch, "a new key is in use");
