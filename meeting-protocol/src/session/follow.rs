@@ -1,5 +1,8 @@
 //! A follower: checks every word of the leader against the chain, opens wraps, and measures the leader's age.
 
+mod chain;
+mod wrap;
+
 use std::{collections::HashMap, time::Duration};
 
 use meeting_wire::{Encode, ParticipantId};
@@ -11,17 +14,15 @@ use super::{
     freshness::Freshness,
     group::Group,
     message::{Message, ProvenPulse, Wrap},
-    statement::EpochKey,
 };
 use crate::{
     BootTime,
     announce::SignedAnnounce,
     crypto::{
-        labels,
         sign::{Hash, Signed},
-        wrap::{KemSecret, Pairing, PairingContext, WrapError},
+        wrap::{KemSecret, Pairing},
     },
-    roster::{Change, Link, Roster, SignedLink},
+    roster::SignedLink,
 };
 
 /// How often a participant shows to be there.
@@ -168,170 +169,6 @@ impl Follow {
         }
     }
 
-    pub fn on_link(&mut self, link: SignedLink, group: &mut Group, cx: &mut Cx<'_>) {
-        let body = &link.body;
-        if body.meeting != cx.me.meeting || body.instance != group.instance {
-            cx.counters.forged += 1;
-            return;
-        }
-        let by_leader = |group: &Group| {
-            body.leader == group.roster.header.leader
-                && group.roster.leader_signer().is_some_and(|signer| link.is_by(&signer))
-        };
-        let head = group.head().body.number;
-        if body.number <= head {
-            match group.link(body.number) {
-                Some((known, _)) if *known == body.hash() => {}
-                Some(_) if by_leader(group) => self.caught("signed two links of one number", group, cx),
-                _ => cx.counters.stale += 1,
-            }
-            return;
-        }
-        if body.number > head + 1 {
-            // Whoever wrote it: one question is all it can cause.
-            self.seen_head = self.seen_head.max(head + 1);
-            self.ask_soon(cx.now);
-            return;
-        }
-        if body.takeover().is_some() {
-            self.on_takeover(link, group, cx);
-            return;
-        }
-        if !by_leader(group) {
-            cx.counters.forged += 1;
-            return;
-        }
-        if body.previous != group.head_hash() {
-            self.caught("signed a link for another chain than ours", group, cx);
-            return;
-        }
-        if body.time < group.head().body.time {
-            self.caught("signed a link that is older than the one before", group, cx);
-            return;
-        }
-        if self.extend(link, group, cx) {
-            self.open_held(group, cx);
-        }
-    }
-
-    /// Goes on to a link of the right place and signer, if it keeps the rules.
-    pub fn extend(&mut self, link: SignedLink, group: &mut Group, cx: &mut Cx<'_>) -> bool {
-        let body = &link.body;
-        let roster = match group.roster.after(&body.changes) {
-            Ok(_) if breaks_lock(body, &group.roster) => {
-                self.caught("let somebody new into a locked meeting", group, cx);
-                return false;
-            }
-            Ok(roster) if roster.digest() == body.digest => roster,
-            Ok(_) => {
-                self.caught("signed a link whose digest is not its roster's", group, cx);
-                return false;
-            }
-            Err(error) => {
-                self.caught(&format!("signed a link that cannot be: {error}"), group, cx);
-                return false;
-            }
-        };
-        match &body.opening {
-            Some(opening) if !group.epochs.may_open(opening) => {
-                self.caught("opened an epoch out of order or with a key used before", group, cx);
-                return false;
-            }
-            None if body.adds() || body.removes() => {
-                self.caught("let somebody in or out without a new key", group, cx);
-                return false;
-            }
-            _ => {}
-        }
-        let rotates = body.opening.is_some();
-        group.adopt(link, roster, cx);
-        if group.roster.header.successor_limit == 0 && self.pairing.is_some() {
-            // Nobody will ever encapsulate to us again.
-            self.kem = None;
-        }
-        self.announces.retain(|participant, _| group.roster.entry(*participant).is_some());
-        if rotates && group.ending.is_none() {
-            self.next_ask = Some(cx.now + ASK_AFTER);
-            self.ask_pause = ASK_AFTER;
-        }
-        true
-    }
-
-    /// Opens a wrap that came before its link.
-    pub fn open_held(&mut self, group: &mut Group, cx: &mut Cx<'_>) {
-        if group.ending.is_none()
-            && let Some(wrap) = self.held_wrap.take()
-        {
-            self.on_wrap(wrap, group, cx);
-        }
-    }
-
-    pub fn on_wrap(&mut self, wrap: Wrap, group: &mut Group, cx: &mut Cx<'_>) {
-        let newest = group.epochs.newest;
-        if wrap.to != cx.me.participant {
-            cx.counters.unauthorised += 1;
-            return;
-        }
-        if wrap.epoch > newest.epoch {
-            self.held_wrap = Some(wrap);
-            self.ask_soon(cx.now);
-            return;
-        }
-        if wrap.epoch < newest.epoch || group.epochs.newest_key().is_some() {
-            cx.counters.stale += 1;
-            return;
-        }
-        if wrap.link != newest.link {
-            cx.counters.forged += 1;
-            return;
-        }
-        // A new pairing is kept only if its wrap opens, and a wrap that does not costs an old one nothing.
-        let key = match &mut self.pairing {
-            Some(pairing) => pairing.unwrap(wrap.epoch, &wrap.link, &wrap.sealed),
-            None => self.pair(&wrap, group, cx).and_then(|mut pairing| {
-                let key = pairing.unwrap(wrap.epoch, &wrap.link, &wrap.sealed)?;
-                self.pairing = Some(pairing);
-                Ok(key)
-            }),
-        };
-        let Ok(key) = key else {
-            cx.counters.forged += 1;
-            return;
-        };
-        if EpochKey::commitment(&key, cx.me.meeting, group.instance, wrap.epoch) != newest.commitment {
-            self.caught("sent a key it had not committed to", group, cx);
-            return;
-        }
-        if group.roster.header.successor_limit == 0 {
-            self.kem = None;
-        }
-        self.next_ask = None;
-        self.ask_pause = ASK_AFTER;
-        group.install(wrap.epoch, wrap.link, key, cx);
-        if !self.fresh.anchored() {
-            self.pulse(group, cx);
-        }
-    }
-
-    fn pair(&self, wrap: &Wrap, group: &Group, cx: &Cx<'_>) -> Result<Pairing, WrapError> {
-        let offer = wrap.offer.as_ref().ok_or(WrapError::Forged)?;
-        let kem = self.kem.as_ref().ok_or(WrapError::Forged)?;
-        let own = group.roster.entry(cx.me.participant).ok_or(WrapError::Forged)?;
-        let context = PairingContext {
-            meeting: cx.me.meeting,
-            instance: group.instance,
-            leader_announce: group.leader_announce,
-            announce: own.announce,
-            start: offer.start,
-            psk_generation: group.roster.header.psk_generation,
-        };
-        let signer = group.roster.leader_signer().ok_or(WrapError::Forged)?;
-        if !signer.verifies(labels::PAIRING, &context.signed_bytes(&offer.enc), &offer.signature) {
-            return Err(WrapError::Forged);
-        }
-        Pairing::accept(kem, &offer.enc, cx.me.board.invite(), &context)
-    }
-
     pub fn on_over(&mut self, over: &Signed<Over>, group: &mut Group, cx: &mut Cx<'_>) {
         let by_leader = over.body.leader == group.roster.header.leader
             && over.body.instance == group.instance
@@ -453,21 +290,8 @@ impl Follow {
         self.seen_head > group.head().body.number
     }
 
-    /// The leader broke the protocol: nothing of it counts any more.
-    pub fn caught(&mut self, what: &str, group: &mut Group, cx: &mut Cx<'_>) {
-        let name = group.roster.leader().map_or("the leader", |entry| &entry.name).to_owned();
-        cx.misbehaviour(format!("{name}, who leads, {what}"));
-        group.ending = Some(EndReason::LeaderMisbehaved);
-    }
-
     /// Until when elements may seal and open.
     pub fn lease(&self) -> Option<BootTime> {
         self.fresh.deadline()
     }
-}
-
-/// Whether a link adds a device that was not in while nobody new was to be let in.
-fn breaks_lock(link: &Link, before: &Roster) -> bool {
-    let new = |change: &Change| matches!(change, Change::Add(entry) if before.device(entry.device).is_none());
-    before.header.locked && link.changes.iter().any(new)
 }

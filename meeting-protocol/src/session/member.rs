@@ -14,7 +14,7 @@ use super::{
     statement::EpochKey,
     streams::Streams,
     succession,
-    welcome::{Lineage, Welcome},
+    welcome::Lineage,
 };
 use crate::{
     BootTime,
@@ -310,42 +310,5 @@ fn on_leave(leave: &Signed<Leave>, duty: &mut Duty, group: &mut Group, cx: &mut 
     match duty {
         Duty::Lead(lead) => lead.on_leave(body, group, cx),
         Duty::Follow(_) => group.streams.gone(body.participant, cx),
-    }
-}
-
-impl Follow {
-    /// The leader found our place in the chain too far back for links: go on from its newest one.
-    fn on_welcome(&mut self, welcome: Welcome, group: &mut Group, cx: &mut Cx<'_>) {
-        let own = group.roster.entry(cx.me.participant);
-        let same = |entry: &Entry| {
-            own.is_some_and(|own| *entry == Entry { present: entry.present, ..own.clone() })
-                && entry.announce == welcome.announce
-        };
-        let of_ours = welcome.lineage.genesis == group.lineage.genesis;
-        let roster = welcome.roster((cx.me.meeting, group.instance)).filter(|_| of_ours);
-        let Some(roster) = roster.filter(|roster| roster.entry(cx.me.participant).is_some_and(same)) else {
-            cx.counters.forged += 1;
-            return;
-        };
-        if welcome.lineage.steps.len() > group.lineage.steps.len() {
-            // We missed a change of leader, whose grounds we can no longer check: the way back is a new stay.
-            group.ending = Some(EndReason::Branch);
-            return;
-        }
-        if welcome.lineage != group.lineage || welcome.head.body.number <= group.head().body.number {
-            cx.counters.stale += 1;
-            return;
-        }
-        let (epoch, newest) = (welcome.epoch_link(), group.epochs.newest);
-        let opened = epoch.body.opening.map_or(0, |opening| opening.epoch);
-        if opened < newest.epoch || opened == newest.epoch && epoch.body.hash() != newest.link {
-            self.caught("opened one epoch with two links", group, cx);
-            return;
-        }
-        if welcome.head.body.time < group.head().body.time {
-            self.caught("signed a link that is older than the one before", group, cx);
-            return;
-        }
-        group.skip_to(welcome, roster, cx);
     }
 }

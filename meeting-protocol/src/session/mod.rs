@@ -16,7 +16,6 @@
 //! `group` is what leader and followers share: roster, chain, `epochs`, `streams`.
 
 mod admission;
-mod api;
 mod claims;
 mod context;
 mod epochs;
@@ -24,10 +23,12 @@ mod error;
 mod follow;
 mod freshness;
 mod group;
+mod input;
 mod join;
 mod lead;
 mod member;
 pub(crate) mod message;
+mod output;
 mod statement;
 mod streams;
 mod succession;
@@ -35,12 +36,12 @@ mod succession;
 mod tests;
 mod welcome;
 
-pub use api::{
-    Approval, Command, Creating, EndReason, Event, Input, Joining, KeyChange, LeaveReason, OpenStream,
-    Output, Person, Phase, Role, State, StreamInfo, Successors, WaitReason,
-};
 pub use claims::{Resignation, SilenceVote};
 pub use error::{CommandError, Counters, CreateError};
+pub use input::{Command, Creating, Input, Joining, OpenStream, Role, Successors};
+pub use output::{
+    Approval, EndReason, Event, KeyChange, LeaveReason, Output, Person, Phase, State, StreamInfo, WaitReason,
+};
 
 use meeting_wire::{Decode, MeetingId, ParticipantId, Post};
 use rand_core::CryptoRng;

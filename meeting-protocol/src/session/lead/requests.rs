@@ -1,0 +1,141 @@
+//! What others want of a leader: a place, what they miss, to leave, or its own place.
+
+use meeting_wire::ParticipantId;
+
+use super::{ANSWER, CHALLENGE, LINKS_PER_POST, Lead};
+use crate::{
+    BootTime,
+    announce::SignedAnnounce,
+    crypto::sign::Signed,
+    roster::SignedLink,
+    session::{
+        EndReason, LeaveReason,
+        claims::{Ask, Leave},
+        context::Cx,
+        group::Group,
+        message::Message,
+        succession,
+    },
+};
+
+impl Lead {
+    pub(in crate::session) fn on_announce(
+        &mut self,
+        announce: SignedAnnounce,
+        group: &mut Group,
+        cx: &mut Cx<'_>,
+    ) {
+        self.challenges.retain(|(_, issued)| cx.now.since(*issued) <= CHALLENGE);
+        let fresh = announce
+            .unverified()
+            .challenge
+            .is_some_and(|challenge| self.challenges.iter().any(|(c, _)| *c == challenge));
+        if !fresh
+            || announce.unverified().instance != group.instance
+            || announce.unverified().meeting != cx.me.meeting
+        {
+            cx.counters.stale += 1;
+            return;
+        }
+        let participant = announce.unverified().participant;
+        if let Some(entry) = group.roster.entry(participant) {
+            // They ask again because they missed the answer; whoever is proved to be in does not ask.
+            let missed = !entry.present && entry.signer == announce.unverified().signer;
+            if missed && announce.verified().is_some() && self.may_answer(participant, cx.now) {
+                self.welcome(participant, group, cx);
+                self.send_wrap(participant, group, cx);
+            }
+            return;
+        }
+        self.admission.on_announce(announce, group, cx);
+    }
+
+    pub(in crate::session) fn on_ask(&mut self, signed: &Signed<Ask>, group: &mut Group, cx: &mut Cx<'_>) {
+        let ask = &signed.body;
+        let signer = group.roster.entry(ask.participant).map(|entry| entry.signer);
+        let Some(signer) = signer else {
+            self.tell_gone(signed, group, cx);
+            return;
+        };
+        if !ask.is_here(cx.me.meeting, group.instance) || !signed.is_by(&signer) {
+            cx.counters.forged += 1;
+            return;
+        }
+        if !self.may_answer(ask.participant, cx.now) {
+            cx.counters.over_limit += 1;
+            return;
+        }
+        if ask.head != group.head_hash() {
+            match group.links_after(&ask.head) {
+                Some(links) => {
+                    for chunk in links.chunks(LINKS_PER_POST) {
+                        group.tell(ask.participant, &Message::Links(chunk.to_vec()), cx);
+                    }
+                }
+                None => self.welcome(ask.participant, group, cx),
+            }
+        }
+        if ask.epoch < group.epochs.newest.epoch {
+            self.send_wrap(ask.participant, group, cx);
+        }
+    }
+
+    /// Somebody who is out asks why nothing comes any more: the links up to the one that says so.
+    fn tell_gone(&mut self, signed: &Signed<Ask>, group: &Group, cx: &mut Cx<'_>) {
+        let ask = &signed.body;
+        let gone = self.gone.iter_mut().find(|gone| gone.participant == ask.participant);
+        let Some(gone) = gone.filter(|gone| gone.told.is_none_or(|at| cx.now.since(at) >= ANSWER)) else {
+            cx.counters.unauthorised += 1;
+            return;
+        };
+        if !ask.is_here(cx.me.meeting, group.instance) || !signed.is_by(&gone.signer) {
+            cx.counters.forged += 1;
+            return;
+        }
+        gone.told = Some(cx.now);
+        let mut links = group.links_after(&ask.head).unwrap_or_default();
+        links.retain(|link| link.body.number <= gone.link);
+        if !links.is_empty() {
+            group.tell(ask.participant, &Message::Links(links), cx);
+        }
+    }
+
+    pub(in crate::session) fn on_leave(&mut self, leave: &Leave, group: &mut Group, cx: &mut Cx<'_>) {
+        self.remove(leave.participant, LeaveReason::Left, group, cx);
+    }
+
+    fn may_answer(&mut self, participant: ParticipantId, now: BootTime) -> bool {
+        self.peers.get_mut(&participant).is_some_and(|peer| {
+            let due = peer.answered.is_none_or(|at| now.since(at) >= ANSWER);
+            if due {
+                peer.answered = Some(now);
+            }
+            due
+        })
+    }
+
+    /// A link that is not ours claims the place after one of ours.
+    pub(in crate::session) fn on_link(&mut self, link: &SignedLink, group: &mut Group, cx: &mut Cx<'_>) {
+        if link.body.leader == cx.me.participant {
+            return;
+        }
+        // In a meeting cut in two we may have gone on meanwhile: what counts is the roster the successor had.
+        let at_head = (group.head_hash(), &group.roster);
+        let past = self.past.iter().map(|(head, roster)| (*head, roster));
+        let valid = past
+            .chain([at_head])
+            .any(|before| succession::is_valid_takeover(link, before, group.instance, cx));
+        let raced = group.lineage.steps.last().filter(|step| {
+            let ours = &step.takeover.body;
+            ours.leader == cx.me.participant && ours.previous == link.body.previous
+        });
+        if let Some(step) = raced.filter(|step| valid && step.first(cx.me.participant, link.body.leader)) {
+            // Two took over from the same leader: the first in its order goes on, the other is told.
+            group.tell(link.body.leader, &Message::Link(step.takeover.clone()), cx);
+        } else if valid {
+            group.ending = Some(EndReason::Branch);
+        } else {
+            cx.counters.unauthorised += 1;
+        }
+    }
+}

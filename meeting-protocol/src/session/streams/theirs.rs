@@ -1,0 +1,161 @@
+//! What others state of their streams.
+
+use meeting_wire::{Kind, ParticipantId, StreamId};
+
+use super::{MAX_STREAMS, Streams};
+use crate::{
+    crypto::sign::Signed,
+    frame::{CipherSuite, KeyId},
+    roster::Entry,
+    session::{
+        KeyChange,
+        context::Cx,
+        statement::{EpochKey, Said, Statement, StreamFacts},
+    },
+};
+
+/// Statements kept for an epoch whose key is on its way.
+const MAX_HELD: usize = 2048;
+/// Their bytes.
+const MAX_HELD_BYTES: usize = 8 << 20;
+
+/// A stream of somebody else.
+pub(super) struct Theirs {
+    pub facts: StreamFacts,
+    pub epoch: u64,
+    pub counter: u64,
+    pub closed: bool,
+}
+
+impl Streams {
+    /// Keeps a statement, whose signature holds, for when its epoch's key comes.
+    pub(in crate::session) fn hold(&mut self, statement: Signed<Statement>) -> bool {
+        let from = statement.body.participant;
+        let bytes: usize = self.held.iter().map(|held| held.body.sealed.len()).sum();
+        let of_sender = self.held.iter().filter(|held| held.body.participant == from).count();
+        let room = self.held.len() < MAX_HELD
+            && bytes + statement.body.sealed.len() <= MAX_HELD_BYTES
+            && of_sender < MAX_STREAMS;
+        if room {
+            self.held.push(statement);
+        }
+        room
+    }
+
+    /// What was kept for this epoch; what was for earlier ones is dropped.
+    pub(in crate::session) fn take_held(&mut self, epoch: u64) -> Vec<Signed<Statement>> {
+        let (due, later) =
+            std::mem::take(&mut self.held).into_iter().partition(|held| held.body.epoch <= epoch);
+        self.held = later;
+        due
+    }
+
+    /// Takes in a statement, whose signature holds, under its epoch's key.
+    pub(in crate::session) fn stated(
+        &mut self,
+        statement: &Statement,
+        entry: &Entry,
+        key: &EpochKey,
+        cx: &mut Cx<'_>,
+    ) {
+        let Some(said) = statement.open(key, entry.index, &entry.announce) else {
+            cx.counters.forged += 1;
+            return;
+        };
+        let from = entry.participant;
+        let stream = match &said {
+            Said::Open(facts) => facts.stream,
+            Said::Close(stream) => *stream,
+        };
+        let known = self.theirs.get(&(from, stream.0));
+        if known.is_some_and(|known| {
+            known.closed || (known.epoch, known.counter) >= (statement.epoch, statement.counter)
+        }) {
+            cx.counters.stale += 1;
+            return;
+        }
+        match said {
+            Said::Open(facts) => {
+                let expected = KeyId::new(stream, entry.index, statement.epoch);
+                // A stream goes on as what it was: only its caps may change, its key only with the epoch.
+                let goes_on = known.is_none_or(|known| {
+                    (known.facts.kind, &known.facts.track, known.facts.instance)
+                        == (facts.kind, &facts.track, facts.instance)
+                });
+                if facts.kid != expected || !goes_on {
+                    cx.misbehaviour(format!(
+                        "{} states a stream under another's key id or as another stream",
+                        entry.name
+                    ));
+                    return;
+                }
+                let of_sender = self
+                    .theirs
+                    .range((from, 0)..=(from, u32::MAX))
+                    .filter(|(_, theirs)| !theirs.closed)
+                    .count();
+                if known.is_none() && of_sender >= MAX_STREAMS {
+                    cx.counters.over_limit += 1;
+                    return;
+                }
+                cx.out.keys(KeyChange::Open {
+                    from,
+                    stream,
+                    track: facts.track.clone(),
+                    kind: facts.kind,
+                    caps: facts.caps.clone(),
+                    epoch: statement.epoch,
+                    kid: facts.kid,
+                    suite: facts.suite,
+                    base_key: key.stream(entry.device, &facts),
+                    floor: self.floors.get(&(from, facts.kid)).copied().unwrap_or(0),
+                });
+                let (epoch, counter) = (statement.epoch, statement.counter);
+                self.theirs.insert((from, stream.0), Theirs { facts, epoch, counter, closed: false });
+            }
+            Said::Close(stream) => {
+                match self.theirs.get_mut(&(from, stream.0)) {
+                    Some(theirs) => {
+                        theirs.closed = true;
+                        cx.out.keys(KeyChange::Close { from, stream });
+                    }
+                    // The end overtook the beginning, which opens nothing any more.
+                    None => {
+                        self.theirs.insert((from, stream.0), Theirs::ended(stream, statement, entry));
+                    }
+                }
+                self.forget_closed(from);
+            }
+        }
+    }
+
+    /// Closed streams are remembered so that an old statement cannot open them, up to a limit: stream numbers only
+    /// grow in use, so the lowest go first.
+    fn forget_closed(&mut self, from: ParticipantId) {
+        let closed: Vec<u32> = self
+            .theirs
+            .range((from, 0)..=(from, u32::MAX))
+            .filter(|(_, theirs)| theirs.closed)
+            .map(|((_, stream), _)| *stream)
+            .collect();
+        for stream in closed.iter().take(closed.len().saturating_sub(4 * MAX_STREAMS)) {
+            self.theirs.remove(&(from, *stream));
+        }
+    }
+}
+
+impl Theirs {
+    /// A stream of which only the end was heard.
+    fn ended(stream: StreamId, statement: &Statement, entry: &Entry) -> Self {
+        let facts = StreamFacts {
+            stream,
+            kind: Kind::Data,
+            track: String::new(),
+            caps: String::new(),
+            instance: [0; 16],
+            kid: KeyId::new(stream, entry.index, statement.epoch),
+            suite: CipherSuite::default(),
+        };
+        Self { facts, epoch: statement.epoch, counter: statement.counter, closed: true }
+    }
+}
