@@ -196,6 +196,31 @@ fn preroll_waits_for_the_first_key() {
     pipeline.until_eos();
 }
 
+#[test]
+fn nothing_leaves_the_sealer_before_the_first_key() {
+    let agent = FakeAgent::start();
+    agent.withhold_keys();
+    let pipeline = Pipeline::parse(&format!(
+        "meetingkey agent={} wait=false appsrc name=in format=time is-live=true caps=\"{VP8}\" ! e2eeseal name=seal ! \
+         appsink name=out sync=false async=false",
+        agent.socket()
+    ));
+    pipeline.play();
+    let (input, output, seal) = (feed(&pipeline, "in"), drain(&pipeline, "out"), pipeline.element("seal"));
+    for n in 1..=3 {
+        input.push_buffer(buffer(b"plain")).unwrap();
+        until("the frame is dropped", || stat(&seal, "dropped-no-key") + stat(&seal, "dropped-stale") == n);
+    }
+    assert_eq!(stat(&seal, "sealed"), 0);
+    assert!(output.try_pull_sample(gst::ClockTime::ZERO).is_none(), "something came out");
+    agent.grant_keys();
+    until("the first frame comes out", || {
+        input.push_buffer(buffer(b"plain")).unwrap();
+        stat(&seal, "sealed") > 0
+    });
+    assert_ne!(bytes(&pull(&output)), b"plain");
+}
+
 /// Through agent and back.
 fn round_trip(agent: &FakeAgent) -> Pipeline {
     let socket = agent.socket();
