@@ -296,6 +296,38 @@ fn who_holds_the_link_cannot_lead_newcomers_away() {
 }
 
 #[test]
+fn nor_those_who_wait_for_approval() {
+    let mut meeting = Meeting::of(2, 54, Successors::Nobody);
+    let bob = meeting.nodes[1].session.me();
+    meeting.command(0, Command::Remove(bob)).unwrap();
+    meeting.pretend("Eve");
+    let carol = meeting.join("Carol");
+    meeting.run(s(60));
+    assert_eq!(meeting.phase(carol), Phase::Joining(WaitReason::Approval));
+    let waiting = meeting.state(0).waiting[0].participant;
+    meeting.command(0, Command::Approve(waiting)).unwrap();
+    meeting.run_until(s(10), |meeting| meeting.together(&[0, carol]));
+}
+
+#[test]
+fn a_crowd_at_a_locked_door_gets_so_many_answers_a_second() {
+    let mut meeting = Meeting::new(55, Successors::Nobody);
+    meeting.command(0, Command::Lock(true)).unwrap();
+    meeting.run(s(2));
+    let crowd: Vec<usize> = (0..100).map(|_| meeting.join("Eve")).collect();
+    let start = meeting.now;
+    meeting.run(Duration::from_millis(500));
+    let answers = meeting
+        .posts
+        .iter()
+        .filter(|(at, from, slot, _)| *at >= start && *from == 0 && matches!(slot, Slot::Direct(_)));
+    assert_eq!(answers.count(), 32);
+    meeting.run_until(s(20), |meeting| {
+        crowd.iter().all(|node| meeting.phase(*node) == Phase::Ended(EndReason::Locked))
+    });
+}
+
+#[test]
 fn the_end_of_a_stream_is_heard_late_early_or_without_a_key() {
     let mut meeting = Meeting::of(2, 53, Successors::Nobody);
     // The end overtakes the beginning.

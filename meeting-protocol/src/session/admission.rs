@@ -32,6 +32,9 @@ const APPROVED: Duration = Duration::from_secs(60);
 /// Stays accepted in one instance at most; as many as indices.
 const MAX_ACCEPTED: usize = 1 << 16;
 
+/// Answers in one second at most: each may carry a chain of leaders with all their votes.
+const MAX_ANSWERS: usize = 32;
+
 /// Who is at the door.
 #[derive(Default)]
 pub(super) struct Admission {
@@ -40,6 +43,8 @@ pub(super) struct Admission {
     approved: HashMap<DevicePublic, BootTime>,
     /// A stay that was let in once never is again, by whichever of its announces.
     accepted: HashSet<(DevicePublic, ParticipantId)>,
+    /// When this second of answers began, and how many it has seen.
+    answers: (BootTime, usize),
 }
 
 struct Waiting {
@@ -84,7 +89,7 @@ impl Admission {
                 self.waiting.retain(|_, waiting| waiting.announce.unverified().device != device);
                 self.waiting.insert(participant, Waiting { announce: signed, seen: cx.now });
             }
-            tell(participant, hash, verdict, group, cx);
+            self.tell(participant, hash, verdict, group, cx);
             return;
         }
         self.waiting.remove(&participant);
@@ -131,9 +136,24 @@ impl Admission {
         if cx.now.since(waiting.seen) < CHALLENGE / 2 {
             self.enqueue(waiting.announce, cx);
         } else {
-            tell(participant, waiting.announce.hash(), Verdict::Renew, group, cx);
+            self.tell(participant, waiting.announce.hash(), Verdict::Renew, group, cx);
         }
         Ok(())
+    }
+
+    /// Tells somebody, under our signature and with our right to it, what becomes of an announce.
+    fn tell(&mut self, to: ParticipantId, announce: Hash, verdict: Verdict, group: &Group, cx: &mut Cx<'_>) {
+        if cx.now.since(self.answers.0) >= Duration::from_secs(1) {
+            self.answers = (cx.now, 0);
+        }
+        self.answers.1 += 1;
+        if self.answers.1 > MAX_ANSWERS {
+            cx.counters.over_limit += 1;
+            return;
+        }
+        let (meeting, instance, leader) = (cx.me.meeting, group.instance, cx.me.participant);
+        let answer = cx.me.sign(Answer { meeting, instance, leader, to, announce, verdict });
+        group.tell(to, &Message::Answer(Box::new(Reply { answer, lineage: group.lineage.clone() })), cx);
     }
 
     /// Whether somebody is to be let in.
@@ -167,13 +187,6 @@ impl Admission {
         self.waiting.retain(|_, waiting| now.since(waiting.seen) < WAIT);
         self.approved.retain(|_, until| now <= *until);
     }
-}
-
-/// Tells somebody, under our signature and with our right to it, what becomes of an announce.
-fn tell(to: ParticipantId, announce: Hash, verdict: Verdict, group: &Group, cx: &mut Cx<'_>) {
-    let (meeting, instance, leader) = (cx.me.meeting, group.instance, cx.me.participant);
-    let answer = cx.me.sign(Answer { meeting, instance, leader, to, announce, verdict });
-    group.tell(to, &Message::Answer(Box::new(Reply { answer, lineage: group.lineage.clone() })), cx);
 }
 
 fn approval(announce: &Announce) -> Approval {

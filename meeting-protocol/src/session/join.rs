@@ -46,6 +46,8 @@ pub(super) struct Join {
     since: BootTime,
     /// When the first announce went out.
     asked: Option<BootTime>,
+    /// A leader that the link vouches for has answered: no other one is believed any more.
+    vouched: bool,
     pub ending: Option<EndReason>,
 }
 
@@ -67,6 +69,7 @@ impl Join {
             wait: WaitReason::Leader,
             since: now,
             asked: None,
+            vouched: false,
             ending: None,
         }
     }
@@ -153,6 +156,7 @@ impl Join {
             cx.counters.unauthorised += 1;
             return;
         }
+        self.vouched = true;
         match answer.verdict {
             Verdict::Waiting => {
                 if self.wait != WaitReason::Approval {
@@ -190,7 +194,7 @@ impl Join {
             return None;
         };
         let early = self.asked.is_none_or(|at| cx.now.since(at) < PREFER);
-        if early && !welcome.lineage.is_of(cx.me.creator) {
+        if (early || self.vouched) && !welcome.lineage.is_of(cx.me.creator) {
             cx.counters.unauthorised += 1;
             return None;
         }
