@@ -197,6 +197,34 @@ fn preroll_waits_for_the_first_key() {
 }
 
 #[test]
+fn nothing_is_opened_after_the_lease() {
+    let agent = FakeAgent::start();
+    let pipeline = Pipeline::parse(&format!(
+        "meetingkey name=key agent={} appsrc name=in format=time is-live=true caps=\"{VP8}\" ! e2eeseal name=seal ! \
+         queue name=wire ! e2eeopen name=open ! appsink name=out sync=false async=false",
+        agent.socket()
+    ));
+    pipeline.play();
+    let (input, output) = (feed(&pipeline, "in"), drain(&pipeline, "out"));
+    let (key, seal, open) = (pipeline.element("key"), pipeline.element("seal"), pipeline.element("open"));
+    input.push_buffer(buffer(b"in time")).unwrap();
+    assert_eq!(bytes(&pull(&output)), b"in time");
+
+    // The next one is sealed in time and on its way when the lease ends.
+    let wire = pipeline.element("wire").static_pad("src").unwrap();
+    let held =
+        wire.add_probe(gst::PadProbeType::BLOCK | gst::PadProbeType::BUFFER, |_, _| gst::PadProbeReturn::Ok);
+    input.push_buffer(buffer(b"late")).unwrap();
+    until("the frame is sealed", || stat(&seal, "sealed") == 2);
+    agent.tell_keys(FromAgent::Lease { until: BootTime(0) });
+    agent.tell_keys(FromAgent::State(MeetingState { participants: 100, ..MeetingState::default() }));
+    until("the word arrives", || key.property::<u32>("participants") == 100);
+    wire.remove_probe(held.unwrap());
+    until("the frame is refused", || stat(&open, "stale") == 1);
+    assert_eq!(stat(&open, "opened"), 1);
+}
+
+#[test]
 fn nothing_leaves_the_sealer_before_the_first_key() {
     let agent = FakeAgent::start();
     agent.withhold_keys();
