@@ -116,8 +116,9 @@ const DATAGRAM_RECEIVE: usize = 256 * 1024;
 const DATAGRAM_SEND: usize = 16 * 1024;
 /// Silence after which the connection counts as lost, in ms.
 const IDLE_MS: u32 = 10_000;
-/// Three fit into the silence allowed, and NAT bindings stay open.
-const KEEP_ALIVE: Duration = Duration::from_secs(3);
+/// Several fit into the silence allowed, NAT bindings stay open, and a relay that was started anew is noticed while
+/// the lease still runs.
+const KEEP_ALIVE: Duration = Duration::from_secs(2);
 /// Addresses of one name that are tried, each for so long.
 const MAX_ADDRESSES: usize = 4;
 const EACH: Duration = Duration::from_secs(2);
