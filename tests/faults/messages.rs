@@ -59,15 +59,21 @@ fn garbage_from_outside_disturbs_nobody() -> Result<()> {
 fn a_relay_that_is_not_there_is_named() -> Result<()> {
     let stage = Stage::open()?;
     let alice = stage.agent("Alice")?;
-    let create = |relay: &str, certificate: &str| {
-        let outcome = alice.create_at(relay, certificate, &["--wait", "4"]);
+    let create_within = |seconds: &str, relay: &str, certificate: &str| {
+        let outcome = alice.create_at(relay, certificate, &["--wait", seconds]);
         outcome.err().map(|error| format!("{error:#}")).context("a meeting was opened")
     };
+    let create = |relay: &str, certificate: &str| create_within("2", relay, certificate);
     let certificate = &stage.relay.certificate;
     // Nobody else gets this port as long as the socket lives, and it says nothing.
     let silent = UdpSocket::bind("127.0.0.1:0")?;
-    mentions(&create(&silent.local_addr()?.to_string(), certificate)?, &["relay", "does not answer"])?;
-    mentions(&create("nobody.invalid", certificate)?, &["relay", "name"])?;
+    mentions(
+        &create_within("4", &silent.local_addr()?.to_string(), certificate)?,
+        &["relay", "does not answer", "UDP"],
+    )?;
+    // A label of more than 63 bytes is refused before anybody is asked for it.
+    let nobody = format!("{}.invalid", "x".repeat(70));
+    mentions(&create(&nobody, certificate)?, &["relay", "name", "cannot be found"])?;
     mentions(&create("127.0.0.1:99999", certificate)?, &["address", "HOST:PORT"])?;
     let here = stage.relay.address.to_string();
     mentions(&create(&here, &"0".repeat(64))?, &["certificate", "link"])?;
