@@ -79,6 +79,21 @@ fn a_forged_refusal_turns_nobody_away() {
         tell_bob(&mut two, instance, forged);
         assert_eq!(two.bob.state().phase, Phase::Joining(WaitReason::Answer));
     }
+    // Bob asks Eve too, who refuses him in her own right: she leads, but nothing that his link names.
+    let mut eve = eve;
+    eve.handle(Input::Timeout, two.now, &mut two.rng).unwrap();
+    hand_over(&mut eve, &mut two.bob, two.now, &mut two.rng);
+    let mut asked = None;
+    while asked.is_none() {
+        asked = announce_of(&two.bob.poll_output(), &two.alice.me.board);
+    }
+    let asked = asked.unwrap();
+    let eves_instance = asked.unverified().instance;
+    assert_ne!(eves_instance, instance);
+    let refused = Answer { instance: eves_instance, leader: eve.me(), announce: asked.hash(), ..answer };
+    tell_bob(&mut two, eves_instance, &reply(&eve.me.sign(refused), &eves_lineage));
+    assert_eq!(two.bob.state().phase, Phase::Joining(WaitReason::Answer));
+    assert_eq!(two.bob.counters().unauthorised, 1);
     tell_bob(&mut two, instance, &reply(&by_alice, &lineage));
     assert_eq!(two.bob.state().phase, Phase::Ended(EndReason::Refused));
 }
