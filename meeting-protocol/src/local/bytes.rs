@@ -385,7 +385,7 @@ mod tests {
     fn from_agent() -> Vec<FromAgent> {
         let (from, stream, kid) = (ParticipantId([2; 16]), StreamId(3), KeyId::from(0x0300_0401));
         let key = || Secret::init_with(|key| *key = [6; 32]);
-        let (name, track) = || -> (String, String) { ("Alice".into(), "camera".into()) }();
+        let (name, track): (String, String) = ("Alice".into(), "camera".into());
         vec![
             FromAgent::Welcome { version: VERSION, meeting: MeetingId([1; 16]) },
             FromAgent::Refused { text: "join a meeting first".into() },
