@@ -6,7 +6,7 @@
 mod fake;
 mod support;
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use fake::{ALICE, FakeAgent, MEETING};
 use gst::prelude::*;
@@ -250,6 +250,14 @@ fn nothing_leaves_the_sealer_before_the_first_key() {
 }
 
 /// Through agent and back.
+fn sealing_to_the_agent(agent: &FakeAgent) -> Pipeline {
+    let socket = agent.socket();
+    Pipeline::parse(&format!(
+        "meetingkey agent={socket} appsrc name=in format=time is-live=true do-timestamp=true caps=\"{VP8}\" \
+         ! e2eeseal ! meetingsink agent={socket}"
+    ))
+}
+
 fn round_trip(agent: &FakeAgent) -> Pipeline {
     let socket = agent.socket();
     Pipeline::parse(&format!(
@@ -336,6 +344,28 @@ fn a_track_that_ends_takes_its_pad_along() {
     agent.tell_watchers(FromAgent::TrackGone { from: ALICE, stream: StreamId(1) });
     until("the stream ends", || drain(&pipeline, "out").is_eos());
     until("the pad goes", || src.src_pads().is_empty());
+}
+
+#[test]
+fn a_sink_that_has_enough_ends_a_source() {
+    let agent = FakeAgent::start();
+    let socket = agent.socket();
+    let talks = sealing_to_the_agent(&agent);
+    let pipeline = Pipeline::parse(&format!(
+        "meetingkey agent={socket} meetingsrc agent={socket} ! e2eeopen ! fakesink num-buffers=3 async=false"
+    ));
+    talks.play();
+    pipeline.play();
+    let input = feed(&talks, "in");
+    let frames = std::thread::spawn(move || {
+        // More than enough, and an end: the sink takes three.
+        (0..200).for_each(|_| {
+            let _ = input.push_buffer(buffer(b"key"));
+            std::thread::sleep(Duration::from_millis(10));
+        })
+    });
+    pipeline.until_eos();
+    frames.join().unwrap();
 }
 
 #[test]

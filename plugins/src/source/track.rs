@@ -185,10 +185,15 @@ impl Track {
         if flow.is_ok() {
             self.pushed.fetch_add(1, Ordering::Relaxed);
         }
+        if flow == Err(gst::FlowError::Eos) {
+            // Whoever is behind this pad has enough; sinks learn from the event that it is over.
+            self.pad.push_event(gst::event::Eos::new());
+            self.pause();
+        }
         match element.imp().combine(&self.pad, flow) {
             // A pad that nobody wants may still be linked later, and others may come.
-            Ok(_) | Err(gst::FlowError::NotLinked) => {}
-            Err(error @ (gst::FlowError::Flushing | gst::FlowError::Eos)) => {
+            Ok(_) | Err(gst::FlowError::NotLinked | gst::FlowError::Eos) => {}
+            Err(error @ gst::FlowError::Flushing) => {
                 gst::debug!(CAT, obj = self.pad, "pausing: {error}");
                 self.pause();
             }
