@@ -179,21 +179,8 @@ fn nobody_slips_into_somebody_elses_place_in_the_queue() {
     let mut two = Two::new();
     let bob = two.bob.me();
     two.alice.handle(Input::Command(Command::Remove(bob)), two.now, &mut two.rng).unwrap();
-    let challenge = last_challenge(&mut two);
-    let announce = |seed: u8, name: &str| {
-        let device = DeviceKey::from_seed(&secret(seed));
-        let announce = Announce {
-            meeting: two.alice.me.meeting,
-            instance: two.group().instance,
-            challenge: Some(challenge),
-            device: device.public(),
-            participant: ParticipantId([0xca; 16]),
-            name: name.into(),
-            ..announce().unverified().clone()
-        };
-        Message::Announce(SignedAnnounce::new(announce, &device))
-    };
-    let (carol, eve) = (announce(1, "Carol"), announce(2, "Carol"));
+    let challenge = last_heartbeat(&mut two).body.challenge;
+    let (carol, eve) = (carols_announce(&two, challenge, 1), carols_announce(&two, challenge, 2));
     tell_alice(&mut two, &carol);
     let shown = two.alice.state().waiting;
     assert_eq!(shown.len(), 1);
@@ -201,17 +188,61 @@ fn nobody_slips_into_somebody_elses_place_in_the_queue() {
     assert_eq!(two.alice.state().waiting, shown, "who is approved is who was shown");
 }
 
-fn last_challenge(two: &mut Two) -> Hash {
+/// Carol's announce from the device of this seed, in answer to a challenge.
+fn carols_announce(two: &Two, challenge: Hash, seed: u8) -> Message {
+    let device = DeviceKey::from_seed(&secret(seed));
+    let announce = Announce {
+        meeting: two.alice.me.meeting,
+        instance: two.group().instance,
+        challenge: Some(challenge),
+        device: device.public(),
+        participant: ParticipantId([0xca; 16]),
+        name: "Carol".into(),
+        ..announce().unverified().clone()
+    };
+    Message::Announce(SignedAnnounce::new(announce, &device))
+}
+
+#[test]
+fn an_announce_held_back_for_thirty_seconds_lets_nobody_in() {
+    for (held, people) in [(28, 3), (32, 2)] {
+        let mut two = Two::new();
+        let challenge = last_heartbeat(&mut two).body.challenge;
+        for _ in 0..held {
+            two.now = BootTime(two.now.0 + 1_000);
+            two.exchange();
+        }
+        let carol = carols_announce(&two, challenge, 1);
+        tell_alice(&mut two, &carol);
+        assert_eq!(two.alice.state().roster.len(), people, "after {held} s");
+    }
+}
+
+#[test]
+fn a_forged_heartbeat_moves_nothing() {
+    let mut two = Two::new();
+    let instance = two.group().instance;
+    let genuine = last_heartbeat(&mut two);
+    let later = Heartbeat { time: genuine.body.time + 60_000, ..genuine.body.clone() };
+    let (lease, forged) = (two.bob.state().lease, two.bob.counters().forged);
+    tell_bob(&mut two, instance, &Message::Heartbeat(Signed::new(later, &signer())));
+    assert_eq!((two.bob.state().lease, two.bob.counters().forged), (lease, forged + 1));
+    tell_bob(&mut two, instance, &Message::Heartbeat(genuine));
+    assert!(two.bob.state().lease > lease, "the leader's own does");
+}
+
+/// What Alice says next.
+fn last_heartbeat(two: &mut Two) -> Signed<Heartbeat> {
     two.now = BootTime(two.now.0 + 2_000);
     two.alice.handle(Input::Timeout, two.now, &mut two.rng).unwrap();
-    let mut challenge = None;
+    let mut last = None;
     loop {
         match two.alice.poll_output() {
-            Output::Timeout(_) => return challenge.unwrap(),
+            Output::Timeout(_) => return last.unwrap(),
             Output::Post { body, .. } => {
                 let opened = two.bob.me.board.open(&body).unwrap();
                 if let Ok(Message::Heartbeat(heartbeat)) = Message::from_bytes(&opened.1) {
-                    challenge = Some(heartbeat.body.challenge);
+                    last = Some(heartbeat);
                 }
             }
             _ => {}
