@@ -66,6 +66,11 @@ pub enum Request {
         /// A name or the start of an id.
         who: String,
     },
+    /// The code over the roster as it is now (PROTOCOL.md 3.9), the text of the answer.
+    RosterCode {
+        /// Which.
+        meeting: Option<String>,
+    },
     /// A glance. Answer: [`Answer::Status`].
     Status {
         /// Which.

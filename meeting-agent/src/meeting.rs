@@ -94,6 +94,8 @@ pub enum UserCommand {
     Lock(bool),
     /// Lets somebody in, by name or id.
     Approve(String),
+    /// The code over the roster as it is now.
+    RosterCode,
 }
 
 /// Phase and detail, for those who wait for a change.

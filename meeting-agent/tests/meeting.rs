@@ -120,6 +120,32 @@ async fn two_people_see_the_same_code_and_the_same_roster() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn the_roster_code_is_the_same_for_all_and_changes_with_the_roster() {
+    let stage = Stage::open();
+    let (alice, bob, _) = stage.two().await;
+    let both_present =
+        |status: &meeting_agent::control::Status| status.people.iter().all(|person| person.present);
+    alice.until("both to be present", both_present).await;
+    bob.until("both to be present", both_present).await;
+    let before = (roster_code(&alice).await, roster_code(&bob).await);
+    assert_eq!(before.0, before.1);
+    assert_ne!(before.0, alice.status().await.code);
+    done(&alice, Request::Lock { meeting: None, locked: true }).await;
+    bob.until("the lock", |status| status.locked).await;
+    let after = (roster_code(&alice).await, roster_code(&bob).await);
+    assert_eq!(after.0, after.1);
+    assert_ne!(before.0, after.0);
+}
+
+async fn roster_code(agent: &Running) -> String {
+    let Answer::Done { text } = agent.ask(Request::RosterCode { meeting: None }).await else {
+        panic!("no roster code")
+    };
+    assert_eq!(text.chars().filter(char::is_ascii_digit).count(), 40, "{text}");
+    text
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_rotation_reaches_everybody_and_only_the_leader_may() {
     let stage = Stage::open();
     let (alice, bob, _) = stage.two().await;

@@ -11,7 +11,7 @@ use serde_json::json;
 
 use super::Common;
 use crate::{
-    control::{Person, Request, Status},
+    control::{Answer, Person, Request, Status},
     show::{harmless, sentence},
 };
 
@@ -54,6 +54,24 @@ pub fn code(common: &Common) -> anyhow::Result<ExitCode> {
          Are they not, leave: `meeting-agent leave`. After a change of leader, compare again."
     };
     writeln!(out, "{how}")?;
+    Ok(ExitCode::SUCCESS)
+}
+
+pub fn roster_code(common: &Common) -> anyhow::Result<ExitCode> {
+    let answer = common.client()?.ask(&Request::RosterCode { meeting: common.meeting.clone() })?;
+    let Answer::Done { text: code } = answer else { bail!("the agent gave another answer: update both") };
+    let mut out = io::stdout().lock();
+    if common.json {
+        writeln!(out, "{}", json!({ "roster_code": code }))?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    let (first, second) = code.split_at(code.len() / 2);
+    writeln!(out, "  {}\n  {}", first.trim(), second.trim())?;
+    writeln!(
+        out,
+        "The same digits mean the same list of people. They change whenever anybody comes, goes or proves to be there,\n\
+         so lock the meeting before you compare. Are they different, the leader shows different lists to different people."
+    )?;
     Ok(ExitCode::SUCCESS)
 }
 

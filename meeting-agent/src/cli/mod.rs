@@ -68,7 +68,11 @@ enum Command {
     /// The meeting at a glance
     Status,
     /// The security code, for reading aloud
-    Code,
+    Code {
+        /// The code over the roster as it is now: the same for all who see the same people; lock first
+        #[arg(long)]
+        roster: bool,
+    },
     /// Who is in the meeting
     Roster,
 }
@@ -151,7 +155,8 @@ fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Unlock => lead::lock(&common, false),
         Command::Approve(Whom { who }) => lead::approve(&common, who),
         Command::Status => look::status(&common),
-        Command::Code => look::code(&common),
+        Command::Code { roster: false } => look::code(&common),
+        Command::Code { roster: true } => look::roster_code(&common),
         Command::Roster => look::roster(&common),
     }
 }

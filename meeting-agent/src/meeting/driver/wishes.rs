@@ -76,6 +76,10 @@ impl Driver {
                 let person = people::find(&who, waiting, "waits: `meeting-agent status` lists who does")?;
                 self.command(Command::Approve(person)).map(|()| "let in".into())
             }
+            UserCommand::RosterCode => {
+                let code = self.session.roster_code();
+                code.map(|code| code.to_string()).ok_or_else(|| "there is no roster yet".into())
+            }
         }
     }
 
