@@ -52,7 +52,7 @@ pub fn print(arguments: &Arguments, show: &Show) -> Result<bool> {
     );
     println!("    between relay and Bob, {} kB of UDP captured", show.wire.len() / 1000);
     for (whose, name, bytes) in
-        [("these frames", "relay-saw.bin", &sealed), ("the capture", "wire.bin", &show.wire)]
+        [("what the relay saw", "relay-saw.bin", &sealed), ("what the wire saw", "wire.bin", &show.wire)]
     {
         let path = arguments.out.join(name);
         fs::write(&path, bytes)?;
@@ -161,7 +161,7 @@ fn decode(path: &Path) -> Result<Result<String, String>> {
     let line = text
         .lines()
         .find_map(|line| line.split_once("ERROR: from element "))
-        .map_or("it failed", |(_, said)| said);
+        .map_or("it failed", |(_, said)| said.rsplit(": ").next().unwrap_or(said));
     Ok(if output.status.success() { Ok(text) } else { Err(line.to_owned()) })
 }
 
