@@ -104,6 +104,7 @@ impl Link {
 
 impl Drop for Link {
     fn drop(&mut self) {
+        self.outbox.drain(LAST_WORDS);
         {
             let mut live = self.shared.live();
             live.stop = true;
@@ -250,6 +251,8 @@ fn read(socket: &mut UnixStream) -> Option<FromAgent> {
     FromAgent::from_bytes(&body).ok()
 }
 
+/// How long an agent may take to read what was said before the connection is closed.
+const LAST_WORDS: Duration = Duration::from_millis(200);
 /// Both together stay under the 2 s within which an element says what is wrong.
 const CONNECT: Duration = Duration::from_millis(500);
 const ANSWER: Duration = Duration::from_millis(1300);

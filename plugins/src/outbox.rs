@@ -21,6 +21,8 @@ pub struct Outbox {
 struct Queue {
     messages: VecDeque<Zeroizing<Vec<u8>>>,
     bytes: usize,
+    /// The message taken last is on its way.
+    writing: bool,
     closed: bool,
 }
 
@@ -44,14 +46,23 @@ impl Outbox {
 
     /// Takes the oldest message, waiting for one; none once the queue is closed.
     pub fn pop(&self) -> Option<Zeroizing<Vec<u8>>> {
+        self.queue().writing = false;
+        self.changed.notify_all();
         let waited =
             self.changed.wait_while(self.queue(), |queue| !queue.closed && queue.messages.is_empty());
         let mut queue = waited.unwrap_or_else(PoisonError::into_inner);
         let message = queue.messages.pop_front()?;
         queue.bytes -= message.len();
+        queue.writing = true;
         drop(queue);
         self.changed.notify_all();
         Some(message)
+    }
+
+    /// Waits until all is written, for at most `patience`: a last word should arrive.
+    pub fn drain(&self, patience: Duration) {
+        let unwritten = |queue: &mut Queue| !queue.closed && (queue.writing || !queue.messages.is_empty());
+        drop(self.changed.wait_timeout_while(self.queue(), patience, unwritten));
     }
 
     /// Forgets what waits and refuses more.
