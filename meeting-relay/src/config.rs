@@ -25,6 +25,8 @@ pub struct Config {
     pub ready_file: Option<PathBuf>,
     /// Gets the counters every second and at the end.
     pub stats: Option<PathBuf>,
+    /// The local TCP address where `/metrics` and `/healthz` are served, if anywhere.
+    pub monitor: Option<SocketAddr>,
     /// Gets all that the relay sees.
     pub record: Option<PathBuf>,
     /// What holds for meetings.
@@ -71,6 +73,12 @@ pub struct Args {
     /// File that gets the counters, every second and at the end
     #[arg(long, value_name = "FILE")]
     pub stats: Option<PathBuf>,
+    /// Local address that serves the counters (/metrics, for Prometheus) and the health (/healthz) over HTTP
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    pub monitor: Option<SocketAddr>,
+    /// Asks the relay whose --monitor is at this address how it is, and ends: 0 if it is well
+    #[arg(long, value_name = "ADDRESS:PORT", exclusive = true)]
+    pub check: Option<SocketAddr>,
     /// File that gets all that the relay sees, to show that it is noise (at most 1 GiB)
     #[arg(long, value_name = "FILE")]
     pub record: Option<PathBuf>,
@@ -86,6 +94,7 @@ impl Config {
             names: Vec::new(),
             ready_file: None,
             stats: None,
+            monitor: None,
             record: None,
             meetings: Meetings::default(),
         }
@@ -121,6 +130,7 @@ impl Config {
             names: file.names,
             ready_file: args.ready_file.or(file.ready_file),
             stats: args.stats.or(file.stats),
+            monitor: args.monitor.or(file.monitor),
             record: args.record,
             meetings,
         };
@@ -140,6 +150,12 @@ impl Config {
             return Err(Error::Config(
                 "without create_tokens anybody could open meetings, so the relay only listens on loopback \
                  addresses: list tokens under [meetings] in a --config file, or listen on 127.0.0.1",
+            ));
+        }
+        if self.monitor.is_some_and(|address| !address.ip().is_loopback()) {
+            return Err(Error::Config(
+                "the monitor has no password, so it only listens on loopback addresses: give 127.0.0.1 and a port, \
+                 and let a program on this machine pass it on",
             ));
         }
         if create_tokens.iter().any(|token| token.len() < 16 || token.len() > 256) {
@@ -192,6 +208,7 @@ struct File {
     names: Vec<String>,
     ready_file: Option<PathBuf>,
     stats: Option<PathBuf>,
+    monitor: Option<SocketAddr>,
     #[serde(default)]
     meetings: MeetingsTable,
 }

@@ -4,11 +4,11 @@ use std::fmt::Write;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 macro_rules! counters {
-    ($($(#[$doc:meta])* $name:ident),* $(,)?) => {
+    ($(#[doc = $doc:literal] $name:ident),* $(,)?) => {
         /// Counts since the start, by name.
         #[derive(Debug, Default)]
         pub struct Counters {
-            $($(#[$doc])* pub $name: Count,)*
+            $(#[doc = $doc] pub $name: Count,)*
         }
 
         impl Counters {
@@ -16,6 +16,17 @@ macro_rules! counters {
             pub fn to_text(&self) -> String {
                 let mut text = String::new();
                 $(let _ = writeln!(text, concat!(stringify!($name), " {}"), self.$name.value());)*
+                text
+            }
+
+            /// The Prometheus text format, version 0.0.4.
+            pub fn to_prometheus(&self) -> String {
+                let mut text = String::new();
+                $(
+                    let name = concat!("meeting_relay_", stringify!($name), "_total");
+                    let (help, value) = ($doc.trim(), self.$name.value());
+                    let _ = writeln!(text, "# HELP {name} {help}\n# TYPE {name} counter\n{name} {value}");
+                )*
                 text
             }
         }

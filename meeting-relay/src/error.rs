@@ -45,6 +45,14 @@ pub enum Error {
         /// What the system said.
         error: io::Error,
     },
+    /// The monitor's address cannot be listened on.
+    #[error("the monitor cannot listen on {address} (TCP): {error}; name another by --monitor")]
+    Monitor {
+        /// Which.
+        address: SocketAddr,
+        /// What the system said.
+        error: io::Error,
+    },
     /// The system refused something.
     #[error("{what}: {error}")]
     Io {

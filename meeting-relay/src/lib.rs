@@ -5,6 +5,8 @@
 //!
 //! ```text
 //!  relay      socket, TLS, accept loop, shutdown        config, certificate, reset_key, files, error
+//!    |  \
+//!    |   monitor            counters and health over HTTP, for this machine alone
 //!    |
 //!  session    one connection from hello to goodbye      limits, counters
 //!    |  \
@@ -33,6 +35,7 @@ mod forward;
 mod keyframe;
 mod media;
 mod meeting;
+mod monitor;
 mod outlet;
 mod record;
 mod relay;
@@ -43,5 +46,6 @@ mod session;
 pub use config::{Args, Config};
 pub use error::Error;
 pub use forward::reset;
+pub use monitor::check as check_health;
 pub use relay::Relay;
 pub use session::{SHUTDOWN, close_code};

@@ -21,7 +21,12 @@ async fn main() -> ExitCode {
 }
 
 async fn run() -> anyhow::Result<()> {
-    let config = Config::load(Args::parse())?;
+    let args = Args::parse();
+    if let Some(monitor) = args.check {
+        println!("{}", meeting_relay::check_health(monitor).await?);
+        return Ok(());
+    }
+    let config = Config::load(args)?;
     tracing_subscriber::fmt()
         .with_env_filter(EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info")))
         .with_ansi(std::io::stderr().is_terminal())

@@ -18,6 +18,7 @@ use crate::error::Error;
 use crate::files;
 use crate::limits;
 use crate::meeting::Meetings;
+use crate::monitor::Monitor;
 use crate::record::Recorder;
 use crate::reset_key;
 use crate::session;
@@ -32,6 +33,7 @@ pub struct Relay {
     meetings: Arc<Meetings>,
     counters: Arc<Counters>,
     recorder: Arc<Recorder>,
+    monitor: Option<Monitor>,
 }
 
 impl Relay {
@@ -47,6 +49,7 @@ impl Relay {
             Some(path) => Recorder::open(path)?,
             None => Recorder::default(),
         };
+        let monitor = config.monitor.map(Monitor::bind).transpose()?;
         let listen = |error| Error::Listen { address: config.listen, error };
         let socket = std::net::UdpSocket::bind(config.listen).map_err(listen)?;
         let settings = reset_key::endpoint(certificate.private_key());
@@ -61,6 +64,7 @@ impl Relay {
             meetings: Arc::new(Meetings::new(config.meetings.clone())),
             counters: Arc::default(),
             recorder: Arc::new(recorder),
+            monitor,
             config,
         })
     }
@@ -75,14 +79,21 @@ impl Relay {
         self.certificate_hash
     }
 
+    /// Where its counters and its health are served, if they are.
+    pub fn monitor_addr(&self) -> Option<SocketAddr> {
+        self.monitor.as_ref().map(Monitor::local_addr)
+    }
+
     /// What it has counted so far.
     pub fn counters(&self) -> Arc<Counters> {
         self.counters.clone()
     }
 
     /// Serves until `shutdown` is done, then tells everybody and waits a moment for the news to arrive.
-    pub async fn run(self, shutdown: impl Future<Output = ()>) -> Result<(), Error> {
+    pub async fn run(mut self, shutdown: impl Future<Output = ()>) -> Result<(), Error> {
         self.announce()?;
+        let gauges = (self.counters.clone(), self.meetings.clone());
+        let monitor = self.monitor.take().map(|monitor| monitor.serve(gauges.0, gauges.1));
         let connections = Arc::new(Semaphore::new(self.config.meetings.max_connections));
         // Those above the limit are told so, as long as they are few.
         let beyond = Arc::new(Semaphore::new(BEYOND));
@@ -102,6 +113,8 @@ impl Relay {
             }
         }
         info!(meetings = self.meetings.count(), "shutting down");
+        // Whoever watches the health learns of the end before the connections do.
+        drop(monitor);
         self.endpoint.close(VarInt::from_u32(session::SHUTDOWN), b"the relay is shutting down");
         let _ = tokio::time::timeout(PARTING, self.endpoint.wait_idle()).await;
         self.write_stats();
