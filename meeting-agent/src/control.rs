@@ -71,6 +71,13 @@ pub enum Request {
         /// Which.
         meeting: Option<String>,
     },
+    /// What comparing the security code with the leader's has shown. Answer: [`Answer::Done`], or why not.
+    Verify {
+        /// Which.
+        meeting: Option<String>,
+        /// The digits that the leader read, in any grouping; none if they were not the same.
+        code: Option<String>,
+    },
     /// A glance. Answer: [`Answer::Status`].
     Status {
         /// Which.
@@ -134,6 +141,12 @@ pub struct Status {
     pub leading: bool,
     /// Whether the leader's chain reaches back to the creator named in the link.
     pub leader_verified: bool,
+    /// Whether this user has compared the code that holds now with the leader's.
+    #[serde(default)]
+    pub verified: bool,
+    /// `green`: encrypted and compared; `amber`: encrypted, not compared; `red`: nothing to rely on; `off`: not in it.
+    #[serde(default)]
+    pub shield: String,
     /// Whether nobody new is let in.
     pub locked: bool,
     /// The newest epoch, 0 before the first.

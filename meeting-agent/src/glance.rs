@@ -53,6 +53,16 @@ fn ended(reason: EndReason) -> &'static str {
     }
 }
 
+/// The colour of the shield: how much there is to rely on, for a glance.
+pub fn shield(phase: &str, status: &Status) -> &'static str {
+    match phase {
+        "live" if status.verified => "green",
+        "live" if status.leading || status.leader_verified => "amber",
+        "live" | "stale" => "red",
+        _ => "off",
+    }
+}
+
 /// A role's name.
 pub fn role(role: Role) -> &'static str {
     match role {

@@ -36,6 +36,7 @@ mod relay_link;
 pub mod show;
 mod task;
 mod tls;
+mod verify;
 mod watch;
 
 pub use agent::Agent;

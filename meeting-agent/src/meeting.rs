@@ -96,6 +96,8 @@ pub enum UserCommand {
     Approve(String),
     /// The code over the roster as it is now.
     RosterCode,
+    /// Takes down that these digits are the leader's, or (none) that the codes differ.
+    Verify(Option<String>),
 }
 
 /// Phase and detail, for those who wait for a change.

@@ -262,7 +262,20 @@ async fn a_meeting_from_create_to_leave() {
             serde_json::from_str(&shown(&alice.run(&["status", "--json"]))).unwrap();
         assert_eq!((&status["phase"], &status["people"][0]["name"]), (&"live".into(), &"Alice".into()));
         let glance = shown(&alice.run(&["status"]));
-        assert!(glance.starts_with("end-to-end encrypted") && !glance.contains('\x1b'), "{glance}");
+        assert!(glance.contains("encrypted, code not compared") && !glance.contains('\x1b'), "{glance}");
+        let digits = code(&alice)["code"].as_str().unwrap().to_owned();
+        let unasked = bob.run(&["verify"]);
+        assert!(
+            said(&unasked).contains("--differs"),
+            "without a terminal nobody is asked: {}",
+            said(&unasked)
+        );
+        assert!(bob.run(&["verify", &digits]).status.success());
+        assert!(shown(&bob.run(&["status"])).contains("code compared"));
+        let differs = bob.run(&["verify", "--differs"]);
+        assert_eq!(differs.status.code(), Some(1));
+        assert!(said(&differs).contains("meeting-agent leave"), "{}", said(&differs));
+        assert!(shown(&bob.run(&["status"])).contains("code not compared"));
 
         let refused = bob.run(&["lock"]);
         assert_eq!(refused.status.code(), Some(1));
@@ -287,4 +300,18 @@ async fn a_meeting_from_create_to_leave() {
         assert!(fs::read_to_string(&file).unwrap().starts_with("meeting://"));
     });
     run.await.unwrap();
+}
+
+#[test]
+fn completions_and_the_manual_name_every_command() {
+    for arguments in
+        [&["completions", "bash"][..], &["completions", "zsh"], &["completions", "fish"], &["man"]]
+    {
+        let output = Command::new(env!("CARGO_BIN_EXE_meeting-agent")).args(arguments).output().unwrap();
+        assert!(output.status.success(), "{arguments:?}");
+        let text = String::from_utf8(output.stdout).unwrap();
+        for command in ["join", "verify", "status", "remove"] {
+            assert!(text.contains(command), "{command} is missing in {arguments:?}");
+        }
+    }
 }

@@ -146,6 +146,29 @@ async fn roster_code(agent: &Running) -> String {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn the_shield_is_green_only_for_the_code_that_was_compared() {
+    let stage = Stage::open();
+    let (alice, bob, _) = stage.two().await;
+    let before = bob.status().await;
+    assert_eq!((before.verified, &*before.shield), (false, "amber"), "the link vouches, nobody has compared");
+    let verify = |code: Option<&str>| Request::Verify { meeting: None, code: code.map(str::to_owned) };
+    done(&bob, verify(Some(&alice.status().await.code))).await;
+    let after = bob.status().await;
+    assert_eq!((after.verified, &*after.shield), (true, "green"));
+    assert_eq!(alice.status().await.shield, "amber", "Alice has not compared anything");
+    // Any doubt takes the mark away: digits that differ, digits that are missing, and a plain no.
+    let mut other = after.code.clone().into_bytes();
+    other[0] = if other[0] == b'1' { b'2' } else { b'1' };
+    let other = String::from_utf8(other).expect("digits");
+    for doubt in [Some(&*other), Some("12345"), None] {
+        done(&bob, verify(Some(&after.code))).await;
+        let Answer::Refused { text } = bob.ask(verify(doubt)).await else { panic!("the same: {doubt:?}") };
+        assert!(text.contains("differ") || text.contains("40 digits"), "{text}");
+        assert_eq!(bob.status().await.shield, "amber", "{doubt:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_rotation_reaches_everybody_and_only_the_leader_may() {
     let stage = Stage::open();
     let (alice, bob, _) = stage.two().await;

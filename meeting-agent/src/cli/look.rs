@@ -4,6 +4,8 @@
 use std::{
     io::{self, IsTerminal, Write},
     process::ExitCode,
+    thread,
+    time::Duration,
 };
 
 use anyhow::bail;
@@ -30,31 +32,67 @@ pub fn status(common: &Common) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
+/// Shows every change: on a terminal in place, else one glance (or one line of JSON) after another.
+pub fn watch(common: &Common) -> anyhow::Result<ExitCode> {
+    let terminal = io::stdout().is_terminal();
+    let mut last = String::new();
+    loop {
+        let text = match look(common) {
+            Ok(status) if common.json => serde_json::to_string(&status)? + "\n",
+            Ok(status) => glance(&status, terminal),
+            // An agent that starts again is worth waiting for.
+            Err(error) if common.json => {
+                json!({ "error": sentence(&format!("{error:#}")) }).to_string() + "\n"
+            }
+            Err(error) => format!("{}\n", sentence(&format!("{error:#}"))),
+        };
+        if text != last {
+            let mut out = io::stdout().lock();
+            write!(out, "{}{text}", if terminal { "\x1b[H\x1b[2J" } else { "" })?;
+            out.flush()?;
+            last = text;
+        }
+        thread::sleep(EVERY);
+    }
+}
+
 pub fn code(common: &Common) -> anyhow::Result<ExitCode> {
     let status = look(common)?;
+    if common.json && !status.code.is_empty() {
+        let code = json!({
+            "meeting": status.meeting, "code": status.code, "words": status.words, "leading": status.leading,
+            "leader_verified": status.leader_verified, "verified": status.verified,
+        });
+        writeln!(io::stdout(), "{code}")?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    show_code(&status)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Shows the code as [`code`] does, and gives it.
+pub fn code_shown(common: &Common) -> anyhow::Result<String> {
+    let status = look(common)?;
+    show_code(&status)?;
+    Ok(status.code)
+}
+
+fn show_code(status: &Status) -> anyhow::Result<()> {
     if status.code.is_empty() {
         bail!("there is no security code yet: {}", status.detail);
     }
     let mut out = io::stdout().lock();
-    if common.json {
-        let code = json!({
-            "meeting": status.meeting, "code": status.code, "words": status.words, "leading": status.leading,
-            "leader_verified": status.leader_verified,
-        });
-        writeln!(out, "{code}")?;
-        return Ok(ExitCode::SUCCESS);
-    }
     let (first, second) = status.code.split_at(status.code.len() / 2);
     writeln!(out, "  {}\n  {}\n  {}", first.trim(), second.trim(), status.words)?;
     let how = if status.leading {
         "You lead: read these 40 digits (or the words) aloud, over a channel where the others know your voice. Whoever sees\n\
          other digits is talking to somebody in between: end the meeting then."
     } else {
-        "The leader reads theirs aloud first; compare every digit. Are they the same, nobody is in between.\n\
-         Are they not, leave: `meeting-agent leave`. After a change of leader, compare again."
+        "The leader reads theirs aloud first; compare every digit. Are they the same, nobody is in between:\n\
+         `meeting-agent verify`. Are they not, leave: `meeting-agent leave`. After a change of leader, compare again."
     };
     writeln!(out, "{how}")?;
-    Ok(ExitCode::SUCCESS)
+    Ok(())
 }
 
 pub fn roster_code(common: &Common) -> anyhow::Result<ExitCode> {
@@ -106,11 +144,13 @@ fn glance(status: &Status, colours: bool) -> String {
         true => format!("\x1b[{code}m{text}\x1b[0m"),
         false => text.to_owned(),
     };
-    let (shield, colour) = match status.phase.as_str() {
-        "live" => ("end-to-end encrypted", 32),
-        "joining" => ("joining", 33),
-        "stale" => ("stale", 31),
-        _ => ("ended", 31),
+    let (shield, colour) = match (status.phase.as_str(), status.shield.as_str()) {
+        ("live", "green") => ("● end-to-end encrypted, code compared", 32),
+        ("live", "amber") => ("◐ end-to-end encrypted, code not compared", 33),
+        ("live", _) => ("○ encrypted to a leader nobody vouches for", 31),
+        ("joining", _) => ("○ joining", 33),
+        ("stale", _) => ("○ stale", 31),
+        _ => ("○ ended", 31),
     };
     let mut lines = vec![format!(
         "{}  meeting {}  epoch {} ({} seen){}{}",
@@ -126,8 +166,9 @@ fn glance(status: &Status, colours: bool) -> String {
     }
     if !status.code.is_empty() {
         let verified = match (status.leading, status.leader_verified) {
-            (true, _) => "you lead".to_owned(),
-            (false, true) => "leader verified by the link".to_owned(),
+            _ if status.verified => "compared".to_owned(),
+            (true, _) => "you lead: read it aloud, then `meeting-agent verify`".to_owned(),
+            (false, true) => "leader verified by the link; compare with `meeting-agent verify`".to_owned(),
             (false, false) => paint("UNVERIFIED LEADER: compare the code", 31),
         };
         lines.push(format!("code    {}  ({verified})", status.code));
@@ -181,6 +222,9 @@ fn line(person: &Person) -> String {
     let (name, marks) = (harmless(&person.name), marks.join(", "));
     format!("{name:<24} {marks:<20} id {}   device {}", id(&person.id), person.device)
 }
+
+/// How often a watcher looks.
+const EVERY: Duration = Duration::from_secs(1);
 
 fn id(id: &str) -> &str {
     id.get(..8).unwrap_or(id)

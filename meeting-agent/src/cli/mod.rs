@@ -9,10 +9,15 @@ mod lead;
 mod link_input;
 mod look;
 mod run;
+mod verify;
 
-use std::{io, path::PathBuf, process::ExitCode};
+use std::{
+    io::{self, Write},
+    path::PathBuf,
+    process::ExitCode,
+};
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 use meeting_protocol::local;
 
 use crate::{
@@ -66,15 +71,29 @@ enum Command {
     /// Leader: let in somebody who waits
     Approve(Whom),
     /// The meeting at a glance
-    Status,
+    Status {
+        /// Goes on, and shows every change, until Ctrl-C
+        #[arg(long)]
+        watch: bool,
+    },
     /// The security code, for reading aloud
     Code {
         /// The code over the roster as it is now: the same for all who see the same people; lock first
         #[arg(long)]
         roster: bool,
     },
+    /// Compare the security code with the leader's: turns the shield from amber to green
+    Verify(verify::Verify),
     /// Who is in the meeting
     Roster,
+    /// Print the completions for a shell
+    Completions {
+        /// Which
+        shell: clap_complete::Shell,
+    },
+    /// Print the manual page
+    #[command(hide = true)]
+    Man,
 }
 
 #[derive(Debug, Args)]
@@ -154,10 +173,23 @@ fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Lock => lead::lock(&common, true),
         Command::Unlock => lead::lock(&common, false),
         Command::Approve(Whom { who }) => lead::approve(&common, who),
-        Command::Status => look::status(&common),
+        Command::Status { watch: false } => look::status(&common),
+        Command::Status { watch: true } => look::watch(&common),
+        Command::Verify(verify) => verify.run(&common),
         Command::Code { roster: false } => look::code(&common),
         Command::Code { roster: true } => look::roster_code(&common),
         Command::Roster => look::roster(&common),
+        Command::Completions { shell } => {
+            // Into memory first: the generator panics if its reader has gone.
+            let mut text = Vec::new();
+            clap_complete::generate(shell, &mut Cli::command(), "meeting-agent", &mut text);
+            io::stdout().write_all(&text)?;
+            Ok(ExitCode::SUCCESS)
+        }
+        Command::Man => {
+            clap_mangen::Man::new(Cli::command()).render(&mut io::stdout())?;
+            Ok(ExitCode::SUCCESS)
+        }
     }
 }
 
@@ -184,7 +216,6 @@ mod tests {
 
     #[test]
     fn the_arguments_are_consistent() {
-        use clap::CommandFactory;
         Cli::command().debug_assert();
     }
 
@@ -200,6 +231,10 @@ mod tests {
             "meeting-agent --socket /s status --json",
             "meeting-agent remove Bob --meeting 0a",
             "meeting-agent unlock",
+            "meeting-agent verify",
+            "meeting-agent verify 12345 67890",
+            "meeting-agent verify --differs",
+            "meeting-agent status --watch",
         ] {
             assert!(parse(line).is_ok(), "{line}: {}", parse(line).unwrap_err());
         }

@@ -72,6 +72,7 @@ async fn answer(request: Request, shared: &Arc<Shared>) -> Result<Answer, String
         Request::Lock { meeting, locked } => user(&select(&meeting)?, UserCommand::Lock(locked)).await,
         Request::Approve { meeting, who } => user(&select(&meeting)?, UserCommand::Approve(who)).await,
         Request::RosterCode { meeting } => user(&select(&meeting)?, UserCommand::RosterCode).await,
+        Request::Verify { meeting, code } => user(&select(&meeting)?, UserCommand::Verify(code)).await,
         Request::Status { meeting } => status(&select(&meeting)?).await,
         Request::Wait { meeting, phase, detail, millis } => {
             let meeting = select(&meeting)?;

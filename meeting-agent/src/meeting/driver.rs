@@ -41,6 +41,8 @@ pub struct Driver {
     asked: HashMap<(ParticipantId, StreamId), BootTime>,
     events: VecDeque<String>,
     epochs: u64,
+    /// The security code that the user has compared with the leader's; another one is not covered by it.
+    compared: Option<String>,
     connected: bool,
     /// Why there is no relay connection, or why there will be none.
     down: Option<String>,
@@ -83,6 +85,7 @@ impl Driver {
             asked: HashMap::new(),
             events: VecDeque::new(),
             epochs: 0,
+            compared: None,
             connected: false,
             down: None,
             refused: false,

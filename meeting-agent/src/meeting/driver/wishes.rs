@@ -16,6 +16,7 @@ use crate::{
     keyholders::Own,
     meeting::{ToMeeting, UserCommand, people},
     show::harmless,
+    verify::{self, SOMEBODY_BETWEEN},
 };
 
 impl Driver {
@@ -79,6 +80,18 @@ impl Driver {
             UserCommand::RosterCode => {
                 let code = self.session.roster_code();
                 code.map(|code| code.to_string()).ok_or_else(|| "there is no roster yet".into())
+            }
+            UserCommand::Verify(None) => {
+                self.compared = None;
+                Err(format!("the codes differ. {SOMEBODY_BETWEEN}"))
+            }
+            UserCommand::Verify(Some(digits)) => {
+                let code = state.code.ok_or("there is no security code yet")?.to_string();
+                // A mark of before would outlive the doubt.
+                self.compared = None;
+                verify::same(&code, &digits)?;
+                self.compared = Some(code);
+                Ok("the codes are the same: nobody is in between".into())
             }
         }
     }
@@ -147,7 +160,10 @@ impl Driver {
         let state = self.session.state();
         let (phase, detail) = self.standing(&state);
         let (frames_out, frames_in, dropped_by) = self.counters.read();
+        let mut status = glance::status(&state);
+        status.verified = self.compared.is_some() && self.compared.as_deref() == Some(&*status.code);
         let mut status = Status {
+            shield: glance::shield(phase, &status).into(),
             meeting: self.plan.link.meeting.to_string(),
             phase: phase.into(),
             detail,
@@ -158,7 +174,7 @@ impl Driver {
             dropped: dropped_by.values().sum(),
             dropped_by,
             events: self.events.iter().cloned().collect(),
-            ..glance::status(&state)
+            ..status
         };
         status.streams.extend(self.holders.streams().map(|(stream, own)| Stream {
             from: state.me.to_string(),
