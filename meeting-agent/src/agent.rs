@@ -57,7 +57,7 @@ impl Agent {
     pub fn bind(config: Config) -> Result<Self, AgentError> {
         clock::rng()?;
         let device = identity_file::load_or_create(&config.state)?;
-        let listener = local::Listener::bind(&config.socket)?;
+        let listener = local::Listener::bind(&config.socket, config.group)?;
         // no path: people name folders after people
         info!(device = %device.public().fingerprint(), "listening");
         let shared = Shared { config, device, meetings: Mutex::default(), connections: AtomicU64::new(1) };

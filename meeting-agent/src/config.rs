@@ -9,6 +9,8 @@ pub struct Config {
     pub socket: PathBuf,
     /// The directory of the device key.
     pub state: PathBuf,
+    /// The group whose members' pipelines may use the socket; none for this user alone.
+    pub group: Option<u32>,
     /// The display name where a command gives none.
     pub name: String,
     /// How long a local client may take to introduce itself.
@@ -20,7 +22,7 @@ pub struct Config {
 impl Config {
     /// A config with these paths and the usual limits.
     pub fn new(socket: PathBuf, state: PathBuf, name: String) -> Self {
-        Self { socket, state, name, handshake: Duration::from_secs(5), max_clients: 256 }
+        Self { socket, state, group: None, name, handshake: Duration::from_secs(5), max_clients: 256 }
     }
 }
 

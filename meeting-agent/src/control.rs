@@ -224,4 +224,10 @@ pub struct Stream {
     pub stream: u32,
     /// Whether this device sends it.
     pub me: bool,
+    /// Frames of others that came since the stream was last offered; none are asked for while nobody watches.
+    #[serde(default)]
+    pub received: u64,
+    /// Frames of others that are missing in between.
+    #[serde(default)]
+    pub lost: u64,
 }

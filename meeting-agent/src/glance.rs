@@ -176,7 +176,7 @@ pub fn status(state: &State) -> Status {
                 track: harmless(&stream.track),
                 kind: kind(stream.kind).into(),
                 stream: stream.stream.0,
-                me: false,
+                ..Stream::default()
             })
             .collect(),
         ..Status::default()

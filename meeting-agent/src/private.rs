@@ -3,7 +3,7 @@
 use std::{
     fs,
     io::{self, Read, Write},
-    os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt},
+    os::unix::fs::{self as unix_fs, DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt},
     path::Path,
 };
 
@@ -14,6 +14,11 @@ use crate::error::AgentError;
 
 /// Makes `path` a directory of ours with mode 0700, or checks that it is one.
 pub fn directory(path: &Path) -> Result<(), AgentError> {
+    shared_directory(path, None)
+}
+
+/// As [`directory`]; the members of `group` may go in (0750).
+pub fn shared_directory(path: &Path, group: Option<u32>) -> Result<(), AgentError> {
     match fs::symlink_metadata(path) {
         Ok(_) => {}
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
@@ -22,6 +27,9 @@ pub fn directory(path: &Path) -> Result<(), AgentError> {
                 .mode(0o700)
                 .create(path)
                 .map_err(AgentError::io(format!("cannot make {}", path.display())))?;
+            if let Some(group) = group {
+                share(path, group, 0o750)?;
+            }
         }
         Err(error) => return Err(AgentError::io(format!("cannot look at {}", path.display()))(error)),
     }
@@ -30,7 +38,30 @@ pub fn directory(path: &Path) -> Result<(), AgentError> {
     if !meta.is_dir() {
         return Err(wrong(path, "is not a directory (symbolic links are not followed)", "name another path"));
     }
-    check(path, &meta, "chmod 700")
+    match group {
+        None => check(path, &meta, 0o077, "chmod 700"),
+        Some(group) if meta.gid() != group => {
+            let remedy =
+                format!("`chgrp` {} to the group that `--group` names, or name another path", path.display());
+            Err(AgentError::Path { path: path.into(), problem: "belongs to another group", remedy })
+        }
+        Some(_) => check(path, &meta, 0o027, "chmod 750"),
+    }
+}
+
+/// Gives a path of ours to the members of `group` with `mode`.
+pub fn share(path: &Path, group: u32, mode: u32) -> Result<(), AgentError> {
+    unix_fs::lchown(path, None, Some(group)).map_err(|error| {
+        let remedy = "run the agent as a member of the group that `--group` names".to_owned();
+        match error.kind() {
+            io::ErrorKind::PermissionDenied => {
+                AgentError::Path { path: path.into(), problem: "cannot be given to that group", remedy }
+            }
+            _ => AgentError::io(format!("cannot share {}", path.display()))(error),
+        }
+    })?;
+    fs::set_permissions(path, fs::Permissions::from_mode(mode))
+        .map_err(AgentError::io(format!("cannot share {}", path.display())))
 }
 
 /// Reads a small file that only we may read; `limit` bounds its size.
@@ -45,7 +76,7 @@ pub fn read(path: &Path, limit: u64) -> Result<Zeroizing<Vec<u8>>, AgentError> {
     if !meta.is_file() {
         return Err(wrong(path, "is not a plain file", "name another path"));
     }
-    check(path, &meta, "chmod 600")?;
+    check(path, &meta, 0o077, "chmod 600")?;
     let mut bytes = Zeroizing::new(Vec::with_capacity(limit as usize + 1));
     file.take(limit + 1).read_to_end(&mut bytes).map_err(AgentError::io(failed()))?;
     if bytes.len() as u64 > limit {
@@ -70,12 +101,12 @@ pub fn write(path: &Path, bytes: &[u8], replace: bool) -> Result<(), AgentError>
     written.map_err(AgentError::io(failed()))
 }
 
-fn check(path: &Path, meta: &fs::Metadata, chmod: &str) -> Result<(), AgentError> {
+fn check(path: &Path, meta: &fs::Metadata, closed: u32, chmod: &str) -> Result<(), AgentError> {
     let uid = rustix::process::getuid().as_raw();
     if meta.uid() != uid {
         return Err(wrong(path, "belongs to another user", "name a path of your own"));
     }
-    if meta.mode() & 0o077 != 0 {
+    if meta.mode() & closed != 0 {
         let remedy = format!("if its contents are still yours alone, `{chmod} {}`", path.display());
         return Err(AgentError::Path { path: path.into(), problem: "is open to other users", remedy });
     }

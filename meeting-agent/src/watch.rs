@@ -11,6 +11,7 @@
 
 mod queue;
 mod reader;
+mod tally;
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
@@ -22,6 +23,7 @@ use meeting_wire::{Envelope, Kind, ParticipantId, Route, StreamId, ToRelay};
 
 pub use queue::{Parcel, Queue};
 pub use reader::run;
+pub use tally::Tally;
 
 use crate::counters::{Counters, reason};
 
@@ -47,6 +49,7 @@ struct Offer {
     source: Source,
     kind: Kind,
     subscribed: bool,
+    tally: Tally,
 }
 
 /// What the sender of a stream said of it under the meeting's key.
@@ -115,7 +118,7 @@ impl Watching {
         if state.offered.len() >= MAX_OFFERS {
             return Vec::new();
         }
-        state.offered.insert(route, Offer { source, kind, subscribed: false });
+        state.offered.insert(route, Offer { source, kind, subscribed: false, tally: Tally::default() });
         state.settle()
     }
 
@@ -166,13 +169,25 @@ impl Watching {
         self.lock().offered.iter().find(|(_, offer)| offer.source == source).map(|(route, _)| *route)
     }
 
+    /// How much of a stream got here since the relay last offered it.
+    pub fn tally(&self, source: Source) -> Tally {
+        let state = self.lock();
+        state
+            .offered
+            .values()
+            .find(|offer| offer.source == source)
+            .map(|offer| offer.tally)
+            .unwrap_or_default()
+    }
+
     /// Hands a frame to everybody here who wants it.
     fn deliver(&self, route: Route, envelope: Envelope) {
         let mut state = self.lock();
         let State { offered, watchers, .. } = &mut *state;
-        let Some(offer) = offered.get(&route) else {
+        let Some(offer) = offered.get_mut(&route) else {
             return self.counters.dropped(reason::UNKNOWN, 1);
         };
+        offer.tally.frame(&envelope.sealed);
         self.counters.received();
         let (from, stream) = offer.source;
         let keyframe = envelope.flags.has(meeting_wire::Flags::KEYFRAME | meeting_wire::Flags::HEADER);

@@ -10,7 +10,7 @@ use std::{
     io::Write,
     os::unix::{
         fs::{MetadataExt, PermissionsExt},
-        net::UnixStream,
+        net::{UnixDatagram, UnixStream},
     },
     path::{Path, PathBuf},
     process::{Child, Command, Output, Stdio},
@@ -30,9 +30,20 @@ struct Daemon {
 
 impl Daemon {
     fn start(folder: &Path, name: &str) -> Self {
+        Self::with(program(), folder, name)
+    }
+
+    /// One whose system knows a single authority.
+    fn trusting(folder: &Path, name: &str, root: &Path) -> Self {
+        let mut program = program();
+        program.env("SSL_CERT_FILE", root);
+        Self::with(program, folder, name)
+    }
+
+    fn with(mut program: Command, folder: &Path, name: &str) -> Self {
         // the log has paths, and must not have names
         let folder = tempfile::tempdir_in(folder).unwrap().keep();
-        let child = program()
+        let child = program
             .args(["run", "--name", name, "--socket"])
             .arg(folder.join("run/agent.sock"))
             .arg("--state")
@@ -300,6 +311,66 @@ async fn a_meeting_from_create_to_leave() {
         assert!(fs::read_to_string(&file).unwrap().starts_with("meeting://"));
     });
     run.await.unwrap();
+}
+
+/// A relay whose certificate a made-up authority has signed for these years, and an agent that trusts it.
+fn refused_for_its_years(from: i32, to: i32) -> String {
+    let folder = TempDir::new().unwrap();
+    let path = |name: &str| folder.path().join(name);
+    let (authority_key, key) = (rcgen::KeyPair::generate().unwrap(), rcgen::KeyPair::generate().unwrap());
+    let mut authority = rcgen::CertificateParams::default();
+    authority.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+    let root = authority.self_signed(&authority_key).unwrap();
+    let mut leaf = rcgen::CertificateParams::new(["127.0.0.1".to_owned()]).unwrap();
+    (leaf.not_before, leaf.not_after) = (rcgen::date_time_ymd(from, 1, 1), rcgen::date_time_ymd(to, 1, 1));
+    let leaf = leaf.signed_by(&key, &rcgen::Issuer::new(authority, authority_key)).unwrap();
+    fs::write(path("root.pem"), root.pem()).unwrap();
+    fs::write(path("leaf.pem"), leaf.pem()).unwrap();
+    fs::write(path("key.pem"), key.serialize_pem()).unwrap();
+    fs::set_permissions(path("key.pem"), fs::Permissions::from_mode(0o600)).unwrap();
+
+    let relay = Relay::with_certificate(folder.path(), (path("leaf.pem"), path("key.pem")));
+    let alice = Daemon::trusting(folder.path(), "Alice", &path("root.pem"));
+    let output = alice.run(&["create", "--relay", &relay.address, "--wait", "5"]);
+    drop((alice, relay));
+    if output.status.success() { String::new() } else { said(&output) }
+}
+
+#[test]
+fn a_certificate_out_of_its_time_points_at_operator_and_clock() {
+    assert_eq!(refused_for_its_years(2020, 4000), "", "the made-up authority is trusted");
+    let expired = refused_for_its_years(2019, 2020);
+    assert!(expired.contains("has run out") && expired.contains("clock"), "{expired}");
+    let early = refused_for_its_years(3000, 4000);
+    assert!(early.contains("not valid yet") && early.contains("clock"), "{early}");
+}
+
+#[test]
+fn the_service_manager_hears_of_start_and_end() {
+    let folder = TempDir::new().unwrap();
+    let manager = UnixDatagram::bind(folder.path().join("notify")).unwrap();
+    manager.set_read_timeout(Some(PATIENCE)).unwrap();
+    let mut agent = program()
+        .args(["run", "--name", "Alice", "--socket"])
+        .arg(folder.path().join("run/agent.sock"))
+        .arg("--state")
+        .arg(folder.path().join("state"))
+        .env("NOTIFY_SOCKET", folder.path().join("notify"))
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let heard = || {
+        let mut message = [0; 256];
+        let len = manager.recv(&mut message).unwrap();
+        String::from_utf8_lossy(&message[..len]).into_owned()
+    };
+    assert!(heard().contains("READY=1"));
+    assert!(UnixStream::connect(folder.path().join("run/agent.sock")).is_ok(), "ready means listening");
+    Command::new("kill").args(["-HUP", &agent.id().to_string()]).status().unwrap();
+    // a log-out is outlived: the end that is heard of is that of SIGTERM
+    Command::new("kill").arg(agent.id().to_string()).status().unwrap();
+    assert!(heard().contains("STOPPING=1"));
+    assert!(agent.wait().unwrap().success());
 }
 
 #[test]

@@ -24,6 +24,12 @@ use tempfile::TempDir;
 
 /// Nobody, by convention.
 const SOMEBODY_ELSE: u32 = 65_534;
+/// `nogroup`, on Debian.
+const GROUP: u32 = 65_534;
+/// `daemon`, on Debian.
+const SERVICE: u32 = 1;
+/// A group that nothing belongs to.
+const STRANGERS: u32 = 64_000;
 
 struct Killed(Child);
 
@@ -44,18 +50,23 @@ fn am_root() -> bool {
 
 /// An agent of `user`, once its socket is there.
 fn agent(folder: &Path, user: Option<u32>) -> Killed {
+    start(folder, user, &[])
+}
+
+fn start(folder: &Path, user: Option<u32>, more: &[&str]) -> Killed {
     let mut command = Command::new(env!("CARGO_BIN_EXE_meeting-agent"));
     command
         .args(["run", "--name", "Alice", "--socket"])
         .arg(folder.join("run/agent.sock"))
         .arg("--state")
         .arg(folder.join("state"))
+        .args(more)
         .env_clear()
         .current_dir("/")
         .stderr(Stdio::null());
     if let Some(user) = user {
-        chown(folder, Some(user), Some(user)).unwrap();
-        command.uid(user).gid(user);
+        chown(folder, Some(user), Some(GROUP)).unwrap();
+        command.uid(user).gid(GROUP);
     }
     let agent = Killed(command.spawn().unwrap());
     let end = Instant::now() + Duration::from_secs(20);
@@ -68,11 +79,16 @@ fn agent(folder: &Path, user: Option<u32>) -> Killed {
 
 /// This very test, run by `user`: says what became of a hello on the socket.
 fn knock(socket: &Path, user: u32) -> String {
+    knock_for(socket, user, user, "commands")
+}
+
+fn knock_for(socket: &Path, user: u32, group: u32, purpose: &str) -> String {
     let output = Command::new(std::env::current_exe().unwrap())
         .args(["--exact", "knocking_process", "--nocapture"])
         .env("KNOCK_ON", socket)
+        .env("KNOCK_FOR", purpose)
         .uid(user)
-        .gid(user)
+        .gid(group)
         .current_dir("/")
         .output()
         .unwrap();
@@ -88,15 +104,23 @@ fn knocking_process() {
         return;
     };
     stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
-    let hello = ToAgent::Hello { version: local::VERSION, purpose: Purpose::Control };
+    let purpose = match std::env::var("KNOCK_FOR").as_deref() {
+        Ok("keys") => Purpose::Keys { meeting: None },
+        _ => Purpose::Control,
+    };
+    let hello = ToAgent::Hello { version: local::VERSION, purpose };
     let _ = stream.write_all(&local::to_frame(&hello));
     let mut len = [0; 4];
-    let welcome = stream.read_exact(&mut len).is_ok() && {
+    let answer = stream.read_exact(&mut len).is_ok().then(|| {
         let mut message = vec![0; local::frame_len(len).unwrap()];
         stream.read_exact(&mut message).unwrap();
-        matches!(FromAgent::from_bytes(&message), Ok(FromAgent::Welcome { .. }))
-    };
-    println!("KNOCKED: {}", if welcome { "welcome" } else { "hung up" });
+        FromAgent::from_bytes(&message).unwrap()
+    });
+    match answer {
+        Some(FromAgent::Welcome { .. }) => println!("KNOCKED: welcome"),
+        Some(FromAgent::Refused { text }) => println!("KNOCKED: refused, {text}"),
+        _ => println!("KNOCKED: hung up"),
+    }
 }
 
 #[test]
@@ -115,6 +139,35 @@ fn another_users_programs_get_nothing_from_the_socket() {
     assert!(knock(&socket, SOMEBODY_ELSE).contains("KNOCKED: no way in"), "the socket is closed");
     fs::set_permissions(&socket, fs::Permissions::from_mode(0o666)).unwrap();
     assert!(knock(&socket, SOMEBODY_ELSE).contains("KNOCKED: hung up"), "the peer's user is checked");
+}
+
+#[test]
+fn pipelines_of_a_named_group_are_served_and_give_no_commands() {
+    if !am_root() {
+        return;
+    }
+    // Below /tmp nobody would trust a service user's socket.
+    let folder = tempfile::tempdir_in("/run").unwrap();
+    fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).unwrap();
+    let _service = start(folder.path(), Some(SERVICE), &["--group", "nogroup"]);
+    let run = folder.path().join("run");
+    let socket = run.join("agent.sock");
+    let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+    assert_eq!((mode(&run), mode(&socket)), (0o750, 0o660));
+
+    let member = |purpose| knock_for(&socket, SOMEBODY_ELSE, GROUP, purpose);
+    assert!(member("keys").contains("refused, this agent is in no meeting"), "{}", member("keys"));
+    assert!(member("commands").contains("refused, this agent takes commands"), "{}", member("commands"));
+    assert!(knock_for(&socket, SERVICE, GROUP, "commands").contains("welcome"), "its own user");
+    assert!(knock_for(&socket, 0, 0, "commands").contains("welcome"), "root");
+    assert!(knock_for(&socket, SOMEBODY_ELSE, STRANGERS, "keys").contains("no way in"), "another group");
+
+    let by_name = Command::new(env!("CARGO_BIN_EXE_meeting-agent"))
+        .args(["run", "--group", "no-such-group", "--socket"])
+        .arg(folder.path().join("two/agent.sock"))
+        .output()
+        .unwrap();
+    assert!(String::from_utf8_lossy(&by_name.stderr).contains("there is no group"), "{by_name:?}");
 }
 
 #[test]

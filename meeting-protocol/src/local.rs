@@ -284,6 +284,30 @@ pub fn socket_path(
     }
 }
 
+/// Owner and mode of the directory that holds a socket.
+#[derive(Clone, Debug)]
+pub struct Directory {
+    /// Where it really is, symbolic links followed.
+    pub path: PathBuf,
+    /// The user it belongs to.
+    pub owner: u32,
+    /// Its permission bits.
+    pub mode: u32,
+}
+
+/// Whether the process of user `peer` behind a socket in `directory` may be trusted with what `user` has to say: it is
+/// theirs, or root's, or a service user's whose directory nobody else can write to and strangers cannot enter.
+///
+/// A directory below `/tmp` is never a service user's: anybody could have made it under the name expected there.
+pub fn trusts(user: u32, peer: u32, directory: &Directory) -> bool {
+    let ours = |uid: u32| uid == user || uid == 0;
+    if directory.mode & 0o022 != 0 {
+        return false;
+    }
+    let service = directory.owner == peer && directory.mode & 0o007 == 0;
+    (ours(peer) && ours(directory.owner)) || (service && !TEMPORARY.iter().any(|tmp| directory.path.starts_with(tmp)))
+}
+
 /// Reads a message's length, refusing one above [`MAX_MESSAGE`] before anything is allocated.
 pub fn frame_len(bytes: [u8; 4]) -> Result<usize, DecodeError> {
     let len = u32::from_be_bytes(bytes) as usize;
@@ -301,8 +325,39 @@ pub fn to_frame(message: &impl Encode) -> Zeroizing<Vec<u8>> {
     frame
 }
 
+/// Where anybody may make a directory of any name.
+const TEMPORARY: [&str; 2] = ["/tmp", "/var/tmp"];
+
 impl fmt::Display for MeetingState {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} (epoch {}, {} people)", self.phase, self.epoch, self.participants)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ME: u32 = 1000;
+    const SERVICE: u32 = 900;
+
+    fn at(path: &str, owner: u32, mode: u32) -> Directory {
+        Directory { path: path.into(), owner, mode }
+    }
+
+    #[test]
+    fn a_socket_is_trusted_where_no_stranger_could_have_put_it() {
+        assert!(trusts(ME, ME, &at("/run/user/1000/meeting-agent", ME, 0o700)));
+        assert!(trusts(ME, 0, &at("/run/meeting-agent", 0, 0o755)));
+        assert!(trusts(ME, SERVICE, &at("/run/meeting-agent", SERVICE, 0o750)));
+        for (peer, directory) in [
+            (ME, at("/run/meeting-agent", ME, 0o770)),
+            (ME, at("/run/meeting-agent", SERVICE, 0o750)),
+            (SERVICE, at("/run/meeting-agent", ME, 0o750)),
+            (SERVICE, at("/run/meeting-agent", SERVICE, 0o755)),
+            (SERVICE, at("/tmp/meeting-agent-1000", SERVICE, 0o750)),
+        ] {
+            assert!(!trusts(ME, peer, &directory), "{peer} in {directory:?}");
+        }
     }
 }

@@ -17,7 +17,10 @@ use std::{
 
 use meeting_protocol::local::{self, FromAgent, Purpose, ToAgent};
 use meeting_wire::{Decode, MeetingId};
-use rustix::net::{self, AddressFamily, SocketAddrUnix, SocketFlags, SocketType, sockopt};
+use rustix::{
+    net::{self, AddressFamily, SocketAddrUnix, SocketFlags, SocketType, sockopt},
+    process::geteuid,
+};
 use zeroize::Zeroizing;
 
 use crate::outbox::Outbox;
@@ -35,7 +38,8 @@ pub enum LinkError {
     )]
     Exposed(PathBuf),
     /// The process behind the socket is another user's.
-    #[error("the agent on {0} belongs to another user: start your own with `meeting-agent run`")]
+    #[error("the agent on {0} belongs to another user: start your own with `meeting-agent run`, or have theirs serve \
+         your group (`run --group`, a directory outside /tmp)")]
     Stranger(PathBuf),
     /// It accepted and said nothing.
     #[error("the agent on {0} does not answer: stop it and start it anew with `meeting-agent run`")]
@@ -208,17 +212,19 @@ impl Connection {
         let here = || path.to_owned();
         let no_agent = |_: std::io::Error| LinkError::NoAgent(here());
         let folder = path.parent().ok_or_else(|| LinkError::NoAgent(here()))?;
-        let folder = std::fs::metadata(folder).map_err(no_agent)?;
-        let us = rustix::process::geteuid().as_raw();
-        let ours = |uid: u32| uid == us || uid == 0;
-        if folder.mode() & 0o022 != 0 || !ours(folder.uid()) {
+        let folder = folder.canonicalize().map_err(no_agent)?;
+        let meta = folder.metadata().map_err(no_agent)?;
+        let folder = local::Directory { path: folder, owner: meta.uid(), mode: meta.mode() };
+        if folder.mode & 0o022 != 0 {
             return Err(LinkError::Exposed(here()));
         }
 
         let mut socket = connect(path).map_err(|error| no_agent(error.into()))?;
         let peer = sockopt::socket_peercred(&socket).map_err(|error| no_agent(error.into()))?;
-        if !ours(peer.uid.as_raw()) {
-            return Err(LinkError::Stranger(here()));
+        let us = geteuid().as_raw();
+        if !local::trusts(us, peer.uid.as_raw(), &folder) {
+            let ours = folder.owner == us || folder.owner == 0;
+            return Err(if ours { LinkError::Stranger(here()) } else { LinkError::Exposed(here()) });
         }
 
         let hello = ToAgent::Hello { version: local::VERSION, purpose };

@@ -79,6 +79,6 @@ fn an_agent_of_another_user_is_told_nothing() {
         }
     }
     let heard = || std::fs::read_to_string(&said).unwrap();
-    until("all three came and went", || heard().matches("HEARD").count() == 3);
-    assert_eq!(heard().matches("HEARD 0 bytes").count(), 3, "{}", heard());
+    until("all three came and went, twice", || heard().matches("HEARD").count() == 6);
+    assert_eq!(heard().matches("HEARD 0 bytes").count(), 6, "{}", heard());
 }

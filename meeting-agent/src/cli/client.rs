@@ -2,7 +2,7 @@
 
 use std::{
     io::{Read, Write},
-    os::unix::net::UnixStream,
+    os::unix::{fs::MetadataExt, net::UnixStream},
     path::Path,
     time::Duration,
 };
@@ -28,8 +28,14 @@ impl Client {
         };
         let stream = UnixStream::connect(path).with_context(no_agent)?;
         let (me, peer) = (getuid(), socket_peercred(&stream)?.uid);
-        if peer != me && !peer.is_root() && !me.is_root() {
-            bail!("the agent on {} is another user's: name your own with `--socket`", path.display());
+        let folder = path.parent().unwrap_or(path).canonicalize().with_context(no_agent)?;
+        let meta = folder.metadata().with_context(no_agent)?;
+        let directory = local::Directory { path: folder, owner: meta.uid(), mode: meta.mode() };
+        if !local::trusts(me.as_raw(), peer.as_raw(), &directory) && !me.is_root() {
+            bail!(
+                "the agent on {} is another user's, or others can write to its directory: name your own with `--socket`",
+                path.display()
+            );
         }
         stream.set_read_timeout(Some(PATIENCE))?;
         stream.set_write_timeout(Some(PATIENCE))?;

@@ -13,7 +13,7 @@ use serde_json::json;
 
 use super::Common;
 use crate::{
-    control::{Answer, Person, Request, Status},
+    control::{Answer, Person, Request, Status, Stream},
     show::{harmless, sentence},
 };
 
@@ -185,7 +185,7 @@ fn glance(status: &Status, colours: bool) -> String {
         lines.push("streams".into());
         lines.extend(status.streams.iter().map(|stream| {
             let whose = if stream.me { "you".to_owned() } else { harmless(&stream.name) };
-            format!("  {whose:<24} {} ({})", harmless(&stream.track), stream.kind)
+            format!("  {whose:<24} {} ({}){}", harmless(&stream.track), stream.kind, loss(stream))
         }));
     }
     let dropped = match status.dropped {
@@ -200,6 +200,15 @@ fn glance(status: &Status, colours: bool) -> String {
         lines.push(format!("last    {}", sentence(event)));
     }
     lines.iter().map(|line| format!("{line}\n")).collect()
+}
+
+/// What of a stream got here; nothing for one's own, or one that nobody here watches.
+fn loss(stream: &Stream) -> String {
+    match stream.received + stream.lost {
+        _ if stream.me => String::new(),
+        0 => "  not watched".into(),
+        all => format!("  {} in, {:.1} % lost", stream.received, 100.0 * stream.lost as f64 / all as f64),
+    }
 }
 
 fn line(person: &Person) -> String {

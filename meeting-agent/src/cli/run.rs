@@ -4,6 +4,7 @@ use std::{io::IsTerminal, path::PathBuf, process::ExitCode};
 
 use anyhow::Context;
 use clap::Args;
+use sd_notify::NotifyState;
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 
@@ -17,6 +18,9 @@ pub struct Run {
     /// How others see you, unless `create` or `join` say otherwise [default: $USER]
     #[arg(long)]
     name: Option<String>,
+    /// Lets pipelines of this group's members use the agent; commands stay its own user's and root's
+    #[arg(long, value_name = "GROUP")]
+    group: Option<String>,
 }
 
 impl Run {
@@ -32,7 +36,8 @@ impl Run {
             "neither $XDG_STATE_HOME nor $HOME says where to keep the device key: give `--state DIR`",
         )?;
         let name = self.name.or_else(|| std::env::var("USER").ok()).unwrap_or_else(|| "somebody".into());
-        let config = Config::new(socket, state, name);
+        let group = self.group.as_deref().map(group_id).transpose()?;
+        let config = Config { group, ..Config::new(socket, state, name) };
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
         runtime.block_on(async {
             let (mut term, mut int) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
@@ -41,9 +46,31 @@ impl Run {
                     _ = term.recv() => {}
                     _ = int.recv() => {}
                 }
+                tell_service_manager(NotifyState::Stopping);
             };
-            Agent::bind(config)?.run(shutdown).await?;
+            let mut hangup = signal(SignalKind::hangup())?;
+            tokio::spawn(async move {
+                while hangup.recv().await.is_some() {
+                    tracing::info!("the terminal is gone; the meetings go on until SIGTERM");
+                }
+            });
+            let agent = Agent::bind(config)?;
+            tell_service_manager(NotifyState::Ready);
+            agent.run(shutdown).await?;
             Ok(ExitCode::SUCCESS)
         })
+    }
+}
+
+fn group_id(name: &str) -> anyhow::Result<u32> {
+    let group = nix::unistd::Group::from_name(name).context("cannot read the list of groups")?;
+    let group = group.with_context(|| format!("there is no group {name:?}: `getent group` lists them"))?;
+    Ok(group.gid.as_raw())
+}
+
+/// For `Type=notify` units; without a service manager nothing is said.
+fn tell_service_manager(state: NotifyState<'_>) {
+    if let Err(error) = sd_notify::notify(&[state]) {
+        tracing::warn!(%error, "the service manager does not listen");
     }
 }

@@ -22,8 +22,8 @@ pub struct Listener {
 }
 
 impl Listener {
-    /// Binds `path`. A file left behind by an agent that died is replaced, a living agent's is not.
-    pub fn bind(path: &Path) -> Result<Self, AgentError> {
+    /// Binds `path`, for the members of `group` too if there is one. A file left behind by an agent that died is replaced, a living agent's is not.
+    pub fn bind(path: &Path, group: Option<u32>) -> Result<Self, AgentError> {
         let failed = |what: &str| AgentError::io(format!("cannot {what} {}", path.display()));
         let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty()).ok_or_else(|| {
             AgentError::Path {
@@ -32,7 +32,7 @@ impl Listener {
                 remedy: "give `--socket` with a directory of its own, such as ./agent/agent.sock".into(),
             }
         })?;
-        private::directory(directory)?;
+        private::shared_directory(directory, group)?;
         let lock = lock(path)?;
         match fs::symlink_metadata(path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
@@ -56,6 +56,9 @@ impl Listener {
         // the directory is closed to others, so nobody connects before the mode is set
         let listener = UnixListener::bind(path).map_err(failed("listen on"))?;
         fs::set_permissions(path, fs::Permissions::from_mode(0o600)).map_err(failed("close to others"))?;
+        if let Some(group) = group {
+            private::share(path, group, 0o660)?;
+        }
         Ok(Self { listener, path: path.into(), _lock: lock })
     }
 

@@ -1,7 +1,7 @@
 //! The socket for this machine's elements and command line.
 //!
 //! ```text
-//!  accept --same user?--> hello (in time, small) --> keys     keys::serve
+//!  accept --whose?-->  hello (in time, small) --> keys     keys::serve
 //!                                                    publish  media::publish
 //!                                                    watch    media::watch
 //!                                                    control  control::serve
@@ -57,7 +57,9 @@ pub(crate) async fn serve(stream: UnixStream, shared: Arc<Shared>) {
 
 async fn admit(mut stream: UnixStream, shared: &Arc<Shared>) -> Result<(), ClientError> {
     let peer = stream.peer_cred()?.uid();
-    if peer != rustix::process::getuid().as_raw() && peer != 0 {
+    let commands = peer == rustix::process::getuid().as_raw() || peer == 0;
+    // the modes of socket and directory have let in members of the group alone
+    if !commands && shared.config.group.is_none() {
         return Err(ClientError::Stranger(peer));
     }
     let hello = timeout(shared.config.handshake, read(&mut stream, MAX_HELLO)).await;
@@ -75,6 +77,11 @@ async fn admit(mut stream: UnixStream, shared: &Arc<Shared>) -> Result<(), Clien
         return refuse(&mut stream, text).await;
     }
     let selected = match &purpose {
+        Purpose::Control if !commands => {
+            let text =
+                "this agent takes commands from its own user and from root alone; your pipelines may use it";
+            return refuse(&mut stream, text.into()).await;
+        }
         Purpose::Control => {
             write(&mut stream, &FromAgent::Welcome { version, meeting: MeetingId([0; 16]) }).await?;
             return control::serve(stream, shared).await;

@@ -70,20 +70,37 @@ impl Dialler {
             .map_err(|error| format!("the relay cannot be called: {error}"))?
             .await
             .map_err(|error| match error {
-                ConnectionError::TransportError(error) if error.reason.contains(tls::NOT_THE_ONE) => {
-                    format!(
-                        "what answers at {address} has another certificate than the link (or `--relay-certificate`) names: \
-                         ask for a new link if the relay was set up anew, else do not trust it"
-                    )
-                }
-                ConnectionError::TransportError(error) if error.reason.contains("certificate") => format!(
-                    "the relay at {address} does not prove who it is ({}): ask its operator, or use a link that \
-                     names its certificate",
-                    error.reason
-                ),
+                ConnectionError::TransportError(error) => untrusted(address, &error.reason)
+                    .unwrap_or_else(|| format!("the relay at {address} did not let us connect: {error}")),
                 error => format!("the relay at {address} did not let us connect: {error}"),
             })
     }
+}
+
+/// Why a certificate was not accepted, for a person; none if that was not the reason.
+fn untrusted(address: SocketAddr, reason: &str) -> Option<String> {
+    if reason.contains(tls::NOT_THE_ONE) {
+        return Some(format!(
+            "what answers at {address} has another certificate than the link (or `--relay-certificate`) names: \
+             ask for a new link if the relay was set up anew, else do not trust it"
+        ));
+    }
+    if !reason.contains("certificate") {
+        return None;
+    }
+    let clock = "is this machine's clock right (`date`)?";
+    Some(if reason.contains("expired") {
+        format!(
+            "the certificate of the relay at {address} has run out: {clock} If so, its operator has to renew it"
+        )
+    } else if reason.contains("not valid yet") {
+        format!("the certificate of the relay at {address} is not valid yet: {clock} If so, ask its operator")
+    } else {
+        format!(
+            "the relay at {address} does not prove who it is ({reason}): ask its operator, or use a link that names \
+             its certificate"
+        )
+    })
 }
 
 /// quinn's settings for one device of a meeting.

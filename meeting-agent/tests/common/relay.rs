@@ -2,7 +2,10 @@
 
 #![allow(dead_code)]
 
-use std::{path::Path, time::Duration};
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use meeting_agent::control::Request;
 use meeting_relay::{Config, Relay as Program};
@@ -12,14 +15,27 @@ use tokio::runtime::Runtime;
 pub struct Relay {
     pub address: String,
     pub certificate: String,
+    files: Option<(PathBuf, PathBuf)>,
     runtime: Option<Runtime>,
 }
 
 impl Relay {
     pub fn start(folder: &Path) -> Self {
-        let mut relay = Self { address: "127.0.0.1:0".into(), certificate: String::new(), runtime: None };
-        relay.restart(folder);
-        relay
+        Self::stopped(None).started(folder)
+    }
+
+    /// With chain and key from these files.
+    pub fn with_certificate(folder: &Path, files: (PathBuf, PathBuf)) -> Self {
+        Self::stopped(Some(files)).started(folder)
+    }
+
+    fn stopped(files: Option<(PathBuf, PathBuf)>) -> Self {
+        Self { address: "127.0.0.1:0".into(), certificate: String::new(), files, runtime: None }
+    }
+
+    fn started(mut self, folder: &Path) -> Self {
+        self.restart(folder);
+        self
     }
 
     /// Comes back at the same address, with the same certificate and an empty memory.
@@ -27,6 +43,7 @@ impl Relay {
         self.stop();
         let runtime = Runtime::new().unwrap();
         let mut config = Config::development(folder.join("relay"));
+        config.certificate = self.files.clone();
         config.listen = self.address.parse().unwrap();
         let guard = runtime.enter();
         let relay = Program::bind(config).unwrap();

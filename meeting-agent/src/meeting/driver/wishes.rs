@@ -161,6 +161,10 @@ impl Driver {
         let (phase, detail) = self.standing(&state);
         let (frames_out, frames_in, dropped_by) = self.counters.read();
         let mut status = glance::status(&state);
+        for (stream, shown) in state.streams.iter().zip(&mut status.streams) {
+            let tally = self.media.watching.tally((stream.from, stream.stream));
+            (shown.received, shown.lost) = (tally.received, tally.lost);
+        }
         status.verified = self.compared.is_some() && self.compared.as_deref() == Some(&*status.code);
         let mut status = Status {
             shield: glance::shield(phase, &status).into(),
@@ -183,6 +187,7 @@ impl Driver {
             kind: glance::kind(own.kind).into(),
             stream: stream.0,
             me: true,
+            ..Stream::default()
         }));
         status
     }
