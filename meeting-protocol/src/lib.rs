@@ -5,12 +5,14 @@
 //!  a frame's way:  frame::Sealer --> [ media crosses the relay ] --> frame::Opener
 //! ```
 //!
-//! `frame` and `session` do not know each other: media never waits for membership.
+//! `frame` and `session` do not know each other: media never waits for membership. `beacon` ties a sender's frames to its
+//! signature, past both.
 //! PROTOCOL.md has every byte, label and timer.
 
 #![forbid(unsafe_code)]
 
 pub mod announce;
+pub mod beacon;
 mod board;
 pub mod crypto;
 pub mod frame;

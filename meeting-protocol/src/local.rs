@@ -305,7 +305,8 @@ pub fn trusts(user: u32, peer: u32, directory: &Directory) -> bool {
         return false;
     }
     let service = directory.owner == peer && directory.mode & 0o007 == 0;
-    (ours(peer) && ours(directory.owner)) || (service && !TEMPORARY.iter().any(|tmp| directory.path.starts_with(tmp)))
+    (ours(peer) && ours(directory.owner))
+        || (service && !TEMPORARY.iter().any(|tmp| directory.path.starts_with(tmp)))
 }
 
 /// Reads a message's length, refusing one above [`MAX_MESSAGE`] before anything is allocated.

@@ -19,6 +19,7 @@ use std::{
     time::Duration,
 };
 
+use bytes::Bytes;
 use meeting_wire::{Kind, MeetingId, ParticipantId, Post, Slot, StreamId};
 use rand_chacha::{
     ChaCha20Rng,
@@ -243,6 +244,8 @@ impl Meeting {
             seen: 0,
             next_stream: 0,
             ever: HashMap::new(),
+            beacons: Vec::new(),
+            vouched: Vec::new(),
         });
         self.drain(number);
         self.connect(number);
@@ -271,6 +274,11 @@ impl Meeting {
         let result = session.handle(Input::Command(command), now, rng);
         self.drain(node);
         result
+    }
+
+    /// Hands a node somebody's beacon, as the relay would, in the name of `from`.
+    pub fn hand_beacon(&mut self, node: usize, from: ParticipantId, body: Bytes) {
+        self.feed(node, Input::Beacon { from, body });
     }
 
     /// Opens a stream at a node.

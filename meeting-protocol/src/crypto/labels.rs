@@ -33,6 +33,11 @@ pub const ASK: &[u8] = b"e2ee-meeting v1 ask\0";
 /// Signature of a silence vote.
 pub const VOTE: &[u8] = b"e2ee-meeting v1 silence vote\0";
 
+/// Signature of a beacon, by its sender.
+pub const BEACON: &[u8] = b"e2ee-meeting v1 beacon\0";
+
+/// Hash of a frame in a beacon.
+pub const BEACON_FRAME: &[u8] = b"e2ee-meeting v1 beacon frame\0";
 /// Hash of an announce.
 pub const ANNOUNCE_HASH: &[u8] = b"e2ee-meeting v1 announce hash\0";
 /// Hash of a link.
@@ -71,7 +76,7 @@ pub const CONTROL: &str = "e2ee-meeting v1 control";
 
 /// All labels that open signed or hashed bytes.
 #[cfg(test)]
-pub const ALL: [&[u8]; 20] = [
+pub const ALL: [&[u8]; 22] = [
     FINGERPRINT,
     ANNOUNCE,
     LINK,
@@ -85,6 +90,8 @@ pub const ALL: [&[u8]; 20] = [
     VOTE,
     ANSWER,
     ASK,
+    BEACON,
+    BEACON_FRAME,
     ANNOUNCE_HASH,
     LINK_HASH,
     HEARTBEAT_HASH,

@@ -72,6 +72,10 @@ impl Outbox {
         self.0.push_back(Output::Keys(change));
     }
 
+    pub fn push(&mut self, output: Output) {
+        self.0.push_back(output);
+    }
+
     pub fn event(&mut self, event: Event) {
         self.0.push_back(Output::Event(event));
     }

@@ -70,6 +70,11 @@ impl Freshness {
         self.anchor.is_some()
     }
 
+    /// The leader's time now, ahead by a round trip at most; none before the first echo.
+    pub fn leader_time(&self, now: BootTime) -> Option<u64> {
+        self.anchor.map(|(t0, leader_t0)| leader_t0 + now.since(t0).as_millis() as u64)
+    }
+
     /// Until when the leader's word counts; none before the first echo.
     pub fn deadline(&self) -> Option<BootTime> {
         self.deadline

@@ -12,6 +12,7 @@ use super::{
     message::{MAX_LINKS, Message},
     statement::{EpochKey, Statement},
     streams::{Sealing, Streams},
+    vouching::Vouching,
     welcome::{Lineage, Step, Welcome},
 };
 use crate::{
@@ -40,6 +41,7 @@ pub(super) struct Group {
     pub epoch_link: SignedLink,
     pub epochs: Epochs,
     pub streams: Streams,
+    pub vouching: Vouching,
     /// Devices that are or were in; after a removal others need approval.
     pub known: HashSet<DevicePublic>,
     /// Why this session is over, once it is.
@@ -71,6 +73,7 @@ impl Group {
             epoch_link,
             epochs: Epochs::new(opened, now),
             streams,
+            vouching: Vouching::default(),
             ending: None,
             code,
         })
@@ -140,6 +143,7 @@ impl Group {
                         cx.departed(*participant, &entry.name, *reason);
                     }
                     self.streams.gone(*participant, cx);
+                    self.vouching.gone(*participant);
                     if *participant == me {
                         self.ending = Some(match reason {
                             LeaveReason::Replaced => EndReason::Replaced,
@@ -191,6 +195,7 @@ impl Group {
         for entry in before.entries().filter(|entry| self.roster.entry(entry.participant).is_none()) {
             cx.departed(entry.participant, &entry.name, LeaveReason::Missing);
             self.streams.gone(entry.participant, cx);
+            self.vouching.gone(entry.participant);
         }
         self.known.extend(self.roster.entries().map(|entry| entry.device));
         if before.header.locked != self.roster.header.locked {

@@ -2,9 +2,10 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use meeting_wire::{Kind, ParticipantId, Post, StreamId};
 
-use crate::{frame::KeyId, identity::DeviceKey, link::MeetingLink};
+use crate::{beacon::Span, frame::KeyId, identity::DeviceKey, link::MeetingLink};
 
 /// What somebody is in a meeting for; signed in the announce and shown to everybody.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -61,6 +62,13 @@ pub struct Joining {
 pub enum Input {
     /// Something appeared on the board.
     Post(Post),
+    /// A participant's beacon came, past the board.
+    Beacon {
+        /// Whose, as the relay says: the signature decides.
+        from: ParticipantId,
+        /// As [`super::Output::Beacon`] gave it there.
+        body: Bytes,
+    },
     /// The user or an element of this device wants something.
     Command(Command),
     /// The relay connection is up, for the first time or again.
@@ -96,6 +104,8 @@ pub enum Command {
     },
     /// The sealing element is gone; the stream's keys are never used again.
     CloseStream(StreamId),
+    /// This device has sent these frames: sign for them.
+    Beacon(Vec<Span>),
     /// An opening element accepted counters of this stream below `floor`: never open them again after a restart.
     Floor {
         /// Whose stream.

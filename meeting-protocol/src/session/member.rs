@@ -1,6 +1,6 @@
 //! Somebody in a meeting: the group, and the duty to lead or to follow.
 
-use meeting_wire::InstanceId;
+use meeting_wire::{InstanceId, ParticipantId};
 
 use super::{
     Command, CommandError, EndReason, Event, LeaveReason, Person, Phase, State, Successors, WaitReason,
@@ -18,6 +18,7 @@ use super::{
 };
 use crate::{
     BootTime,
+    beacon::SignedBeacon,
     crypto::sign::Signed,
     roster::{Change, Entry, EpochOpening, Link, Roster, SignedLink},
     secret::Secret,
@@ -34,6 +35,16 @@ pub(super) struct Member {
 enum Duty {
     Lead(Box<Lead>),
     Follow(Box<Follow>),
+}
+
+impl Duty {
+    /// The leader's time as we reckon it.
+    fn leader_time(&self, now: BootTime) -> Option<u64> {
+        match self {
+            Duty::Lead(lead) => Some(lead.time(now)),
+            Duty::Follow(follow) => follow.fresh.leader_time(now),
+        }
+    }
 }
 
 impl Member {
@@ -131,6 +142,11 @@ impl Member {
             Command::OpenStream(wish) => return group.open_stream(wish, cx),
             Command::StreamCaps { stream, caps } => return group.stream_caps(stream, caps, cx),
             Command::CloseStream(stream) => return group.close_stream(stream, cx),
+            Command::Beacon(spans) => {
+                let time = self.duty.leader_time(cx.now);
+                group.vouching.beacon(spans, time, &group.epochs.newest, group.instance, cx);
+                return Ok(());
+            }
             Command::Floor { from, kid, floor } => {
                 group.streams.floor(from, kid, floor);
                 return Ok(());
@@ -160,6 +176,22 @@ impl Member {
             _ => {}
         }
         Ok(())
+    }
+
+    /// A beacon, whoever it is from.
+    pub fn on_beacon(
+        &mut self,
+        instance: InstanceId,
+        from: ParticipantId,
+        beacon: SignedBeacon,
+        cx: &mut Cx<'_>,
+    ) {
+        let group = &mut self.group;
+        let (time, newest) = (self.duty.leader_time(cx.now), group.epochs.newest);
+        match group.roster.entry(from).filter(|_| instance == group.instance && from != cx.me.participant) {
+            Some(entry) => group.vouching.on_beacon(beacon, entry, time, &newest, instance, cx),
+            None => cx.counters.unauthorised += 1,
+        }
     }
 
     fn leave(&mut self, cx: &mut Cx<'_>) {
@@ -225,10 +257,7 @@ impl Member {
 
     /// What the leader shares with a participant, to misuse it.
     #[cfg(test)]
-    pub fn lead_pairing(
-        &mut self,
-        participant: meeting_wire::ParticipantId,
-    ) -> &mut crate::crypto::wrap::Pairing {
+    pub fn lead_pairing(&mut self, participant: ParticipantId) -> &mut crate::crypto::wrap::Pairing {
         match &mut self.duty {
             Duty::Lead(lead) => lead.pairing(participant),
             Duty::Follow(_) => unreachable!("a test of leaders"),

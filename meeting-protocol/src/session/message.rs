@@ -9,6 +9,7 @@ use super::{
 };
 use crate::{
     announce::SignedAnnounce,
+    beacon::SignedBeacon,
     crypto::{
         sign::{Hash, Signed},
         wrap::{ENC_LEN, SEALED_LEN},
@@ -52,6 +53,8 @@ pub(crate) enum Message {
     Vote(Signed<SilenceVote>),
     /// To a successor: what it needs to take over.
     Announces(Vec<SignedAnnounce>),
+    /// To all, beside the media and not on the board: for frames of ours.
+    Beacon(SignedBeacon),
 }
 
 /// Why there is no welcome yet, and why the leader may say so.
@@ -160,6 +163,10 @@ impl Encode for Message {
                 out.u8(14);
                 out.list(announces);
             }
+            Message::Beacon(beacon) => {
+                out.u8(15);
+                beacon.encode(out);
+            }
         }
     }
 }
@@ -191,6 +198,7 @@ impl Decode for Message {
             12 => Message::Resign(Signed::decode(reader)?),
             13 => Message::Vote(Signed::decode(reader)?),
             14 => Message::Announces(reader.list(MAX_ENTRIES, "the announces for a successor")?),
+            15 => Message::Beacon(SignedBeacon::decode(reader)?),
             _ => return Err(DecodeError::Invalid("the kind of a post")),
         })
     }

@@ -13,7 +13,7 @@
 //! ```
 //!
 //! Time and randomness are arguments, so a two-minute rotation tests in a microsecond and a failing run replays.
-//! `group` is what leader and followers share: roster, chain, `epochs`, `streams`.
+//! `group` is what leader and followers share: roster, chain, `epochs`, `streams`, `vouching`.
 
 mod admission;
 mod claims;
@@ -34,6 +34,7 @@ mod streams;
 mod succession;
 #[cfg(test)]
 mod tests;
+mod vouching;
 mod welcome;
 
 pub use claims::{Resignation, SilenceVote};
@@ -135,6 +136,7 @@ impl Session {
                     self.place = Place::Member(Box::new(member));
                 }
             }
+            Input::Beacon { from, body } => on_beacon(&mut self.place, from, &body, &mut cx),
             Input::Command(command) => {
                 result = match &mut self.place {
                     Place::Joining(join) => join.command(command, &mut cx),
@@ -290,6 +292,16 @@ fn on_post(place: &mut Place, post: &Post, cx: &mut Cx<'_>) -> Option<Member> {
             None
         }
         Place::Ended => None,
+    }
+}
+
+/// Opens a beacon, which came beside the media, for a member.
+fn on_beacon(place: &mut Place, from: ParticipantId, body: &[u8], cx: &mut Cx<'_>) {
+    let Place::Member(member) = place else { return };
+    match cx.me.board.open(body).map(|(instance, message)| (instance, Message::from_bytes(&message))) {
+        Some((instance, Ok(Message::Beacon(beacon)))) => member.on_beacon(instance, from, beacon, cx),
+        Some(_) => cx.counters.malformed += 1,
+        None => cx.counters.sealed += 1,
     }
 }
 

@@ -6,6 +6,7 @@ use meeting_wire::{Kind, ParticipantId, Slot, StreamId};
 use super::Role;
 use crate::{
     BootTime,
+    beacon::Vouch,
     frame::{CipherSuite, KeyId},
     identity::Fingerprint,
     secret::Secret,
@@ -26,6 +27,15 @@ pub enum Output {
     Keys(KeyChange),
     /// Something a person should hear of.
     Event(Event),
+    /// Our own beacon, for everybody who gets our frames.
+    Beacon(Bytes),
+    /// Somebody has signed for frames of theirs.
+    Vouched {
+        /// Who.
+        from: ParticipantId,
+        /// For which.
+        vouch: Vouch,
+    },
     /// Nothing more until then.
     Timeout(BootTime),
 }

@@ -24,6 +24,7 @@ use super::{
 };
 use crate::{
     announce::{Announce, SignedAnnounce},
+    beacon::{Beacon, Context, FrameDigest, SignedBeacon, Span},
     crypto::sign::{Hash, Signed, StayPublic},
     frame::{CipherSuite, KeyId},
     identity::DevicePublic,

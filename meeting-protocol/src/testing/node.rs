@@ -2,11 +2,13 @@
 
 use std::{collections::HashMap, sync::Arc};
 
+use bytes::Bytes;
 use meeting_wire::{ParticipantId, StreamId};
 use rand_chacha::ChaCha20Rng;
 
 use crate::{
     BootTime,
+    beacon::Vouch,
     frame::KeyId,
     identity::DeviceKey,
     session::{Event, KeyChange, Session},
@@ -51,6 +53,10 @@ pub struct Node {
     pub connected: bool,
     /// Every base key it ever got, with its epoch.
     pub ever: HashMap<[u8; 32], u64>,
+    /// Beacons it made.
+    pub beacons: Vec<Bytes>,
+    /// Beacons of others that it accepted.
+    pub vouched: Vec<(ParticipantId, Vouch)>,
     pub(super) rng: ChaCha20Rng,
     pub(super) offset: u64,
     pub(super) ppm: i64,

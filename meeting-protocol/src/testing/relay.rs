@@ -106,6 +106,8 @@ impl Meeting {
                     node.apply(change, now);
                 }
                 Output::Event(event) => node.events.push(event),
+                Output::Beacon(body) => node.beacons.push(body),
+                Output::Vouched { from, vouch } => node.vouched.push((from, vouch)),
                 Output::Timeout(at) => {
                     node.timeout = at;
                     return;

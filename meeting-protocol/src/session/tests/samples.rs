@@ -111,6 +111,18 @@ pub(super) fn seal_statement() -> Signed<Statement> {
     Statement::seal(head, &said, &key, (7, &[0x12; 32]), &signer())
 }
 
+pub(super) fn beacon() -> SignedBeacon {
+    let span = Span {
+        kid: KeyId::new(StreamId(1), 7, 9),
+        first: 500,
+        frames: vec![FrameDigest([0xf1; 16]), FrameDigest::NONE],
+        closed: true,
+    };
+    let body = Beacon { number: 7, epoch: 9, link: [0x11; 32], time: 60_000, spans: vec![span] };
+    let context = Context { meeting: &MEETING.0, instance: &INSTANCE.0, sender: &BOB.0 };
+    SignedBeacon::new(body, &context, &signer())
+}
+
 /// One of each.
 pub(super) fn messages() -> Vec<(&'static str, Message)> {
     let heartbeat = Heartbeat {
@@ -191,5 +203,6 @@ pub(super) fn messages() -> Vec<(&'static str, Message)> {
         ("resign", Message::Resign(resignation())),
         ("vote", Message::Vote(vote())),
         ("announces", Message::Announces(vec![announce()])),
+        ("beacon", Message::Beacon(beacon())),
     ]
 }

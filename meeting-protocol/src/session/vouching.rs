@@ -1,0 +1,90 @@
+//! Beacons as signed words of a stay: made for our own frames, checked for everybody else's (PROTOCOL.md 5).
+
+use std::collections::HashMap;
+
+use meeting_wire::{Encode, InstanceId, ParticipantId};
+
+use super::{Output, context::Cx, epochs::Opened, message::Message};
+use crate::{
+    beacon::{Beacon, Context, SignedBeacon, Span, Vouch},
+    roster::Entry,
+};
+
+/// Numbers of beacons, ours and theirs.
+#[derive(Default)]
+pub(super) struct Vouching {
+    next: u64,
+    /// The newest of each participant in the roster.
+    newest: HashMap<ParticipantId, u64>,
+}
+
+impl Vouching {
+    /// Signs for frames of ours.
+    pub fn beacon(
+        &mut self,
+        spans: Vec<Span>,
+        time: Option<u64>,
+        newest: &Opened,
+        instance: InstanceId,
+        cx: &mut Cx<'_>,
+    ) {
+        self.next += 1;
+        let body = Beacon {
+            number: self.next,
+            epoch: newest.epoch,
+            link: newest.link,
+            time: time.unwrap_or_default(),
+            spans,
+        };
+        let beacon = SignedBeacon::new(body, &context(cx, &instance, &cx.me.participant), &cx.me.signer);
+        let message = Message::Beacon(beacon).to_bytes();
+        let body = cx.me.board.seal(instance, &message, cx.rng);
+        cx.out.push(Output::Beacon(body));
+    }
+
+    /// Checks a beacon of `entry`'s.
+    pub fn on_beacon(
+        &mut self,
+        beacon: SignedBeacon,
+        entry: &Entry,
+        time: Option<u64>,
+        newest: &Opened,
+        instance: InstanceId,
+        cx: &mut Cx<'_>,
+    ) {
+        let body = &beacon.body;
+        let last = self.newest.get(&entry.participant);
+        if last.is_some_and(|last| body.number <= *last) {
+            cx.counters.stale += 1;
+            return;
+        }
+        let ours = body.spans.iter().all(|span| span.kid.index() == entry.index);
+        if !ours || !beacon.is_by(&entry.signer, &context(cx, &instance, &entry.participant)) {
+            cx.counters.forged += 1;
+            return;
+        }
+        self.newest.insert(entry.participant, body.number);
+        if body.epoch == newest.epoch && body.link != newest.link {
+            let text = format!(
+                "{} sees another link than we at epoch {}: the meeting is forked",
+                entry.name, body.epoch
+            );
+            cx.misbehaviour(text);
+            return;
+        }
+        // A new leader's clock starts anew with its first epoch.
+        let known = body.time > 0 && body.epoch == newest.epoch;
+        let delay = time.filter(|_| known).map(|time| time.saturating_sub(body.time));
+        let vouch = Vouch { spans: beacon.body.spans, delay };
+        cx.out.push(Output::Vouched { from: entry.participant, vouch });
+    }
+
+    /// Somebody is gone.
+    pub fn gone(&mut self, participant: ParticipantId) {
+        self.newest.remove(&participant);
+    }
+}
+
+fn context<'a>(cx: &'a Cx<'_>, instance: &'a InstanceId, sender: &'a ParticipantId) -> Context<'a> {
+    Context { meeting: &cx.me.meeting.0, instance: &instance.0, sender: &sender.0 }
+}

@@ -1,0 +1,115 @@
+//! Who may sign for a stream's frames, and who may not (PROTOCOL.md 5).
+
+#![allow(clippy::unwrap_used)]
+
+use std::time::Duration;
+
+use meeting_protocol::{
+    beacon::{FrameDigest, Span},
+    frame::KeyId,
+    session::{Command, Successors},
+    testing::Meeting,
+};
+use meeting_wire::StreamId;
+
+const ALICE: usize = 0;
+const BOB: usize = 1;
+const CAROL: usize = 2;
+
+fn span(kid: KeyId, first: u64) -> Span {
+    Span { kid, first, frames: vec![FrameDigest([7; 16])], closed: false }
+}
+
+/// Three people with keys of their own, and the key id of Alice's camera.
+fn three(seed: u64) -> (Meeting, KeyId) {
+    let mut meeting = Meeting::of(3, 7_000 + seed, Successors::Nobody);
+    let camera = meeting.stream(ALICE, "camera");
+    meeting.run_until(Duration::from_secs(5), |meeting| meeting.hears(ALICE, camera, BOB));
+    let kid = meeting.nodes[ALICE].seals[&camera].kid;
+    (meeting, kid)
+}
+
+#[test]
+fn a_beacon_is_heard_by_everybody_and_counts_once() {
+    let (mut meeting, kid) = three(1);
+    meeting.command(ALICE, Command::Beacon(vec![span(kid, 5)])).unwrap();
+    let (alice, beacon) = (meeting.nodes[ALICE].session.me(), meeting.nodes[ALICE].beacons[0].clone());
+    for node in [BOB, CAROL] {
+        meeting.hand_beacon(node, alice, beacon.clone());
+        meeting.hand_beacon(node, alice, beacon.clone());
+        let vouched = &meeting.nodes[node].vouched;
+        assert_eq!(vouched.len(), 1, "a replayed beacon says nothing");
+        assert_eq!((vouched[0].0, &vouched[0].1.spans), (alice, &vec![span(kid, 5)]));
+        let delay = vouched[0].1.delay.unwrap();
+        assert!(delay < 500, "{delay} ms on its way");
+    }
+}
+
+#[test]
+fn nobody_signs_for_the_frames_of_another() {
+    let (mut meeting, kid) = three(2);
+    let alice = meeting.nodes[ALICE].session.me();
+    let carol = meeting.nodes[CAROL].session.me();
+    // Carol, who holds every key, signs for Alice's camera: in her own name and in Alice's.
+    meeting.command(CAROL, Command::Beacon(vec![span(kid, 5)])).unwrap();
+    let beacon = meeting.nodes[CAROL].beacons[0].clone();
+    meeting.hand_beacon(BOB, carol, beacon.clone());
+    meeting.hand_beacon(BOB, alice, beacon);
+    assert!(meeting.nodes[BOB].vouched.is_empty());
+    assert_eq!(meeting.nodes[BOB].session.counters().forged, 2);
+    // A stranger's bytes, and every bit of a beacon of Alice's.
+    meeting.command(ALICE, Command::Beacon(vec![span(kid, 5)])).unwrap();
+    let beacon = meeting.nodes[ALICE].beacons[0].clone();
+    for bit in 0..beacon.len() * 8 {
+        let mut other = beacon.to_vec();
+        other[bit / 8] ^= 1 << (bit % 8);
+        meeting.hand_beacon(BOB, alice, other.into());
+    }
+    assert!(meeting.nodes[BOB].vouched.is_empty());
+    meeting.hand_beacon(BOB, alice, beacon);
+    assert_eq!(meeting.nodes[BOB].vouched.len(), 1);
+}
+
+#[test]
+fn who_has_left_signs_for_nothing_more() {
+    let (mut meeting, _) = three(3);
+    let voice = meeting.stream(CAROL, "voice");
+    meeting.run_until(Duration::from_secs(5), |meeting| meeting.hears(CAROL, voice, BOB));
+    let (carol, kid) = (meeting.nodes[CAROL].session.me(), meeting.nodes[CAROL].seals[&voice].kid);
+    meeting.command(CAROL, Command::Beacon(vec![span(kid, 0)])).unwrap();
+    meeting.command(ALICE, Command::Remove(carol)).unwrap();
+    meeting.run(Duration::from_secs(2));
+    let beacon = meeting.nodes[CAROL].beacons[0].clone();
+    meeting.hand_beacon(BOB, carol, beacon);
+    assert!(meeting.nodes[BOB].vouched.is_empty());
+}
+
+#[test]
+fn a_beacon_that_was_held_back_shows_its_age() {
+    let (mut meeting, kid) = three(4);
+    meeting.command(ALICE, Command::Beacon(vec![span(kid, 5)])).unwrap();
+    let (alice, beacon) = (meeting.nodes[ALICE].session.me(), meeting.nodes[ALICE].beacons[0].clone());
+    meeting.run(Duration::from_secs(4));
+    meeting.hand_beacon(BOB, alice, beacon);
+    let delay = meeting.nodes[BOB].vouched[0].1.delay.unwrap();
+    assert!((3_900..5_000).contains(&delay), "{delay} ms");
+}
+
+#[test]
+fn beacons_of_a_stream_stay_under_twelve_kilobits_a_second() {
+    let (mut meeting, kid) = three(5);
+    // 50 frames of sound and 3 beacons a second.
+    for third in 0..3 {
+        let frames = vec![FrameDigest([7; 16]); if third == 0 { 16 } else { 17 }];
+        meeting
+            .command(ALICE, Command::Beacon(vec![Span { kid, first: 1 << 20, frames, closed: false }]))
+            .unwrap();
+    }
+    let bytes: usize = meeting.nodes[ALICE].beacons.iter().map(|beacon| beacon.len() + RECORD).sum();
+    println!("beacons of a stream of 50 frames a second: {:.1} kbit/s", bytes as f64 * 8.0 / 1_000.0);
+    assert!(bytes * 8 <= 12_000, "{bytes} bytes a second");
+    assert_eq!(kid.stream(), StreamId(1));
+}
+
+/// Kind and length of the record, and the envelope's head.
+const RECORD: usize = 5 + 3;
