@@ -144,7 +144,8 @@ pub struct Status {
     /// Whether this user has compared the code that holds now with the leader's.
     #[serde(default)]
     pub verified: bool,
-    /// `green`: encrypted and compared; `amber`: encrypted, not compared; `red`: nothing to rely on; `off`: not in it.
+    /// `green`: encrypted and compared; `amber`: encrypted, not compared; `red`: nothing to rely on, or somebody's
+    /// frames are forged; `off`: not in it.
     #[serde(default)]
     pub shield: String,
     /// Whether nobody new is let in.
@@ -230,4 +231,10 @@ pub struct Stream {
     /// Frames of others that are missing in between.
     #[serde(default)]
     pub lost: u64,
+    /// Whether the sender of somebody else's stream signs for its frames: `waiting`, `vouched`, `unverified` or `forged`.
+    #[serde(default)]
+    pub trust: String,
+    /// Frames that came in the sender's name and were not the sender's.
+    #[serde(default)]
+    pub forged: u64,
 }

@@ -1,6 +1,7 @@
 //! A session's state as sentences and as the command line's [`Status`].
 
 use meeting_protocol::{
+    beacon::{Trust, What},
     local::MeetingState,
     session::{EndReason, Event, LeaveReason, Phase, Role, State, WaitReason},
 };
@@ -56,10 +57,44 @@ fn ended(reason: EndReason) -> &'static str {
 /// The colour of the shield: how much there is to rely on, for a glance.
 pub fn shield(phase: &str, status: &Status) -> &'static str {
     match phase {
+        "live" if status.streams.iter().any(|stream| stream.trust == trust(Trust::Forged)) => "red",
         "live" if status.verified => "green",
         "live" if status.leading || status.leader_verified => "amber",
         "live" | "stale" => "red",
         _ => "off",
+    }
+}
+
+/// What is known of who sent a stream's frames.
+pub fn trust(trust: Trust) -> &'static str {
+    match trust {
+        Trust::Waiting => "waiting",
+        Trust::Vouched => "vouched",
+        Trust::Unverified => "unverified",
+        Trust::Forged => "forged",
+    }
+}
+
+/// What beacons have shown of a stream, as a sentence.
+pub fn vouching(what: What, name: &str, track: &str) -> String {
+    match what {
+        What::Vouched => format!("{name} signs for {track:?} again"),
+        What::Unverified => {
+            format!("nobody signs for {track:?} of {name}: somebody else in the meeting could be speaking")
+        }
+        What::Forged => format!(
+            "a frame of {track:?} of {name} was forged by somebody in the meeting, or altered on its way: for a while \
+             its frames wait for {name}'s signature"
+        ),
+        What::Late(ms) => {
+            format!("{track:?} of {name} comes {} s late: the relay or the network holds it back", ms / 1_000)
+        }
+        What::Withheld => {
+            format!(
+                "more than half of {track:?} of {name} does not get here: the relay or the network withholds it"
+            )
+        }
+        _ => format!("something about {track:?} of {name} that this version has no words for"),
     }
 }
 

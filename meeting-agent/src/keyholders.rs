@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use meeting_protocol::{
     BootTime,
-    frame::KeyId,
+    frame::{KeyId, WINDOW},
     local::{self, FromAgent, MeetingState},
     secret::Secret,
 };
@@ -173,6 +173,29 @@ impl KeyHolders {
         if let Some(key) = self.keys.get_mut(&(from, kid.stream(), u64::from(kid))) {
             key.floor = key.floor.max(floor);
         }
+    }
+
+    /// Elements forget what they opened of a stream and start anew with its keys: what was forged may have moved their
+    /// replay windows. `signed_below` is one above the newest counter of a key that its sender has signed for.
+    pub fn renew(
+        &mut self,
+        from: ParticipantId,
+        stream: StreamId,
+        signed_below: impl Fn(KeyId) -> Option<u64>,
+    ) {
+        let mut messages = vec![FromAgent::CloseKey { from, stream }];
+        let keys = self.keys.iter_mut().filter(|((whose, which, _), _)| (*whose, *which) == (from, stream));
+        for (_, key) in keys {
+            // what is below came before, and the agent itself lets no frame through twice
+            key.floor = key.floor.min(signed_below(key.kid).unwrap_or(0).saturating_sub(WINDOW));
+            messages.push(key.message(from, stream));
+        }
+        messages.iter().for_each(|message| self.tell_openers(message));
+    }
+
+    /// What is known of who sent a stream's frames.
+    pub fn trust(&mut self, message: &FromAgent) {
+        self.tell_openers(message);
     }
 
     /// A stream of somebody else is over.

@@ -129,11 +129,20 @@ impl Meeting {
         let id = plan.link.meeting;
         let counters = Arc::new(Counters::default());
         let publisher = Publisher::new(counters.clone());
-        let watching = Watching::new(counters.clone());
+        let (beacons, to_check) = mpsc::channel(QUEUED);
+        let watching = Watching::new(counters.clone(), beacons);
         let (commands, wishes) = mpsc::channel(QUEUED);
         let (seen, glance) = watch::channel(Glance { phase: "joining", detail: String::new() });
         let media = Media { publisher: publisher.clone(), watching };
-        let driver = driver::Driver::new(plan, start, media, counters, wishes, commands.downgrade(), seen)?;
+        let driver = driver::Driver::new(
+            plan,
+            start,
+            (media, to_check),
+            counters,
+            wishes,
+            commands.downgrade(),
+            seen,
+        )?;
         Ok(Self { id, commands, glance, publisher, _driver: Arc::new(Task::spawn(driver.run())) })
     }
 

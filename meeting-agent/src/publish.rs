@@ -5,6 +5,8 @@
 //!                             drops here      gives up late groups here
 //! ```
 //!
+//! What a writer has written is noted for the next beacon, which travels as a stream of its own.
+//!
 //! Nothing here waits for the relay but the writers, and nothing here knows a key. A video group that falls
 //! behind loses its rest, never the next keyframe.
 
@@ -17,7 +19,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use meeting_wire::{Envelope, Kind, StreamId};
+use bytes::Bytes;
+use meeting_protocol::beacon::{BEACONS, Sent, Span};
+use meeting_wire::{Envelope, Flags, Kind, StreamId};
 use queue::Queue;
 use tokio::sync::mpsc;
 
@@ -33,6 +37,8 @@ pub type KeyframeWishes = mpsc::Sender<StreamId>;
 #[derive(Debug)]
 pub struct Publisher {
     state: Mutex<Publishing>,
+    /// What went out since the last beacon.
+    sent: Mutex<Sent>,
     counters: Arc<Counters>,
 }
 
@@ -54,7 +60,7 @@ struct Stream {
 impl Publisher {
     /// No streams, no connection.
     pub fn new(counters: Arc<Counters>) -> Arc<Self> {
-        Arc::new(Self { state: Mutex::default(), counters })
+        Arc::new(Self { state: Mutex::default(), sent: Mutex::default(), counters })
     }
 
     /// Frames of this stream may come from now on.
@@ -65,13 +71,39 @@ impl Publisher {
         state.streams.insert(stream, Stream { kind, queue, writer, source: None, asked: None });
     }
 
+    /// Beacons may come from now on; gives whether that is new.
+    pub fn open_beacons(self: &Arc<Self>) -> bool {
+        let new = !self.lock().streams.contains_key(&BEACONS);
+        if new {
+            self.open(BEACONS, Kind::Data);
+        }
+        new
+    }
+
+    /// A signed beacon for everybody who gets our frames.
+    pub fn beacon(&self, body: Bytes) {
+        let envelope =
+            Envelope { pts: None, dts: None, duration: None, flags: Flags(0), layer: 0, sealed: body };
+        if let Some(lane) = self.lock().streams.get(&BEACONS) {
+            lane.queue.push(envelope, Instant::now());
+        }
+    }
+
+    /// What went out since the last call, for the next beacon.
+    pub fn take_sent(&self) -> Vec<Span> {
+        self.sent().take()
+    }
+
     /// No more frames of this stream; ends when those that wait are with the relay.
-    pub fn close(&self, stream: StreamId) -> impl Future<Output = ()> + use<> {
+    pub fn close(self: &Arc<Self>, stream: StreamId) -> impl Future<Output = ()> + use<> {
         let closed = self.lock().streams.remove(&stream);
+        let publisher = self.clone();
         async move {
-            let Some(Stream { queue, writer: Some(mut writer), .. }) = closed else { return };
-            queue.close();
-            writer.ended().await;
+            if let Some(Stream { queue, writer: Some(mut writer), .. }) = closed {
+                queue.close();
+                writer.ended().await;
+            }
+            publisher.sent().ended(stream);
         }
     }
 
@@ -147,8 +179,18 @@ impl Publisher {
                     publisher.keyframe_wanted(id);
                 }
             };
-            writer::run(id, kind, &link, &queue, &counters, keyframe).await;
+            let sent = |envelope: &Envelope| {
+                counters.sent();
+                if let Some(publisher) = publisher.upgrade().filter(|_| id != BEACONS) {
+                    publisher.sent().frame(envelope);
+                }
+            };
+            writer::run(id, kind, &link, &queue, &counters, sent, keyframe).await;
         })
+    }
+
+    fn sent(&self) -> MutexGuard<'_, Sent> {
+        self.sent.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn lock(&self) -> MutexGuard<'_, Publishing> {

@@ -6,6 +6,9 @@
 //!                                      keeps groups in order  drops old groups here
 //! ```
 //!
+//! Before a frame goes on it is checked against its sender's beacons: those come as a stream of their own, go to the driver for
+//! their signature, and come back by [`Watching::vouched`].
+//!
 //! A track is shown when the relay offers it *and* its sender has stated it under the meeting's key; frames are
 //! asked for only while somebody here watches. Nothing here knows a key.
 
@@ -18,14 +21,24 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use meeting_protocol::local::{self, FromAgent};
+use bytes::Bytes;
+use meeting_protocol::{
+    beacon::{BEACONS, Checker, FrameDigest, Trust, Vouch, What},
+    frame::KeyId,
+    local::{self, FromAgent},
+};
 use meeting_wire::{Envelope, Kind, ParticipantId, Route, StreamId, ToRelay};
 
 pub use queue::{Parcel, Queue};
 pub use reader::run;
 pub use tally::Tally;
 
-use crate::counters::{Counters, reason};
+use tokio::sync::mpsc;
+
+use crate::{
+    clock,
+    counters::{Counters, reason},
+};
 
 /// A stream of somebody.
 pub type Source = (ParticipantId, StreamId);
@@ -34,6 +47,7 @@ pub type Source = (ParticipantId, StreamId);
 #[derive(Debug)]
 pub struct Watching {
     state: Mutex<State>,
+    beacons: mpsc::Sender<(ParticipantId, Bytes)>,
     counters: Arc<Counters>,
 }
 
@@ -42,6 +56,7 @@ struct State {
     offered: HashMap<Route, Offer>,
     stated: BTreeMap<Source, Stated>,
     watchers: HashMap<u64, Watcher>,
+    checkers: HashMap<ParticipantId, Checker>,
 }
 
 #[derive(Debug)]
@@ -93,9 +108,9 @@ impl Watcher {
 }
 
 impl Watching {
-    /// Nobody watches, nothing is offered.
-    pub fn new(counters: Arc<Counters>) -> Arc<Self> {
-        Arc::new(Self { state: Mutex::default(), counters })
+    /// Nobody watches, nothing is offered. Beacons go out by `beacons`.
+    pub fn new(counters: Arc<Counters>, beacons: mpsc::Sender<(ParticipantId, Bytes)>) -> Arc<Self> {
+        Arc::new(Self { state: Mutex::default(), beacons, counters })
     }
 
     /// Somebody here wants to watch; the answer goes to the relay, as from all of these.
@@ -139,7 +154,9 @@ impl Watching {
     pub fn stated(&self, source: Source, stated: Stated) -> Vec<ToRelay> {
         let mut state = self.lock();
         let old = state.stated.get(&source);
-        if old == Some(&stated) || (old.is_none() && state.stated.len() >= MAX_OFFERS) {
+        // no element seals under the number of the beacons
+        if source.1 == BEACONS || old == Some(&stated) || (old.is_none() && state.stated.len() >= MAX_OFFERS)
+        {
             return Vec::new();
         }
         state.stated.insert(source, stated);
@@ -153,6 +170,12 @@ impl Watching {
     pub fn ended(&self, source: Source) -> Vec<ToRelay> {
         let mut state = self.lock();
         state.stated.remove(&source);
+        if let Some(checker) = state.checkers.get_mut(&source.0) {
+            checker.forget(source.1);
+        }
+        if !state.stated.keys().any(|(from, _)| *from == source.0) {
+            state.checkers.remove(&source.0);
+        }
         state.settle()
     }
 
@@ -161,6 +184,7 @@ impl Watching {
         let mut state = self.lock();
         state.offered.clear();
         state.stated.clear();
+        state.checkers.clear();
         state.settle();
     }
 
@@ -180,24 +204,63 @@ impl Watching {
             .unwrap_or_default()
     }
 
-    /// Hands a frame to everybody here who wants it.
+    /// Takes a frame from the relay.
     fn deliver(&self, route: Route, envelope: Envelope) {
+        let digest = FrameDigest::of(&envelope);
         let mut state = self.lock();
-        let State { offered, watchers, .. } = &mut *state;
+        let State { offered, checkers, .. } = &mut *state;
         let Some(offer) = offered.get_mut(&route) else {
             return self.counters.dropped(reason::UNKNOWN, 1);
         };
-        offer.tally.frame(&envelope.sealed);
-        self.counters.received();
         let (from, stream) = offer.source;
-        let keyframe = envelope.flags.has(meeting_wire::Flags::KEYFRAME | meeting_wire::Flags::HEADER);
-        let message = FromAgent::Frame { from, stream, envelope };
-        let frame: bytes::Bytes = local::to_frame(&message).to_vec().into();
-        for watcher in watchers.values().filter(|watcher| watcher.shown.contains(&offer.source)) {
-            let parcel = Parcel { source: offer.source, kind: offer.kind, keyframe, bytes: frame.clone() };
-            let dropped = watcher.queue.push(parcel);
-            self.counters.dropped(reason::FULL, dropped);
+        if stream == BEACONS {
+            // one that finds no place is as good as lost on its way
+            let _ = self.beacons.try_send((from, envelope.sealed));
+            return;
         }
+        self.counters.received();
+        offer.tally.frame(&envelope.sealed);
+        let (source, kind) = (offer.source, offer.kind);
+        let Some(checker) = checkers.get_mut(&from) else { return };
+        if let Some(envelope) = checker.frame(stream, envelope, digest, clock::now()) {
+            state.hand_on(source, kind, envelope, &self.counters);
+        }
+    }
+
+    /// A sender has signed for frames of its own; gives what there is to tell of them.
+    pub fn vouched(&self, from: ParticipantId, vouch: &Vouch) -> Vec<(Source, What)> {
+        let mut state = self.lock();
+        let Some(checker) = state.checkers.get_mut(&from) else { return Vec::new() };
+        let released = checker.beacon(vouch, clock::now());
+        state.release(from, released, &self.counters);
+        state.findings()
+    }
+
+    /// Lets time pass: what nobody has signed for in time shows.
+    pub fn tick(&self) -> Vec<(Source, What)> {
+        let mut state = self.lock();
+        let now = clock::now();
+        let released: Vec<_> =
+            state.checkers.iter_mut().map(|(from, checker)| (*from, checker.tick(now))).collect();
+        for (from, released) in released {
+            state.release(from, released, &self.counters);
+        }
+        state.findings()
+    }
+
+    /// What is known of who sent a stream's frames, and how many were forged.
+    pub fn trust(&self, source: Source) -> (Trust, u64) {
+        self.lock().checkers.get(&source.0).map(|checker| checker.trust(source.1)).unwrap_or_default()
+    }
+
+    /// One above the newest counter that a key's holder has signed for.
+    pub fn signed_below(&self, from: ParticipantId, kid: KeyId) -> Option<u64> {
+        self.lock().checkers.get(&from)?.signed_below(kid)
+    }
+
+    /// Whether anything is checked here.
+    pub fn is_busy(&self) -> bool {
+        !self.lock().checkers.is_empty()
     }
 
     fn kind(&self, route: Route) -> Option<Kind> {
@@ -210,9 +273,37 @@ impl Watching {
 }
 
 impl State {
+    /// Hands a frame to everybody here who wants it.
+    fn hand_on(&self, source: Source, kind: Kind, envelope: Envelope, counters: &Counters) {
+        let (from, stream) = source;
+        let keyframe = envelope.flags.has(meeting_wire::Flags::KEYFRAME | meeting_wire::Flags::HEADER);
+        let message = FromAgent::Frame { from, stream, envelope };
+        let frame: Bytes = local::to_frame(&message).to_vec().into();
+        for watcher in self.watchers.values().filter(|watcher| watcher.shown.contains(&source)) {
+            let parcel = Parcel { source, kind, keyframe, bytes: frame.clone() };
+            counters.dropped(reason::FULL, watcher.queue.push(parcel));
+        }
+    }
+
+    fn release(&self, from: ParticipantId, released: Vec<(StreamId, Envelope)>, counters: &Counters) {
+        for (stream, envelope) in released {
+            let source = (from, stream);
+            if let Some(stated) = self.stated.get(&source) {
+                self.hand_on(source, stated.kind, envelope, counters);
+            }
+        }
+    }
+
+    fn findings(&mut self) -> Vec<(Source, What)> {
+        let each = self.checkers.iter_mut().flat_map(|(from, checker)| {
+            checker.findings().into_iter().map(|finding| ((*from, finding.stream), finding.what))
+        });
+        each.collect()
+    }
+
     /// Brings what watchers were told, and what the relay was asked for, in line with what there is.
     fn settle(&mut self) -> Vec<ToRelay> {
-        let Self { offered, stated, watchers } = self;
+        let Self { offered, stated, watchers, checkers } = self;
         for watcher in watchers.values_mut() {
             let gone: Vec<Source> =
                 watcher.shown.iter().filter(|source| !stated.contains_key(source)).copied().collect();
@@ -234,17 +325,30 @@ impl State {
                 }
             }
         }
+        let wanted: BTreeSet<Source> =
+            watchers.values().flat_map(|watcher| watcher.shown.iter().copied()).collect();
         let mut messages = Vec::new();
         for (route, offer) in offered {
-            let wanted = watchers.values().any(|watcher| watcher.shown.contains(&offer.source));
-            if wanted != offer.subscribed {
-                offer.subscribed = wanted;
-                let route = *route;
-                messages.push(if wanted {
-                    ToRelay::Subscribe { route }
-                } else {
-                    ToRelay::Unsubscribe { route }
-                });
+            let (from, stream) = offer.source;
+            let wanted = match stream {
+                BEACONS => wanted.iter().any(|(other, _)| *other == from),
+                _ => wanted.contains(&offer.source),
+            };
+            if wanted == offer.subscribed {
+                continue;
+            }
+            offer.subscribed = wanted;
+            let route = *route;
+            if wanted {
+                if stream != BEACONS {
+                    checkers.entry(from).or_default().watch(stream);
+                }
+                messages.push(ToRelay::Subscribe { route });
+            } else {
+                if let Some(checker) = checkers.get_mut(&from) {
+                    checker.forget(stream);
+                }
+                messages.push(ToRelay::Unsubscribe { route });
             }
         }
         messages

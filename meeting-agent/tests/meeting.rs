@@ -8,7 +8,10 @@ mod relay;
 
 use common::{Client, Running};
 use meeting_agent::control::{Answer, Request};
-use meeting_protocol::local::{FromAgent, Purpose, ToAgent};
+use meeting_protocol::{
+    frame::Header,
+    local::{FromAgent, Purpose, ToAgent},
+};
 use meeting_wire::{Envelope, Flags, Kind, StreamId};
 use relay::Relay;
 use tempfile::TempDir;
@@ -286,13 +289,15 @@ async fn keys_and_frames_go_from_pipeline_to_pipeline() {
             _ => None,
         })
         .await;
+    let mut sealed = vec![7; 5_000];
+    Header { kid: kid.into(), ctr: 0 }.emit(sealed.first_chunk_mut().unwrap());
     let envelope = Envelope {
         pts: Some(40),
         dts: None,
         duration: Some(40),
         flags: Flags(Flags::KEYFRAME),
         layer: 0,
-        sealed: vec![7; 5_000].into(),
+        sealed: sealed.into(),
     };
     // the relay forwards from the subscription on: keyframes are sent until one arrives
     let got = {

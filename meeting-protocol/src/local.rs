@@ -20,7 +20,7 @@ use zeroize::Zeroizing;
 use crate::{BootTime, frame::KeyId, secret::Secret};
 
 /// The version of the local messages.
-pub const VERSION: u16 = 1;
+pub const VERSION: u16 = 2;
 
 /// The longest message in bytes: one frame and its envelope.
 pub const MAX_MESSAGE: usize = MAX_FRAME + 4096;
@@ -255,6 +255,21 @@ pub enum FromAgent {
         stream: StreamId,
         /// The frame.
         envelope: Envelope,
+    },
+    /// Keys: what is known of who sent a stream's frames, when that changes (PROTOCOL.md 5).
+    Trust {
+        /// Whose stream.
+        from: ParticipantId,
+        /// Their name.
+        name: String,
+        /// Which stream.
+        stream: StreamId,
+        /// Its label.
+        track: String,
+        /// `waiting`, `vouched`, `unverified` or `forged`.
+        trust: String,
+        /// One sentence for a person.
+        detail: String,
     },
     /// Publish: a subscriber needs a keyframe.
     KeyframeWanted {

@@ -38,8 +38,10 @@ pub enum LinkError {
     )]
     Exposed(PathBuf),
     /// The process behind the socket is another user's.
-    #[error("the agent on {0} belongs to another user: start your own with `meeting-agent run`, or have theirs serve \
-         your group (`run --group`, a directory outside /tmp)")]
+    #[error(
+        "the agent on {0} belongs to another user: start your own with `meeting-agent run`, or have theirs serve \
+         your group (`run --group`, a directory outside /tmp)"
+    )]
     Stranger(PathBuf),
     /// It accepted and said nothing.
     #[error("the agent on {0} does not answer: stop it and start it anew with `meeting-agent run`")]

@@ -147,6 +147,9 @@ fn glance(status: &Status, colours: bool) -> String {
     let (shield, colour) = match (status.phase.as_str(), status.shield.as_str()) {
         ("live", "green") => ("● end-to-end encrypted, code compared", 32),
         ("live", "amber") => ("◐ end-to-end encrypted, code not compared", 33),
+        ("live", _) if status.verified || status.leader_verified || status.leading => {
+            ("○ encrypted, but somebody speaks as another", 31)
+        }
         ("live", _) => ("○ encrypted to a leader nobody vouches for", 31),
         ("joining", _) => ("○ joining", 33),
         ("stale", _) => ("○ stale", 31),
@@ -207,7 +210,10 @@ fn loss(stream: &Stream) -> String {
     match stream.received + stream.lost {
         _ if stream.me => String::new(),
         0 => "  not watched".into(),
-        all => format!("  {} in, {:.1} % lost", stream.received, 100.0 * stream.lost as f64 / all as f64),
+        all => {
+            let lost = 100.0 * stream.lost as f64 / all as f64;
+            format!("  {} in, {lost:.1} % lost, {}", stream.received, stream.trust)
+        }
     }
 }
 

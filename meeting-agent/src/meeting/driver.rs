@@ -1,10 +1,16 @@
 //! The only place that feeds a [`Session`] and drains it.
 
 mod outputs;
+mod vouching;
 mod wishes;
 
-use std::{collections::HashMap, collections::VecDeque, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeSet, HashMap, VecDeque},
+    sync::Arc,
+    time::Duration,
+};
 
+use bytes::Bytes;
 use meeting_protocol::{
     BootTime,
     session::{Command, Creating, EndReason, Input, Joining, Output, Phase, Session, State, WaitReason},
@@ -39,6 +45,12 @@ pub struct Driver {
     holders: KeyHolders,
     names: HashMap<ParticipantId, String>,
     asked: HashMap<(ParticipantId, StreamId), BootTime>,
+    /// Beacons of others, as they came.
+    beacons: mpsc::Receiver<(ParticipantId, Bytes)>,
+    /// When we last signed for what we had sent.
+    vouched: BootTime,
+    /// Streams of which a person was told something bad last.
+    doubted: BTreeSet<(ParticipantId, StreamId)>,
     events: VecDeque<String>,
     epochs: u64,
     /// The security code that the user has compared with the leader's; another one is not covered by it.
@@ -61,7 +73,7 @@ impl Driver {
     pub fn new(
         plan: Plan,
         start: Start,
-        media: Media,
+        (media, beacons): (Media, mpsc::Receiver<(ParticipantId, Bytes)>),
         counters: Arc<Counters>,
         wishes: mpsc::Receiver<ToMeeting>,
         own: mpsc::WeakSender<ToMeeting>,
@@ -83,6 +95,9 @@ impl Driver {
             holders: KeyHolders::default(),
             names: HashMap::new(),
             asked: HashMap::new(),
+            beacons,
+            vouched: now,
+            doubted: BTreeSet::new(),
             events: VecDeque::new(),
             epochs: 0,
             compared: None,
@@ -113,6 +128,7 @@ impl Driver {
                     Some(wish) => self.wish(wish),
                 },
                 event = next(&mut self.link) => self.link_event(event),
+                Some((from, body)) = self.beacons.recv() => self.beacon(from, body),
                 () = tokio::time::sleep(wait) => self.tick(),
             }
         }
@@ -120,7 +136,8 @@ impl Driver {
 
     /// Until the next thing is due; at most a second, because the timer stops while the machine sleeps.
     fn wait(&self) -> Duration {
-        let due = [Some(self.next), self.rejoin, self.create].into_iter().flatten().min();
+        let due =
+            [Some(self.next), self.rejoin, self.create, self.vouching_due()].into_iter().flatten().min();
         due.unwrap_or_default().since(clock::now()).clamp(Duration::from_millis(1), Duration::from_secs(1))
     }
 
@@ -136,6 +153,9 @@ impl Driver {
                 info!(meeting = %self.plan.link.meeting, "nobody leads: leading");
                 self.restart(Start::Create);
             }
+        }
+        if self.vouching_due().is_some_and(|at| at <= now) {
+            self.vouch();
         }
         if self.next <= now {
             let _ = self.feed(Input::Timeout);
@@ -165,6 +185,11 @@ impl Driver {
                 Output::Keys(change) => {
                     changed = true;
                     self.keys(change);
+                }
+                Output::Beacon(body) => self.media.publisher.beacon(body),
+                Output::Vouched { from, vouch } => {
+                    let found = self.media.watching.vouched(from, &vouch);
+                    self.found(found);
                 }
                 Output::Event(event) => {
                     changed = true;
@@ -309,6 +334,7 @@ impl Driver {
         }
         self.holders.dismiss();
         self.asked.clear();
+        self.doubted.clear();
         match begin(&self.plan, start, &self.media) {
             Ok((session, link, claim)) => {
                 (self.session, self.link, self.claim) = (session, Some(link), claim);

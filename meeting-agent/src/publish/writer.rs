@@ -4,32 +4,34 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use meeting_wire::{AudioDatagram, Encode, GroupHeader, Kind, Record, Route, StreamId};
+use meeting_wire::{AudioDatagram, Encode, Envelope, GroupHeader, Kind, Record, Route, StreamId};
 use quinn::{Connection, SendStream, VarInt, WriteError};
 use tokio::time::{Instant, timeout, timeout_at};
 
 use super::queue::{Queue, Waiting};
 use crate::counters::{Counters, reason};
 
-/// Writes until the connection ends or the queue is closed and empty; `keyframe` is called when a group had to be given up.
+/// Writes until the connection ends or the queue is closed and empty; `sent` is called
+/// with each frame that was written, `keyframe` when a group had to be given up.
 pub async fn run(
     id: StreamId,
     kind: Kind,
     link: &Connection,
     queue: &Queue,
     counters: &Counters,
+    sent: impl Fn(&Envelope),
     keyframe: impl Fn(),
 ) {
     let mut group = None;
     while let Some(frame) = queue.pop().await {
         let deadline = Instant::from_std(frame.since) + patience(kind, &frame);
         if kind == Kind::Audio && datagram(id, link, &frame) {
-            counters.sent();
+            sent(&frame.envelope);
             continue;
         }
         let written = timeout_at(deadline, write(id, kind, link, queue, &mut group, &frame)).await;
         match written {
-            Ok(Ok(())) => counters.sent(),
+            Ok(Ok(())) => sent(&frame.envelope),
             Ok(Err(WriteError::ConnectionLost(_))) => return,
             Ok(Err(_)) | Err(_) => {
                 if let Some(mut stream) = group.take() {

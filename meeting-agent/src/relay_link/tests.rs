@@ -2,7 +2,10 @@
 
 use std::{net::SocketAddr, path::Path};
 
-use meeting_protocol::local::FromAgent;
+use meeting_protocol::{
+    frame::{Header, KeyId},
+    local::FromAgent,
+};
 use meeting_relay::{Config, Relay};
 use meeting_wire::{Envelope, Flags, Kind, StreamId};
 use tempfile::TempDir;
@@ -85,8 +88,10 @@ struct Device {
 impl Device {
     fn start(hail: Hail) -> Self {
         let counters = Arc::new(Counters::default());
-        let media =
-            Media { publisher: Publisher::new(counters.clone()), watching: Watching::new(counters.clone()) };
+        let media = Media {
+            publisher: Publisher::new(counters.clone()),
+            watching: Watching::new(counters.clone(), mpsc::channel(8).0),
+        };
         let queue = Arc::new(Queue::default());
         media.watching.add(1, Watcher::new(String::new(), String::new(), queue.clone()));
         let link = RelayLink::start(hail, media.clone()).unwrap();
@@ -143,15 +148,14 @@ impl Device {
     }
 }
 
-fn frame(n: u64, flags: u8, len: usize) -> Envelope {
-    Envelope {
-        pts: Some(n),
-        dts: None,
-        duration: None,
-        flags: Flags(flags),
-        layer: 0,
-        sealed: vec![n as u8; len].into(),
-    }
+/// A sealed frame's header (RFC 9605 4.3) in front of `len` bytes that tell it from others.
+fn frame(stream: u32, n: u64, flags: u8, len: usize) -> Envelope {
+    let mut sealed = vec![0; Header::MAX_LEN];
+    let kid = KeyId::new(StreamId(stream), 1, 1).into();
+    let header = Header { kid, ctr: n }.emit(sealed.first_chunk_mut().unwrap());
+    sealed.truncate(header);
+    sealed.resize(header + len, n as u8);
+    Envelope { pts: Some(n), dts: None, duration: None, flags: Flags(flags), layer: 0, sealed: sealed.into() }
 }
 
 /// Waits for the relay's word that somebody subscribed to this stream of ours.
@@ -184,10 +188,14 @@ async fn frames_of_every_kind_cross_the_relay_whole_and_in_order() {
     let mut sent = 0;
     for n in 0..90 {
         let flags = if n % 30 == 0 { Flags::KEYFRAME } else { 0 };
-        alice.media.publisher.push(StreamId(1), frame(n, 0, 50), &wishes);
+        alice.media.publisher.push(StreamId(1), frame(1, n, 0, 50), &wishes);
         // every tenth is too large for a datagram
-        alice.media.publisher.push(StreamId(2), frame(n, 0, if n % 10 == 0 { 3_000 } else { 80 }), &wishes);
-        alice.media.publisher.push(StreamId(3), frame(n, flags, 2_000), &wishes);
+        alice.media.publisher.push(
+            StreamId(2),
+            frame(2, n, 0, if n % 10 == 0 { 3_000 } else { 80 }),
+            &wishes,
+        );
+        alice.media.publisher.push(StreamId(3), frame(3, n, flags, 2_000), &wishes);
         sent += 3;
         tokio::time::sleep(Duration::from_millis(2)).await;
     }
@@ -195,7 +203,8 @@ async fn frames_of_every_kind_cross_the_relay_whole_and_in_order() {
     for _ in 0..sent {
         let (stream, envelope) = bob.frame().await;
         let n = envelope.pts.unwrap();
-        assert!(envelope.sealed.iter().all(|byte| *byte == n as u8));
+        let (_, header) = Header::parse(&envelope.sealed).unwrap();
+        assert!(envelope.sealed[header..].iter().all(|byte| *byte == n as u8));
         got[stream.0 as usize - 1].push(n);
     }
     let all: Vec<u64> = (0..90).collect();
@@ -221,7 +230,7 @@ async fn the_last_frames_of_a_closed_stream_arrive() {
     for n in 0..20 {
         alice.media.publisher.push(
             StreamId(3),
-            frame(n, if n == 0 { Flags::KEYFRAME } else { 0 }, 4_000),
+            frame(3, n, if n == 0 { Flags::KEYFRAME } else { 0 }, 4_000),
             &wishes,
         );
     }
@@ -254,7 +263,7 @@ async fn a_lost_relay_is_called_again_and_frames_go_on_with_a_keyframe() {
     assert!(matches!(bob.event().await, LinkEvent::Down(_)));
     let (wishes, _wished) = source();
     alice.media.publisher.open(StreamId(3), Kind::Video);
-    alice.media.publisher.push(StreamId(3), frame(0, Flags::KEYFRAME, 10), &wishes);
+    alice.media.publisher.push(StreamId(3), frame(3, 0, Flags::KEYFRAME, 10), &wishes);
     assert_eq!(alice.counters.read().2["offline"], 1);
 
     let _relay = Running::start(folder.path(), Some(address));
@@ -264,7 +273,7 @@ async fn a_lost_relay_is_called_again_and_frames_go_on_with_a_keyframe() {
     bob.subscribe(1).await;
     wanted(&mut alice, 3).await;
     for (n, flags) in [(1, 0), (2, Flags::KEYFRAME), (3, 0)] {
-        alice.media.publisher.push(StreamId(3), frame(n, flags, 10), &wishes);
+        alice.media.publisher.push(StreamId(3), frame(3, n, flags, 10), &wishes);
     }
     assert_eq!(bob.frame().await.1.pts, Some(2));
     assert_eq!(bob.frame().await.1.pts, Some(3));

@@ -95,7 +95,6 @@ async fn group(
             let _ = timeout_at(Instant::now() + REORDER, place.turn()).await;
             place.overtake();
         }
-        // beacons are for a version whose elements check them
         if record_kind == RecordKind::Frame {
             watching.deliver(header.route, Envelope::from_bytes(&body)?);
         }

@@ -1,5 +1,6 @@
 #![allow(clippy::unwrap_used)]
 
+use meeting_protocol::frame::Header;
 use meeting_wire::Flags;
 
 use super::*;
@@ -7,6 +8,10 @@ use super::*;
 const BOB: ParticipantId = ParticipantId([0xb; 16]);
 const CAMERA: Source = (BOB, StreamId(1));
 const ROUTE: Route = Route(7);
+
+fn watching() -> Arc<Watching> {
+    Watching::new(Arc::default(), mpsc::channel(8).0)
+}
 
 fn camera(caps: &str) -> Stated {
     Stated { name: "Bob".into(), track: "video".into(), kind: Kind::Video, caps: caps.into() }
@@ -24,7 +29,7 @@ async fn next(queue: &Queue) -> FromAgent {
 
 #[tokio::test]
 async fn a_track_needs_the_relays_offer_and_the_senders_statement() {
-    let watching = Watching::new(Arc::default());
+    let watching = watching();
     let (alice, queue) = watcher("", "");
     assert_eq!(watching.add(1, alice), []);
     assert_eq!(watching.offered(ROUTE, CAMERA, Kind::Video), []);
@@ -39,7 +44,7 @@ async fn a_track_needs_the_relays_offer_and_the_senders_statement() {
 
 #[tokio::test]
 async fn nothing_is_asked_for_that_nobody_watches() {
-    let watching = Watching::new(Arc::default());
+    let watching = watching();
     watching.offered(ROUTE, CAMERA, Kind::Video);
     watching.stated(CAMERA, camera("x"));
     assert_eq!(watching.add(1, watcher("Carol", "").0), []);
@@ -52,7 +57,7 @@ async fn nothing_is_asked_for_that_nobody_watches() {
 
 #[tokio::test]
 async fn after_a_reconnect_the_tracks_go_on() {
-    let watching = Watching::new(Arc::default());
+    let watching = watching();
     let (alice, queue) = watcher("", "");
     watching.add(1, alice);
     watching.offered(ROUTE, CAMERA, Kind::Video);
@@ -60,13 +65,15 @@ async fn after_a_reconnect_the_tracks_go_on() {
     assert!(matches!(next(&queue).await, FromAgent::Track { .. }));
     watching.disconnected();
     assert_eq!(watching.offered(Route(9), CAMERA, Kind::Video), [ToRelay::Subscribe { route: Route(9) }]);
+    let mut sealed = vec![0; Header::MAX_LEN];
+    Header { kid: KeyId::new(CAMERA.1, 1, 1).into(), ctr: 0 }.emit(sealed.first_chunk_mut().unwrap());
     let envelope = Envelope {
         pts: Some(1),
         dts: None,
         duration: None,
         flags: Flags(Flags::KEYFRAME),
         layer: 0,
-        sealed: vec![1, 2, 3].into(),
+        sealed: sealed.into(),
     };
     watching.deliver(ROUTE, envelope.clone());
     watching.deliver(Route(9), envelope.clone());

@@ -133,6 +133,12 @@ impl Checker {
         self.streams.get(&stream).map(|stream| (stream.trust, stream.forged)).unwrap_or_default()
     }
 
+    /// One above the newest counter of this key that its sender has signed for; none before the first.
+    pub fn signed_below(&self, kid: KeyId) -> Option<u64> {
+        let stream = self.streams.get(&kid.stream())?;
+        stream.keys.iter().find(|key| key.kid == kid)?.covered
+    }
+
     /// What there is to tell since the last call.
     pub fn findings(&mut self) -> Vec<Finding> {
         std::mem::take(&mut self.findings)

@@ -246,6 +246,15 @@ impl Encode for FromAgent {
                 out.u8(15);
                 out.str(json);
             }
+            FromAgent::Trust { from, name, stream, track, trust, detail } => {
+                out.u8(16);
+                from.encode(out);
+                out.str(name);
+                stream.encode(out);
+                out.str(track);
+                out.str(trust);
+                out.str(detail);
+            }
         }
     }
 }
@@ -310,6 +319,14 @@ impl Decode for FromAgent {
             },
             14 => FromAgent::KeyframeWanted { stream: StreamId::decode(reader)? },
             15 => FromAgent::Control(text(reader, MAX_ANSWER, "an answer")?),
+            16 => FromAgent::Trust {
+                from: ParticipantId::decode(reader)?,
+                name: text(reader, MAX_NAME, "a name")?,
+                stream: StreamId::decode(reader)?,
+                track: text(reader, MAX_NAME, "a track")?,
+                trust: text(reader, MAX_NAME, "a word")?,
+                detail: text(reader, MAX_TEXT, "a sentence")?,
+            },
             _ => return Err(DecodeError::Invalid("the kind of a local message")),
         })
     }
@@ -408,11 +425,19 @@ mod tests {
             FromAgent::CloseKey { from, stream },
             FromAgent::Expire { before: 1 },
             FromAgent::Lease { until: BootTime(8) },
-            FromAgent::Track { from, name, stream, track, kind: Kind::Audio, caps: "audio/x-opus".into() },
+            FromAgent::Track {
+                from,
+                name: name.clone(),
+                stream,
+                track: track.clone(),
+                kind: Kind::Audio,
+                caps: "audio/x-opus".into(),
+            },
             FromAgent::TrackGone { from, stream },
             FromAgent::Frame { from, stream, envelope: envelope() },
             FromAgent::KeyframeWanted { stream },
             FromAgent::Control("{}".into()),
+            FromAgent::Trust { from, name, stream, track, trust: "forged".into(), detail: "by whom?".into() },
         ]
     }
 

@@ -51,6 +51,21 @@ impl Client for Keys {
     fn message(&self, message: FromAgent) {
         match message {
             FromAgent::State(state) => self.with(|imp| imp.show(state)),
+            FromAgent::Trust { from, name, stream, track, trust, detail } => {
+                if let Some(element) = self.element.upgrade() {
+                    let structure = gst::Structure::builder("e2ee-stream")
+                        .field("meeting", self.store.meeting().to_string())
+                        .field("participant", from.to_string())
+                        .field("participant-name", name)
+                        .field("stream", stream.0)
+                        .field("track", track)
+                        .field("trust", trust)
+                        .field("detail", detail)
+                        .build();
+                    let message = gst::message::Element::builder(structure).src(&element).build();
+                    let _ = element.post_message(message);
+                }
+            }
             message => {
                 self.store.apply(message);
                 self.with(imp::MeetingKey::keys_changed);

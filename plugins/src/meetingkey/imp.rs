@@ -279,7 +279,8 @@ impl ElementImpl for MeetingKey {
                 "Meeting keys",
                 "Generic",
                 "Brings the keys of an end-to-end-encrypted meeting from the agent to `e2eeseal` and `e2eeopen` in the \
-                 same pipeline. Has no pads: put it anywhere. Posts `e2ee-state` about the meeting",
+                 same pipeline. Has no pads: put it anywhere. Posts `e2ee-state` about the meeting and `e2ee-stream` about who \
+                 vouches for a stream",
                 "The gst-e2ee authors",
             )
         });

@@ -63,11 +63,16 @@ impl Driver {
             _ => {}
         }
         if let Some(sentence) = glance::event(&event) {
-            if self.events.len() >= EVENTS {
-                self.events.pop_front();
-            }
-            self.events.push_back(sentence);
+            self.remember(sentence);
         }
+    }
+
+    /// For `status`.
+    pub(super) fn remember(&mut self, sentence: String) {
+        if self.events.len() >= EVENTS {
+            self.events.pop_front();
+        }
+        self.events.push_back(sentence);
     }
 
     fn ended(&mut self, reason: EndReason) {

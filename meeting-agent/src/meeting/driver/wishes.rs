@@ -107,6 +107,7 @@ impl Driver {
                 let answer = match opened {
                     Ok((stream, track)) if self.holders.contains(id) => {
                         self.holders.opened(stream, Own { holder: id, track: track.clone(), kind });
+                        self.open_beacons();
                         self.media.publisher.open(stream, kind);
                         self.send([ToRelay::Publish { stream, kind }]);
                         FromAgent::StreamOpened { request, stream, track }
@@ -125,6 +126,9 @@ impl Driver {
             ToAgent::CloseStream { stream } if self.holders.owns(id, stream) => self.close_stream(stream),
             ToAgent::WantOpenKeys => self.holders.want_open_keys(id),
             ToAgent::Floor { from, kid, floor } => {
+                // A forged frame's counter must not keep honest ones out.
+                let signed = self.media.watching.signed_below(from, kid);
+                let floor = signed.map_or(floor, |signed| floor.min(signed));
                 self.holders.floor(from, kid, floor);
                 let _ = self.command(Command::Floor { from, kid, floor });
             }
@@ -147,7 +151,7 @@ impl Driver {
         });
     }
 
-    fn ask_for_keyframe(&mut self, from: ParticipantId, stream: StreamId) {
+    pub(super) fn ask_for_keyframe(&mut self, from: ParticipantId, stream: StreamId) {
         let now = clock::now();
         self.asked.retain(|_, asked| now.since(*asked) < KEYFRAME_EVERY);
         let Some(route) = self.media.watching.route((from, stream)) else { return };
@@ -164,6 +168,8 @@ impl Driver {
         for (stream, shown) in state.streams.iter().zip(&mut status.streams) {
             let tally = self.media.watching.tally((stream.from, stream.stream));
             (shown.received, shown.lost) = (tally.received, tally.lost);
+            let (trust, forged) = self.media.watching.trust((stream.from, stream.stream));
+            (shown.trust, shown.forged) = (glance::trust(trust).into(), forged);
         }
         status.verified = self.compared.is_some() && self.compared.as_deref() == Some(&*status.code);
         let mut status = Status {

@@ -1,0 +1,97 @@
+//! Beacons: our own made in time, those of others checked, and what they show told once (PROTOCOL.md 5).
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use meeting_protocol::{
+    BootTime,
+    beacon::{BEACONS, What},
+    local::FromAgent,
+    session::{Command, Input},
+};
+use meeting_wire::{Kind, ParticipantId, StreamId, ToRelay};
+
+use super::Driver;
+use crate::{clock, glance, show::harmless, watch::Source};
+
+impl Driver {
+    /// When the next beacon is due; none while nothing is sent or checked.
+    pub(super) fn vouching_due(&self) -> Option<BootTime> {
+        let busy = !self.media.publisher.streams().is_empty() || self.media.watching.is_busy();
+        busy.then_some(self.vouched + BEACON_EVERY)
+    }
+
+    /// Signs for what went out, and looks at what came and nobody has signed for.
+    pub(super) fn vouch(&mut self) {
+        let now = clock::now();
+        let asleep = now.since(self.vouched) > ASLEEP;
+        self.vouched = now;
+        let spans = self.media.publisher.take_sent();
+        if !spans.is_empty() {
+            let _ = self.command(Command::Beacon(spans));
+            self.drain();
+        }
+        // After a sleep the beacons are still in the sockets: they are read first.
+        if !asleep {
+            let found = self.media.watching.tick();
+            self.found(found);
+        }
+    }
+
+    /// Somebody's beacon came.
+    pub(super) fn beacon(&mut self, from: ParticipantId, body: Bytes) {
+        let _ = self.feed(Input::Beacon { from, body });
+        self.drain();
+    }
+
+    /// The relay is told of the stream that carries our beacons, with our first other stream.
+    pub(super) fn open_beacons(&mut self) {
+        if self.media.publisher.open_beacons() {
+            self.send([ToRelay::Publish { stream: BEACONS, kind: Kind::Data }]);
+        }
+    }
+
+    pub(super) fn found(&mut self, found: Vec<(Source, What)>) {
+        for ((from, stream), what) in found {
+            if what == What::Forged {
+                // What was forged may have taken the counters of honest frames.
+                let watching = &self.media.watching;
+                self.holders.renew(from, stream, |kid| watching.signed_below(from, kid));
+                self.ask_for_keyframe(from, stream);
+            }
+            self.tell(from, stream, what);
+        }
+    }
+
+    fn tell(&mut self, from: ParticipantId, stream: StreamId, what: What) {
+        let (name, track) = self.stream_name(from, stream);
+        let detail = glance::vouching(what, &harmless(&name), &harmless(&track));
+        // That all is well is news only after it was not.
+        let bad = !matches!(what, What::Vouched);
+        if bad || self.doubted.contains(&(from, stream)) {
+            self.remember(detail.clone());
+        }
+        if bad {
+            self.doubted.insert((from, stream));
+        } else {
+            self.doubted.remove(&(from, stream));
+        }
+        let trust = glance::trust(self.media.watching.trust((from, stream)).0).into();
+        self.holders.trust(&FromAgent::Trust { from, name, stream, track, trust, detail });
+    }
+
+    fn stream_name(&self, from: ParticipantId, stream: StreamId) -> (String, String) {
+        let state = self.session.state();
+        let person = state.roster.iter().find(|person| person.participant == from);
+        let stated = state.streams.iter().find(|other| (other.from, other.stream) == (from, stream));
+        (
+            person.map(|person| person.name.clone()).unwrap_or_default(),
+            stated.map(|stated| stated.track.clone()).unwrap_or_default(),
+        )
+    }
+}
+
+/// About three a second: a beacon costs 200 bytes besides its frames, and a stream may cost 12 kbit/s.
+const BEACON_EVERY: Duration = Duration::from_millis(333);
+/// Longer than any loop of ours takes: the process was stopped, or the machine asleep.
+const ASLEEP: Duration = Duration::from_secs(1);
