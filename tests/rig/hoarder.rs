@@ -11,7 +11,7 @@ use std::{
 
 use anyhow::{Context, Result};
 use meeting_protocol::{
-    frame::{CipherSuite, Header, KeyId, OpenKey, Opener},
+    frame::{CipherSuite, Header, KeyId, Lease, OpenKey, Opener, Sealer},
     local::{self, FromAgent, Purpose, ToAgent},
     secret::Secret,
 };
@@ -73,6 +73,14 @@ impl Hoarder {
             opener.insert(OpenKey { kid: key.kid, suite, base_key: key.base_key.duplicate(), floor: 0 });
             opener.open(sealed).is_ok()
         })
+    }
+
+    /// A frame of its own under somebody else's key, as any member can make one.
+    pub fn forge(&self, kid: u64, ctr: u64, frame: &[u8]) -> Option<Vec<u8>> {
+        let keys = self.keys.lock().expect("no panic under the lock");
+        let key = keys.iter().find(|key| u64::from(key.kid) == kid)?;
+        let lease = Lease::new(key.kid, CipherSuite::try_from(key.suite).ok()?, key.base_key.duplicate());
+        Sealer::starting_at(lease, ctr).seal(frame).ok()
     }
 
     /// Whether any of its keys stands in `bytes`.

@@ -11,6 +11,7 @@
 //! Everything stops when it is dropped, and every wait is for an event with a deadline.
 
 mod agent;
+mod evil;
 mod hoarder;
 pub mod media;
 mod pipeline;
@@ -20,6 +21,7 @@ mod relay;
 mod stage;
 
 pub use agent::Agent;
+pub use evil::{EvilRelay, Fate, Will};
 pub use hoarder::Hoarder;
 pub use pipeline::{Pipeline, Stats};
 pub use programs::{Programs, until};

@@ -1,0 +1,164 @@
+//! A relay and a member together against an honest sender: whoever speaks as Alice is found out, and Alice is heard.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, Result};
+use meeting_protocol::frame::Header;
+use meeting_wire::{Envelope, StreamId};
+use rig::{Agent, EvilRelay, Fate, Hoarder, Pipeline, Stage};
+use serde_json::Value;
+
+/// Alice's first stream, and the one of her beacons.
+const VOICE: StreamId = StreamId(1);
+const BEACONS: StreamId = StreamId(0);
+
+/// Alice talks to Bob, whose relay is evil and who helps it with his keys.
+struct Plot {
+    bob: Agent,
+    hears: Pipeline,
+    evil: EvilRelay,
+    keys: Hoarder,
+    _alice: (Agent, Pipeline),
+    _stage: Stage,
+}
+
+impl Plot {
+    fn open() -> Result<Self> {
+        let stage = Stage::open()?;
+        let alice = stage.agent("Alice")?;
+        let link = alice.create(&stage)?;
+        let evil = EvilRelay::start(stage.relay.address)?;
+        let bob = stage.agent("Bob")?;
+        bob.join(&evil.bend(&link)?)?;
+        let keys = Hoarder::start(&bob.socket())?;
+        let talks = stage.pipeline(
+            &alice,
+            "meetingkey audiotestsrc is-live=true samplesperbuffer=960 ! audio/x-raw,rate=48000 ! opusenc \
+             ! e2eeseal track=voice ! meetingsink",
+        )?;
+        let mut hears =
+            stage.pipeline(&bob, "meetingkey meetingsrc track=voice ! e2eeopen name=open ! fakesink")?;
+        hears.until("Alice's voice", |stats| stats.get("open", "opened") > 50)?;
+        let plot = Self { bob, hears, evil, keys, _alice: (alice, talks), _stage: stage };
+        plot.until_trust("vouched")?;
+        Ok(plot)
+    }
+
+    fn until_trust(&self, trust: &str) -> Result<Value> {
+        self.bob.until(trust, |status| status["streams"][0]["trust"] == trust)
+    }
+
+    /// Waits until Bob is told so, and gives how long it took and what he was told.
+    fn until_told(&self, words: &str) -> Result<(Duration, String)> {
+        let start = Instant::now();
+        let told = |status: &Value| -> Option<String> {
+            let events = status["events"].as_array()?;
+            events.iter().filter_map(Value::as_str).find(|event| event.contains(words)).map(str::to_owned)
+        };
+        let status = self.bob.until(words, |status| told(status).is_some())?;
+        Ok((start.elapsed(), told(&status).context("gone again")?))
+    }
+
+    fn still_hears(&mut self) -> Result<()> {
+        let so_far = self.hears.stats().get("open", "opened");
+        self.hears.until("Alice, still", |stats| stats.get("open", "opened") > so_far + 100).map(drop)
+    }
+}
+
+fn header(envelope: &Envelope) -> Header {
+    Header::parse(&envelope.sealed).map(|(header, _)| header).unwrap_or(Header { kid: 0, ctr: 0 })
+}
+
+#[test]
+fn one_forged_frame_is_told_within_two_seconds_and_alice_is_heard_on() -> Result<()> {
+    let mut plot = Plot::open()?;
+    // The next frame of hers, to know key and counter.
+    let (seen, next) = std::sync::mpsc::channel();
+    plot.evil.decide(move |stream, envelope| {
+        if stream == VOICE {
+            let _ = seen.send(envelope.clone());
+        }
+        Fate::Pass
+    });
+    let honest = next.recv_timeout(Duration::from_secs(10))?;
+    let Header { kid, ctr } = header(&honest);
+    let sealed = plot.keys.forge(kid, ctr + 40, b"not what Alice said").context("Bob has the key")?;
+    plot.evil.inject(VOICE, Envelope { sealed: sealed.into(), ..honest })?;
+    let (took, told) = plot.until_told("was forged")?;
+    println!("a forged frame is told after {} ms: {told}", took.as_millis());
+    assert!(told.contains("Alice") && told.contains("voice"), "{told}");
+    assert!(took < Duration::from_secs(2), "{took:?}");
+    let status = plot.bob.status()?;
+    assert_eq!((&status["streams"][0]["trust"], &status["shield"]), (&"forged".into(), &"red".into()));
+    let log = plot.hears.log();
+    assert!(
+        log.contains("e2ee-stream") && log.contains("trust=(string)forged"),
+        "the application is told too: {log}"
+    );
+    plot.still_hears()?;
+    plot.until_trust("vouched")?;
+    plot.still_hears()?;
+    let told = plot.bob.status()?["events"].to_string();
+    assert_eq!(told.matches("was forged").count(), 1, "told once: {told}");
+    assert!(told.contains("signs for"), "{told}");
+    Ok(())
+}
+
+#[test]
+fn an_altered_time_is_told() -> Result<()> {
+    let mut plot = Plot::open()?;
+    let left = AtomicU32::new(1);
+    plot.evil.decide(move |stream, envelope| {
+        if stream == VOICE && left.swap(0, Ordering::Relaxed) == 1 {
+            envelope.pts = envelope.pts.map(|pts| pts + 1_000_000);
+        }
+        Fate::Pass
+    });
+    let (took, told) = plot.until_told("was forged")?;
+    println!("an altered time is told after {} ms: {told}", took.as_millis());
+    assert!(took < Duration::from_secs(3), "{took:?}");
+    plot.still_hears()
+}
+
+#[test]
+fn withheld_beacons_show_and_mute_nobody() -> Result<()> {
+    let mut plot = Plot::open()?;
+    plot.evil.decide(|stream, _| if stream == BEACONS { Fate::Drop } else { Fate::Pass });
+    let (took, told) = plot.until_told("nobody signs for")?;
+    println!("withheld beacons are told after {} ms: {told}", took.as_millis());
+    assert!(told.contains("Alice") && took < Duration::from_secs(4), "{told} {took:?}");
+    plot.still_hears()?;
+    plot.evil.decide(|_, _| Fate::Pass);
+    plot.until_trust("vouched")?;
+    plot.still_hears()
+}
+
+#[test]
+fn media_that_is_held_back_is_told_while_the_meeting_goes_on() -> Result<()> {
+    let mut plot = Plot::open()?;
+    plot.evil.decide(|_, _| Fate::Later(Duration::from_secs(5)));
+    let (took, told) = plot.until_told("late")?;
+    println!("late media are told after {} ms: {told}", took.as_millis());
+    assert!(told.contains("Alice"), "{told}");
+    assert_eq!(plot.bob.status()?["phase"], "live");
+    plot.still_hears()
+}
+
+#[test]
+fn withheld_media_are_told() -> Result<()> {
+    let plot = Plot::open()?;
+    let n = Arc::new(AtomicU32::new(0));
+    plot.evil.decide(move |stream, _| {
+        if stream == VOICE && n.fetch_add(1, Ordering::Relaxed) % 4 != 0 { Fate::Drop } else { Fate::Pass }
+    });
+    let (took, told) = plot.until_told("more than half")?;
+    println!("withheld media are told after {} ms: {told}", took.as_millis());
+    assert!(told.contains("Alice"), "{told}");
+    Ok(())
+}
