@@ -202,7 +202,7 @@ async fn groups_arrive_byte_for_byte() {
     for (group, layer) in [(0, 0), (1, 0), (1, 1), (u64::MAX, 2)] {
         let records = [
             record(RecordKind::Frame, layer, 40_000),
-            record(RecordKind::Beacon, layer, 200),
+            record(RecordKind::Other(1), layer, 200),
             record(RecordKind::Other(77), layer, 0),
         ];
         alice.send_group(CAMERA, group, layer, &records).await;

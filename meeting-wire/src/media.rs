@@ -46,8 +46,6 @@ impl GroupHeader {
 pub enum RecordKind {
     /// An [`Envelope`].
     Frame,
-    /// A sender's signed beacon over the frames before it (PROTOCOL.md 5); opaque to the relay.
-    Beacon,
     /// A kind from a later version: carried on, ignored.
     Other(u8),
 }
@@ -77,7 +75,6 @@ impl Record {
         let mut reader = Reader::new(&bytes);
         let kind = match reader.u8()? {
             0 => RecordKind::Frame,
-            1 => RecordKind::Beacon,
             other => RecordKind::Other(other),
         };
         let len = reader.u32()? as usize;
@@ -133,7 +130,6 @@ impl Encode for Record {
     fn encode(&self, out: &mut Writer) {
         out.u8(match self.kind {
             RecordKind::Frame => 0,
-            RecordKind::Beacon => 1,
             RecordKind::Other(other) => other,
         });
         out.bytes(&self.body);

@@ -109,7 +109,7 @@ fn media() {
 
     let records = [
         (Record::frame(&bare),                                           "00 00000005 00 00 00 c0de"),
-        (Record { kind: RecordKind::Beacon, body: body() },              "01 00000002 c0de"),
+        (Record { kind: RecordKind::Other(1), body: body() },              "01 00000002 c0de"),
         (Record { kind: RecordKind::Other(9), body: Bytes::new() },      "09 00000000"),
     ];
     for (record, hex) in records {
