@@ -155,7 +155,11 @@ fn withheld_media_are_told() -> Result<()> {
     let plot = Plot::open()?;
     let n = Arc::new(AtomicU32::new(0));
     plot.evil.decide(move |stream, _| {
-        if stream == VOICE && n.fetch_add(1, Ordering::Relaxed) % 4 != 0 { Fate::Drop } else { Fate::Pass }
+        if stream == VOICE && !n.fetch_add(1, Ordering::Relaxed).is_multiple_of(4) {
+            Fate::Drop
+        } else {
+            Fate::Pass
+        }
     });
     let (took, told) = plot.until_told("more than half")?;
     println!("withheld media are told after {} ms: {told}", took.as_millis());
