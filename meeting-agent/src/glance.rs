@@ -78,7 +78,7 @@ pub fn trust(trust: Trust) -> &'static str {
 /// What beacons have shown of a stream, as a sentence.
 pub fn vouching(what: What, name: &str, track: &str) -> String {
     match what {
-        What::Vouched => format!("{name} signs for {track:?} again"),
+        What::Vouched => format!("{name} signs for {track:?}"),
         What::Unverified => {
             format!("nobody signs for {track:?} of {name}: somebody else in the meeting could be speaking")
         }

@@ -35,6 +35,11 @@ impl Programs {
         Self { ledger: Some(folder), ..self }
     }
 
+    /// Where they are.
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
     /// A command for one of the programs.
     pub fn command(&self, name: &str) -> Command {
         let mut command = Command::new(self.folder.join(name));

@@ -1,0 +1,43 @@
+"""What pipelines/watch and watch-all run: a branch for each track of one person or all, as they come and go."""
+import os
+import signal
+import sys
+
+import gi
+
+gi.require_version("Gst", "1.0")
+from gi.repository import GLib, Gst
+
+SINKS = {"video": os.environ["SCREEN"], "audio": os.environ["SPEAKER"]}
+
+
+def come(_source, pad):
+    kind, who = pad.get_name().split("_")[0], pad.get_current_caps().get_structure(0)
+    sink = SINKS.get(kind, "fakesink")
+    branch = Gst.parse_bin_from_description(f"queue name=first ! e2eeopen ! decodebin ! queue ! {sink}", False)
+    branch.add_pad(Gst.GhostPad.new("sink", branch.get_by_name("first").get_static_pad("sink")))
+    pipeline.add(branch)
+    branch.sync_state_with_parent()
+    pad.link(branch.get_static_pad("sink"))
+    branches[pad.get_name()] = branch
+    print("+", who.get_string("participant-name"), who.get_string("track"), flush=True)
+
+
+def go(_source, pad):
+    if branch := branches.pop(pad.get_name(), None):
+        GLib.idle_add(lambda: branch.set_state(Gst.State.NULL) and pipeline.remove(branch) and False)
+        print("-", pad.get_name(), flush=True)
+
+
+Gst.init(None)
+branches, loop = {}, GLib.MainLoop()
+pipeline = Gst.parse_launch("meetingkey meetingsrc name=in")
+pipeline.get_by_name("in").set_property("participant", sys.argv[1])
+pipeline.get_by_name("in").connect("pad-added", come)
+pipeline.get_by_name("in").connect("pad-removed", go)
+pipeline.get_bus().add_signal_watch()
+pipeline.get_bus().connect("message::error", lambda _, m: print(m.parse_error()[0].message, flush=True) or loop.quit())
+GLib.unix_signal_add(GLib.PRIORITY_DEFAULT, signal.SIGINT, loop.quit)
+pipeline.set_state(Gst.State.PLAYING)
+loop.run()
+pipeline.set_state(Gst.State.NULL)

@@ -1,0 +1,182 @@
+//! The scripts in `pipelines/`, run as they stand there, with stand-ins for camera, screen and the rest.
+
+use std::{
+    fs,
+    os::unix::process::CommandExt,
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    time::Duration,
+};
+
+use anyhow::{Context, Result, ensure};
+use rig::{Agent, Stage, media, until};
+use rustix::process::{Pid, Signal, kill_process_group};
+
+const CAMERA: &str =
+    "videotestsrc is-live=true pattern=ball ! video/x-raw,width=160,height=90,framerate=15/1";
+
+/// A script that runs, with what it shows and plays in files.
+struct Script {
+    name: String,
+    child: Child,
+    folder: PathBuf,
+}
+
+impl Script {
+    fn start(stage: &Stage, agent: Option<&Agent>, words: &[&str], pitch: u32) -> Result<Self> {
+        let name = words.join(" ");
+        let folder = tempfile::tempdir_in(stage.folder())?.keep();
+        let file = |name: &str| folder.join(name).display().to_string();
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+        let mut command = Command::new(root.join("pipelines").join(words[0]));
+        command
+            .args(&words[1..])
+            .env("E2EE_BUILD", stage.programs().folder())
+            .env("CAMERA", CAMERA)
+            .env("MICROPHONE", format!("audiotestsrc is-live=true freq={pitch} volume=0.3"))
+            .env(
+                "SCREEN",
+                format!(
+                    "videoconvert ! videoscale ! video/x-raw,format=RGB,width=160,height=90 \
+                     ! filesink async=false location={}",
+                    file("screen")
+                ),
+            )
+            .env(
+                "SPEAKER",
+                format!(
+                    "audioconvert ! audioresample ! audio/x-raw,format=S16LE,rate=48000,channels=1 \
+                     ! filesink async=false location={}",
+                    file("speaker")
+                ),
+            )
+            .env("BITRATE", "300")
+            .process_group(0)
+            .stdin(Stdio::null())
+            .stdout(fs::File::create(folder.join("out"))?)
+            .stderr(fs::File::create(folder.join("err"))?);
+        if let Some(agent) = agent {
+            command.env("MEETING_AGENT_SOCKET", agent.socket());
+        }
+        let child = command.spawn().with_context(|| format!("pipelines/{name}"))?;
+        Ok(Self { name, child, folder })
+    }
+
+    fn said(&self) -> String {
+        let read = |name| fs::read_to_string(self.folder.join(name)).unwrap_or_default();
+        read("out") + &read("err")
+    }
+
+    /// Waits for so many decoded pictures.
+    fn shows(&mut self, pictures: u64) -> Result<()> {
+        self.fills("screen", pictures * 160 * 90 * 3)
+    }
+
+    /// Waits for two seconds of sound and gives its pitch.
+    fn plays(&mut self) -> Result<f64> {
+        self.fills("speaker", 2 * 96_000)?;
+        let bytes = fs::read(self.folder.join("speaker"))?;
+        let sound: Vec<i16> =
+            bytes.chunks_exact(2).map(|pair| i16::from_le_bytes([pair[0], pair[1]])).collect();
+        Ok(media::pitch(&sound[sound.len() / 2..]))
+    }
+
+    fn fills(&mut self, name: &str, bytes: u64) -> Result<()> {
+        let file = self.folder.join(name);
+        until(&format!("{bytes} bytes for the {name} of {}", self.name), Duration::from_secs(40), || {
+            ensure!(self.child.try_wait()?.is_none(), "pipelines/{} has ended", self.name);
+            Ok(fs::metadata(&file).ok().filter(|meta| meta.len() >= bytes).map(drop))
+        })
+        .with_context(|| self.said())
+    }
+}
+
+impl Drop for Script {
+    fn drop(&mut self) {
+        // A script may have started more than one program: its group ends.
+        if let Some(group) = Pid::from_raw(self.child.id() as i32) {
+            let _ = kill_process_group(group, Signal::KILL);
+        }
+        let _ = self.child.wait();
+    }
+}
+
+fn two(stage: &Stage) -> Result<(Agent, Agent)> {
+    let (alice, bob) = (stage.agent("Alice")?, stage.agent("Bob")?);
+    bob.join(&alice.create(stage)?)?;
+    Ok((alice, bob))
+}
+
+#[test]
+fn loopback_needs_nobody() -> Result<()> {
+    let stage = Stage::open()?;
+    let mut loopback = Script::start(&stage, None, &["loopback", "3"], 440)?;
+    let status = until("its end", Duration::from_secs(40), || Ok(loopback.child.try_wait()?))?;
+    ensure!(status.success(), "{}", loopback.said());
+    let shown = fs::metadata(loopback.folder.join("screen"))?.len() / (160 * 90 * 3);
+    ensure!((85..=90).contains(&shown), "{shown} pictures of 90");
+    Ok(())
+}
+
+#[test]
+fn a_camera_is_watched_alone_and_among_all() -> Result<()> {
+    let stage = Stage::open()?;
+    let (alice, bob) = two(&stage)?;
+    let mut watch = Script::start(&stage, Some(&bob), &["watch", "Alice"], 440)?;
+    let _publish = Script::start(&stage, Some(&alice), &["publish-camera"], 523)?;
+    watch.shows(30)?;
+    ensure!((watch.plays()? - 523.0).abs() < 3.0);
+    let mut all = Script::start(&stage, Some(&bob), &["watch-all"], 440)?;
+    all.shows(30)?;
+    ensure!((all.plays()? - 523.0).abs() < 3.0);
+    ensure!(
+        all.said().contains("+ Alice camera") && all.said().contains("+ Alice microphone"),
+        "{}",
+        all.said()
+    );
+    Ok(())
+}
+
+#[test]
+fn a_file_is_published_and_a_film_stands_in_for_the_camera() -> Result<()> {
+    let stage = Stage::open()?;
+    let (alice, bob) = two(&stage)?;
+    let film = Path::new(env!("CARGO_MANIFEST_DIR")).join("../out/film.mkv").display().to_string();
+    let mut watch = Script::start(&stage, Some(&bob), &["watch", "Alice"], 440)?;
+    let publish = Script::start(&stage, Some(&alice), &["publish-file", &film], 440)?;
+    watch.shows(25)?;
+    watch.plays()?;
+    drop(publish);
+    drop(watch);
+    let mut watch = Script::start(&stage, Some(&bob), &["watch", "Alice"], 440)?;
+    let _film = Script::start(&stage, Some(&alice), &["publish-camera", "--film", &film], 440)?;
+    watch.shows(25)
+}
+
+#[test]
+fn a_call_without_pictures_is_heard_on_both_sides() -> Result<()> {
+    let stage = Stage::open()?;
+    let (alice, bob) = two(&stage)?;
+    let mut alice = Script::start(&stage, Some(&alice), &["audio-only", "Bob"], 440)?;
+    let mut bob = Script::start(&stage, Some(&bob), &["audio-only", "Alice"], 660)?;
+    ensure!((alice.plays()? - 660.0).abs() < 3.0 && (bob.plays()? - 440.0).abs() < 3.0);
+    Ok(())
+}
+
+#[test]
+fn who_is_in_no_meeting_or_names_nobody_is_told_what_to_type() -> Result<()> {
+    let stage = Stage::open()?;
+    let alice = stage.agent("Alice")?;
+    for (words, told) in [
+        (&["publish-camera"][..], "meeting-agent join"),
+        (&["watch-all"], "meeting-agent join"),
+        (&["watch"], "pipelines/watch NAME"),
+        (&["audio-only"], "pipelines/audio-only NAME"),
+        (&["publish-file", "/nowhere"], "cannot be read"),
+    ] {
+        let mut script = Script::start(&stage, Some(&alice), words, 440)?;
+        let status = until("its end", Duration::from_secs(20), || Ok(script.child.try_wait()?))?;
+        ensure!(!status.success() && script.said().contains(told), "{words:?}: {}", script.said());
+    }
+    Ok(())
+}

@@ -1,0 +1,208 @@
+//! `pipelines/record`, as people use it: files that play, whatever ends them, and nobody recorded unseen.
+
+use std::{
+    fs,
+    os::unix::{fs::PermissionsExt, process::CommandExt},
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    time::Duration,
+};
+
+use anyhow::{Context, Result, ensure};
+use rig::{Agent, Pipeline, Stage, media, until};
+use rustix::process::{Pid, Signal, kill_process_group};
+
+/// The recorder, running.
+struct Record {
+    child: Child,
+    into: PathBuf,
+    log: PathBuf,
+}
+
+impl Record {
+    fn start(stage: &Stage, agent: &Agent, into: &Path, more: &[&str]) -> Result<Self> {
+        let log = tempfile::Builder::new().tempfile_in(stage.folder())?.into_temp_path().keep()?;
+        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../pipelines/record");
+        let child = Command::new(script)
+            .arg("--into")
+            .arg(into)
+            .args(more)
+            .env("E2EE_BUILD", stage.programs().folder())
+            .env("MEETING_AGENT_SOCKET", agent.socket())
+            .process_group(0)
+            .stdin(Stdio::null())
+            .stderr(fs::File::create(&log)?)
+            .spawn()?;
+        Ok(Self { child, into: into.to_owned(), log })
+    }
+
+    fn said(&self) -> String {
+        fs::read_to_string(&self.log).unwrap_or_default()
+    }
+
+    fn until_said(&mut self, words: &str) -> Result<()> {
+        self.until(words, |record| record.said().contains(words).then_some(()))
+    }
+
+    fn until<T>(&mut self, what: &str, mut look: impl FnMut(&Self) -> Option<T>) -> Result<T> {
+        until(what, Duration::from_secs(30), || {
+            let found = look(self);
+            ensure!(found.is_some() || self.child.try_wait()?.is_none(), "the recorder has ended");
+            Ok(found)
+        })
+        .with_context(|| self.said())
+    }
+
+    /// Files of one person, by name.
+    fn files(&self, name: &str) -> Vec<PathBuf> {
+        let entries = fs::read_dir(&self.into).into_iter().flatten().flatten().map(|entry| entry.path());
+        let mut files: Vec<PathBuf> = entries.filter(|path| path.to_string_lossy().contains(name)).collect();
+        files.sort();
+        files
+    }
+
+    fn until_bytes(&mut self, name: &str, files: usize, bytes: u64) -> Result<()> {
+        self.until(&format!("{bytes} bytes of {name} in file {files}"), |record| {
+            let files_now = record.files(name);
+            let len = files_now.get(files - 1).and_then(|path| fs::metadata(path).ok())?.len();
+            (len >= bytes).then_some(())
+        })
+    }
+
+    fn signal(&self, signal: Signal) -> Result<()> {
+        let group = Pid::from_raw(self.child.id() as i32).context("no group")?;
+        Ok(kill_process_group(group, signal)?)
+    }
+
+    fn end(&mut self, signal: Signal) -> Result<bool> {
+        self.signal(signal)?;
+        let status = until("the recorder's end", Duration::from_secs(20), || Ok(self.child.try_wait()?))?;
+        Ok(status.success())
+    }
+}
+
+impl Drop for Record {
+    fn drop(&mut self) {
+        let _ = self.signal(Signal::KILL);
+        let _ = self.child.wait();
+    }
+}
+
+fn publish(stage: &Stage, agent: &Agent, pitch: u32) -> Result<Pipeline> {
+    stage.pipeline(
+        agent,
+        &format!(
+            "meetingkey meetingsink name=out videotestsrc is-live=true pattern=ball \
+             ! video/x-raw,width=160,height=90,framerate=15/1 ! x264enc tune=zerolatency speed-preset=ultrafast \
+               key-int-max=15 bitrate=300 ! e2eeseal name=seal track=camera ! out. \
+             audiotestsrc is-live=true freq={pitch} volume=0.3 ! audio/x-raw,rate=48000,channels=1 ! opusenc \
+               ! e2eeseal track=microphone ! out."
+        ),
+    )
+}
+
+/// The file plays: pictures and the tone, so many seconds at least.
+fn plays(file: &Path, pitch: f64, seconds: usize) -> Result<()> {
+    let pictures = media::pictures(file, 160, 90, usize::MAX)?;
+    ensure!(pictures.len() >= seconds * 12, "{} holds {} pictures", file.display(), pictures.len());
+    let sound = media::sound(file)?;
+    ensure!(sound.len() >= seconds * 40_000, "{} holds {} samples", file.display(), sound.len());
+    let heard = media::pitch(&sound[sound.len() / 2..]);
+    ensure!((heard - pitch).abs() < 3.0, "{}: {heard} Hz", file.display());
+    Ok(())
+}
+
+#[test]
+fn people_come_and_go_keys_change_and_every_stay_is_a_file_that_plays() -> Result<()> {
+    let stage = Stage::open()?;
+    let (alice, bob, carol) =
+        (stage.agent("Alice")?, stage.agent("../Bob\u{202e} /etc")?, stage.agent("Carol")?);
+    let link = alice.create(&stage)?;
+    bob.join(&link)?;
+    let link_file = stage.folder().join("link");
+    fs::write(&link_file, &link)?;
+    fs::set_permissions(&link_file, fs::Permissions::from_mode(0o600))?;
+    let into = stage.folder().join("films");
+    let mut record =
+        Record::start(&stage, &carol, &into, &["--link-file", link_file.to_str().context("a path")?])?;
+    record.until_said("recorder")?;
+    let role = |status: &serde_json::Value| {
+        let people = status["people"].as_array()?;
+        people.iter().find(|person| person["name"] == "Carol")?["role"].as_str().map(str::to_owned)
+    };
+    for person in [&alice, &bob] {
+        person.until("a recorder", |status| role(status).as_deref() == Some("recorder"))?;
+    }
+    ensure!(record.files("").is_empty(), "everybody sees the recorder before the first frame is written");
+
+    let shows = publish(&stage, &alice, 440)?;
+    let talks = publish(&stage, &bob, 660)?;
+    record.until_bytes("Alice", 1, 60_000)?;
+    alice.run(&["rotate"], "")?;
+    record.until_bytes("Bob", 1, 60_000)?;
+    talks.finish()?;
+    record.until("Bob's file", |record| {
+        record.said().lines().any(|line| line.contains("finished") && line.contains("Bob")).then_some(())
+    })?;
+    let talks = publish(&stage, &bob, 880)?;
+    record.until_bytes("Bob", 2, 60_000)?;
+    alice.run(&["rotate"], "")?;
+    record.until_bytes("Bob", 2, 120_000)?;
+    record.until_bytes("Alice", 1, 200_000)?;
+    ensure!(record.end(Signal::INT)?, "{}", record.said());
+
+    let (alices, bobs) = (record.files("Alice"), record.files("Bob"));
+    ensure!((alices.len(), bobs.len()) == (1, 2), "{:?}", record.files(""));
+    ensure!(bobs.iter().all(|file| file.parent() == Some(&into)), "names are made safe: {bobs:?}");
+    plays(&alices[0], 440.0, 4)?;
+    plays(&bobs[0], 660.0, 1)?;
+    plays(&bobs[1], 880.0, 2)?;
+    for file in alices.iter().chain(&bobs) {
+        ensure!(fs::metadata(file)?.permissions().mode() & 0o777 == 0o600, "{}", file.display());
+    }
+    drop((shows, talks));
+    Ok(())
+}
+
+#[test]
+fn what_was_written_before_a_kill_plays_and_is_not_overwritten() -> Result<()> {
+    let stage = Stage::open()?;
+    let (alice, carol) = (stage.agent("Alice")?, stage.agent("Carol")?);
+    let link = alice.create(&stage)?;
+    carol.run(&["join", "--role", "recorder", "-"], &link)?;
+    let _shows = publish(&stage, &alice, 440)?;
+    let into = stage.folder().join("films");
+    let mut record = Record::start(&stage, &carol, &into, &["--participant", "Alice"])?;
+    record.until_bytes("Alice", 1, 150_000)?;
+    record.end(Signal::KILL)?;
+    let first = record.files("Alice");
+    plays(&first[0], 440.0, 2)?;
+    let before = fs::read(&first[0])?;
+    let mut again = Record::start(&stage, &carol, &into, &["--participant", "Alice"])?;
+    again.until("a second file", |again| (again.files("Alice").len() == 2).then_some(()))?;
+    ensure!(again.end(Signal::INT)?);
+    ensure!(fs::read(&first[0])? == before, "the first file is as it was");
+    Ok(())
+}
+
+#[test]
+fn nobody_records_unseen_and_a_full_disk_is_said() -> Result<()> {
+    let stage = Stage::open()?;
+    let (alice, carol) = (stage.agent("Alice")?, stage.agent("Carol")?);
+    let link = alice.create(&stage)?;
+    let into = stage.folder().join("films");
+    let refused = |more: &[&str], words: &str| -> Result<()> {
+        let mut record = Record::start(&stage, &carol, &into, more)?;
+        let status = until("its end", Duration::from_secs(20), || Ok(record.child.try_wait()?))?;
+        ensure!(!status.success() && record.said().contains(words), "{}", record.said());
+        Ok(())
+    };
+    refused(&[], "meeting-agent join")?;
+    carol.join(&link)?;
+    refused(&[], "--role recorder")?;
+    carol.run(&["leave"], "")?;
+    carol.run(&["join", "--role", "recorder", "-"], &link)?;
+    refused(&["--reserve", "999999999"], "make room")?;
+    ensure!(!into.exists() || fs::read_dir(&into)?.next().is_none(), "nothing was written");
+    Ok(())
+}
