@@ -22,17 +22,40 @@ PARSERS = {"video/x-h264": "h264parse", "video/x-h265": "h265parse", "video/x-av
            "audio/x-opus": "opusparse", "audio/mpeg": "aacparse", "audio/x-flac": "flacparse"}
 #: How long a person's later tracks may take to come into the same file.
 GATHER_MS = 1500
+#: How long a file may take to be finished.
+PATIENCE_MS = 3000
 #: Warns when the disk is full in less than that.
 WARN_S = 600
 MIB = 1024 * 1024
 
 
 def say(text):
-    print(f"{time.strftime('%H:%M:%S')}  {text}", file=sys.stderr, flush=True)
+    clear = "\r\033[K" if sys.stderr.isatty() else ""
+    print(f"{clear}{time.strftime('%H:%M:%S')}  {text}", file=sys.stderr, flush=True)
 
 
-def agent(*arguments):
-    return subprocess.run(["meeting-agent", *arguments], capture_output=True, text=True)
+class Agent:
+    """The command line of the agent that is in the meeting."""
+
+    def __init__(self, meeting):
+        self.options = ["--meeting", meeting] if meeting else []
+
+    def run(self, *arguments):
+        return subprocess.run(["meeting-agent", *arguments], capture_output=True, text=True)
+
+    def me(self):
+        """This device's entry in the roster; raises what to do if it is not there."""
+        answer = self.run("status", "--json", *self.options)
+        if answer.returncode:
+            raise RuntimeError(answer.stderr.strip())
+        status = json.loads(answer.stdout)
+        me = next((person for person in status["people"] if person["me"]), None)
+        if status["phase"] != "live" or me is None:
+            raise RuntimeError(f"record: not in a meeting yet: {status['detail'] or status['phase']}")
+        if me["role"] != "recorder":
+            raise RuntimeError("record: the others do not see a recorder in you: `meeting-agent leave`, then "
+                               "`meeting-agent join --role recorder`")
+        return me
 
 
 def safe(name):
@@ -53,14 +76,90 @@ def fresh(folder, name):
     raise OSError(f"there are 1,000 files named {stem} in {folder}")
 
 
-class Recording:
-    """One person's tracks, from their coming until the last of them ends."""
+def describe(pad):
+    return pad.get_current_caps().get_structure(0)
 
-    def __init__(self, recorder, name):
-        self.recorder, self.name = recorder, name
-        self.pads, self.bin, self.fd, self.path = [], None, None, None
-        self.began, self.last = time.monotonic(), (time.monotonic(), 0)
+
+class File:
+    """One Matroska file, being written from some pads until their end or its own."""
+
+    def __init__(self, pipeline, pads, folder, name, closed):
+        self.pipeline, self.pads, self.closed = pipeline, pads, closed
+        self.path, self.fd = fresh(folder, name)
+        self.last = (time.monotonic(), 0)
+        branches = (f"queue name=q{n} max-size-time=5000000000 max-size-bytes=0 max-size-buffers=0 ! e2eeopen "
+                    f"! {PARSERS.get(describe(pad).get_string('original-media-type'), 'identity')} ! mux."
+                    for n, pad in enumerate(pads))
+        # Clusters of a second: what a crash can cost.
+        self.bin = Gst.parse_bin_from_description(
+            f"matroskamux name=mux max-cluster-duration=1000000000 ! fdsink name=file fd={self.fd} sync=false "
+            f"async=false {' '.join(branches)}", False)
+        self.bin.get_by_name("file").get_static_pad("sink").add_probe(Gst.PadProbeType.EVENT_DOWNSTREAM, self.on_event)
+        for n in range(len(pads)):
+            self.bin.add_pad(Gst.GhostPad.new(f"sink{n}", self.bin.get_by_name(f"q{n}").get_static_pad("sink")))
+        pipeline.add(self.bin)
+        self.bin.sync_state_with_parent()
+        for n, pad in enumerate(pads):
+            pad.link(self.bin.get_static_pad(f"sink{n}"))
+
+    def on_event(self, _pad, info):
+        if info.get_event().type == Gst.EventType.EOS:
+            # The sink writes what is left while it handles the event, so it is closed later.
+            GLib.timeout_add(100, self.close)
+        return Gst.PadProbeReturn.OK
+
+    def finish(self):
+        """Lets the pads go; what they gave so far is written."""
+        for n, pad in enumerate(self.pads):
+            sink = self.bin.get_static_pad(f"sink{n}")
+            pad.unlink(sink)
+            sink.send_event(Gst.Event.new_eos())
+        self.close_soon()
+
+    def close_soon(self):
+        """No end comes out of a muxer into which nothing went."""
+        GLib.timeout_add(PATIENCE_MS, self.close)
+
+    def close(self):
+        if self.bin is not None:
+            self.bin.set_state(Gst.State.NULL)
+            self.pipeline.remove(self.bin)
+            os.fsync(self.fd)
+            size = os.fstat(self.fd).st_size
+            os.close(self.fd)
+            self.bin = None
+            if size:
+                say(f"finished {self.path} ({size / MIB:.1f} MiB)")
+            else:
+                os.unlink(self.path)
+            self.closed(self)
+        return False
+
+    def progress(self):
+        """Bytes so far, and bytes a second since the last look."""
+        (then, before), now, size = self.last, time.monotonic(), os.fstat(self.fd).st_size
+        self.last = (now, size)
+        return size, (size - before) / max(now - then, 0.1)
+
+
+class Recording:
+    """One person's tracks, from their coming until the last of them ends; a file at a time."""
+
+    def __init__(self, recorder, pad):
+        self.recorder, self.pads, self.file = recorder, [], None
+        # What renew() needs: pads that stand still, the probes that hold them, and how often it was done.
+        self.held, self.holds, self.renewals = {}, {}, 0
+        self.name, self.identity = describe(pad).get_string("participant-name"), describe(pad).get_string("participant")
+        self.take(pad)
         GLib.timeout_add(GATHER_MS, self.start)
+
+    def take(self, pad):
+        """One more track."""
+        self.pads.append(pad)
+        self.watch(pad)
+
+    def watch(self, pad):
+        pad.add_probe(Gst.PadProbeType.BLOCK | Gst.PadProbeType.EVENT_DOWNSTREAM, self.on_event)
 
     def start(self):
         self.pads = [pad for pad in self.pads if pad.get_parent()]
@@ -68,95 +167,102 @@ class Recording:
             self.recorder.forget(self)
             return False
         try:
-            self.path, self.fd = fresh(self.recorder.folder, self.name)
-        except OSError as error:
+            self.recorder.agent.me()
+            self.formats = {pad: pad.get_current_caps() for pad in self.pads}
+            self.file = File(self.recorder.pipeline, self.pads, self.recorder.folder, self.name, self.closed)
+        except (OSError, RuntimeError) as error:
             say(f"{self.name} is not recorded: {error}")
             self.recorder.forget(self)
             return False
-        branches = [f"queue name=q{n} max-size-time=5000000000 max-size-bytes=0 max-size-buffers=0 ! e2eeopen ! {self.parser(pad)} ! mux."
-                    for n, pad in enumerate(self.pads)]
-        # Clusters of a second: what a crash can cost.
-        self.bin = Gst.parse_bin_from_description(
-            f"matroskamux name=mux max-cluster-duration=1000000000 ! fdsink name=file fd={self.fd} sync=false async=false "
-            + " ".join(branches), False)
-        self.bin.get_by_name("file").get_static_pad("sink").add_probe(
-            Gst.PadProbeType.EVENT_DOWNSTREAM, self.on_event)
-        for n, pad in enumerate(self.pads):
-            ghost = Gst.GhostPad.new(f"sink{n}", self.bin.get_by_name(f"q{n}").get_static_pad("sink"))
-            self.bin.add_pad(ghost)
-        self.recorder.pipeline.add(self.bin)
-        self.bin.sync_state_with_parent()
-        for n, pad in enumerate(self.pads):
-            pad.link(self.bin.get_static_pad(f"sink{n}"))
-        say(f"recording {self.name} ({', '.join(track(pad) for pad in self.pads)}) into {self.path}")
+        tracks = ", ".join(describe(pad).get_string("track") for pad in self.pads)
+        say(f"recording {self.name} ({tracks}) into {self.file.path}")
         return False
-
-    @staticmethod
-    def parser(pad):
-        media = pad.get_current_caps().get_structure(0).get_string("original-media-type")
-        return PARSERS.get(media, "identity")
 
     def on_event(self, pad, info):
-        if info.get_event().type == Gst.EventType.EOS:
-            # The sink writes what is left while it handles the event, so it is closed later.
-            GLib.timeout_add(100, self.close)
+        """Matroska has no way to change a track's format: a change waits for a new file."""
+        event = info.get_event()
+        if event.type != Gst.EventType.CAPS or self.file is None or event.parse_caps().is_equal(self.formats[pad]):
+            return Gst.PadProbeReturn.PASS
+        GLib.idle_add(self.held_at_change, pad, info.id)
         return Gst.PadProbeReturn.OK
 
-    def finish(self):
-        for pad in self.pads:
-            pad.push_event(Gst.Event.new_eos())
-        if self.bin is None:
-            self.recorder.forget(self)
+    def held_at_change(self, pad, probe):
+        self.held[pad] = probe
+        for other in self.pads:
+            if other not in self.holds and other not in self.held and other.get_parent():
+                self.holds[other] = other.add_probe(
+                    Gst.PadProbeType.IDLE | Gst.PadProbeType.BLOCK_DOWNSTREAM, self.on_hold, self.renewals)
+        return self.renew()
 
-    def close(self):
-        if self.bin is not None:
-            self.bin.set_state(Gst.State.NULL)
-            self.recorder.pipeline.remove(self.bin)
-            os.fsync(self.fd)
-            size = os.fstat(self.fd).st_size
-            os.close(self.fd)
-            self.bin = None
-            say(f"finished {self.path} ({size / MIB:.1f} MiB)")
-        self.recorder.forget(self)
+    def on_hold(self, pad, _info, renewal):
+        GLib.idle_add(self.held_between_frames, pad, renewal)
+        return Gst.PadProbeReturn.OK
+
+    def held_between_frames(self, pad, renewal):
+        if renewal == self.renewals:
+            self.held.setdefault(pad, None)
+            self.renew()
         return False
 
-    def progress(self):
-        """Bytes so far, and bytes a second since the last look."""
-        if self.bin is None:
-            return 0, 0.0
-        (then, before), now, size = self.last, time.monotonic(), os.fstat(self.fd).st_size
-        self.last = (now, size)
-        return size, (size - before) / max(now - then, 0.1)
+    def renew(self):
+        """Goes on in a new file once every pad is held."""
+        if not self.held or any(pad not in self.held for pad in self.pads if pad.get_parent()):
+            return False
+        old, self.file = self.file, None
+        old.finish()
+        self.start()
+        for pad, probe in self.holds.items():
+            pad.remove_probe(probe)
+        for pad, probe in self.held.items():
+            if probe is not None:
+                pad.remove_probe(probe)
+                self.watch(pad)
+        self.held, self.holds, self.renewals = {}, {}, self.renewals + 1
+        return False
 
+    def finish(self):
+        if self.file is None:
+            self.recorder.forget(self)
+        else:
+            self.file.finish()
 
-def track(pad):
-    return pad.get_current_caps().get_structure(0).get_string("track")
+    def closed(self, file):
+        if file == self.file:
+            self.recorder.forget(self)
 
 
 class Recorder:
-    def __init__(self, arguments):
-        self.folder, self.reserve = arguments.into, arguments.reserve * MIB
+    def __init__(self, arguments, agent):
+        self.agent, self.folder, self.reserve = agent, arguments.into, arguments.reserve * MIB
         self.recordings, self.failed, self.ending, self.warned = [], False, False, False
         self.loop = GLib.MainLoop()
-        self.pipeline = Gst.parse_launch("meetingkey meetingsrc name=in")
+        self.pipeline = Gst.parse_launch("meetingkey name=keys meetingsrc name=in")
         source = self.pipeline.get_by_name("in")
+        for element in (source, self.pipeline.get_by_name("keys")):
+            element.set_property("meeting", arguments.meeting)
         source.set_property("participant", arguments.participant)
         source.connect("pad-added", lambda _, pad: GLib.idle_add(self.come, pad))
+        source.connect("pad-removed", lambda *_: GLib.idle_add(self.go))
         bus = self.pipeline.get_bus()
         bus.add_signal_watch()
         bus.connect("message::error", self.on_error)
 
     def come(self, pad):
-        who = pad.get_current_caps().get_structure(0)
-        identity = who.get_string("participant")
-        for recording in self.recordings:
-            if recording.identity == identity and recording.bin is None and not self.ending:
-                recording.pads.append(pad)
-                return False
-        recording = Recording(self, who.get_string("participant-name"))
-        recording.identity = identity
-        recording.pads.append(pad)
-        self.recordings.append(recording)
+        identity = describe(pad).get_string("participant")
+        gathering = (one for one in self.recordings if one.identity == identity and one.file is None and not one.held)
+        recording = next(gathering, None)
+        if recording is None:
+            self.recordings.append(Recording(self, pad))
+        else:
+            recording.take(pad)
+        return False
+
+    def go(self):
+        """A pad is gone: nobody waits for it."""
+        for recording in list(self.recordings):
+            recording.renew()
+            if recording.file is not None and not any(pad.get_parent() for pad in recording.pads):
+                recording.file.close_soon()
         return False
 
     def forget(self, recording):
@@ -168,9 +274,10 @@ class Recorder:
     def on_error(self, _bus, message):
         error, where = message.parse_error()[0].message, message.src
         for recording in self.recordings:
-            if recording.bin is not None and where is not None and where.has_as_ancestor(recording.bin):
+            file = recording.file
+            if file is not None and where is not None and where.has_as_ancestor(file.bin):
                 say(f"{recording.name}: {error}; what was written so far stays")
-                recording.close()
+                file.close()
                 return
         say(error)
         self.failed = True
@@ -178,7 +285,7 @@ class Recorder:
 
     def look(self):
         """Once a second: progress, and the disk."""
-        sizes = [(recording.name, *recording.progress()) for recording in self.recordings]
+        sizes = [(one.name, *one.file.progress()) for one in self.recordings if one.file is not None]
         rate = sum(rate for _, _, rate in sizes)
         free = shutil.disk_usage(self.folder).free - self.reserve
         if free <= 0 and not self.ending:
@@ -187,10 +294,10 @@ class Recorder:
             self.end()
         elif rate and free / rate < WARN_S and not self.warned:
             self.warned = True
-            say(f"at this rate the disk is full in {free / rate / 60:.0f} minutes: make room in {self.folder}")
+            say(f"at this rate the disk is full in {duration(free / rate)}: make room in {self.folder}")
         if sys.stderr.isatty() and sizes:
             line = "   ".join(f"{name} {size / MIB:.1f} MiB {rate * 8 / 1000:.0f} kbit/s" for name, size, rate in sizes)
-            print(f"\r\033[K● {line}", end="", file=sys.stderr, flush=True)
+            print(f"\r\033[K\033[31m●\033[0m {line}", end="", file=sys.stderr, flush=True)
         return True
 
     def end(self):
@@ -215,27 +322,27 @@ class Recorder:
         return 1 if self.failed else 0
 
 
+def duration(seconds):
+    return f"{seconds / 60:.0f} minutes" if seconds >= 60 else f"{seconds:.0f} seconds"
+
+
 def main():
     parser = argparse.ArgumentParser(prog="record", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--participant", default="", metavar="NAME", help="only this person [default: everybody]")
     parser.add_argument("--into", default=".", metavar="FOLDER", help="where the files go [default: here]")
     parser.add_argument("--link-file", metavar="FILE", help="join the meeting of this link as a recorder first")
+    parser.add_argument("--meeting", default="", metavar="ID", help="which meeting, where the agent is in several")
     parser.add_argument("--reserve", type=int, default=200, metavar="MIB", help="leave so much of the disk free [default: 200]")
     arguments = parser.parse_args()
+    agent = Agent(arguments.meeting)
     if arguments.link_file:
-        joined = agent("join", "--role", "recorder", "--link-file", arguments.link_file)
+        joined = agent.run("join", "--role", "recorder", "--link-file", arguments.link_file)
         if joined.returncode:
             sys.exit(joined.stderr.strip())
-    answer = agent("status", "--json")
-    if answer.returncode:
-        sys.exit(answer.stderr.strip())
-    status = json.loads(answer.stdout)
-    me = next((person for person in status["people"] if person["me"]), None)
-    if status["phase"] != "live" or me is None:
-        sys.exit(f"record: not in a meeting yet: {status['detail'] or status['phase']}")
-    if me["role"] != "recorder":
-        sys.exit("record: the others do not see a recorder in you: `meeting-agent leave`, then "
-                 "`meeting-agent join --role recorder`")
+    try:
+        me = agent.me()
+    except RuntimeError as error:
+        sys.exit(str(error))
     try:
         os.makedirs(arguments.into, mode=0o700, exist_ok=True)
         free = shutil.disk_usage(arguments.into).free
@@ -245,7 +352,7 @@ def main():
         sys.exit(f"record: {arguments.into} has {free // MIB} MiB left and {arguments.reserve} stay reserved: make room, or lower --reserve")
     Gst.init(None)
     say(f"in the meeting as {me['name']}, recorder: waiting for people (Ctrl-C finishes)")
-    return Recorder(arguments).run()
+    return Recorder(arguments, agent).run()
 
 
 if __name__ == "__main__":

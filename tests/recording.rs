@@ -21,12 +21,14 @@ struct Record {
 
 impl Record {
     fn start(stage: &Stage, agent: &Agent, into: &Path, more: &[&str]) -> Result<Self> {
+        let mut command = Command::new(script());
+        command.arg("--into").arg(into).args(more);
+        Self::spawn(stage, agent, into, command)
+    }
+
+    fn spawn(stage: &Stage, agent: &Agent, into: &Path, mut command: Command) -> Result<Self> {
         let log = tempfile::Builder::new().tempfile_in(stage.folder())?.into_temp_path().keep()?;
-        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../pipelines/record");
-        let child = Command::new(script)
-            .arg("--into")
-            .arg(into)
-            .args(more)
+        let child = command
             .env("E2EE_BUILD", stage.programs().folder())
             .env("MEETING_AGENT_SOCKET", agent.socket())
             .process_group(0)
@@ -86,6 +88,10 @@ impl Drop for Record {
         let _ = self.signal(Signal::KILL);
         let _ = self.child.wait();
     }
+}
+
+fn script() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../pipelines/record")
 }
 
 fn publish(stage: &Stage, agent: &Agent, pitch: u32) -> Result<Pipeline> {
@@ -165,6 +171,51 @@ fn people_come_and_go_keys_change_and_every_stay_is_a_file_that_plays() -> Resul
 }
 
 #[test]
+fn a_picture_that_changes_its_size_goes_on_in_a_new_file() -> Result<()> {
+    let stage = Stage::open()?;
+    let (alice, carol) = (stage.agent("Alice")?, stage.agent("Carol")?);
+    let link = alice.create(&stage)?;
+    carol.run(&["join", "--role", "recorder", "-"], &link)?;
+    // A camera that is turned after five seconds, as a telephone would be.
+    let film = stage.folder().join("film.h264");
+    let mut turned = Vec::new();
+    for (width, height) in [(160, 90), (90, 160)] {
+        let clip = format!(
+            "videotestsrc num-buffers=75 ! video/x-raw,width={width},height={height},framerate=15/1 \
+             ! x264enc key-int-max=15 bitrate=300 ! video/x-h264,stream-format=byte-stream ! filesink location={}",
+            film.display()
+        );
+        let status = Command::new("gst-launch-1.0").arg("-q").args(clip.split_whitespace()).status()?;
+        ensure!(status.success(), "no clip");
+        turned.extend(fs::read(&film)?);
+    }
+    fs::write(&film, turned)?;
+    let _shows = stage.pipeline(
+        &alice,
+        &format!(
+            "meetingkey meetingsink name=out filesrc location={} ! h264parse \
+               ! video/x-h264,stream-format=byte-stream,alignment=au ! clocksync ! e2eeseal track=camera ! out. \
+             audiotestsrc is-live=true freq=440 volume=0.3 ! audio/x-raw,rate=48000,channels=1 ! opusenc \
+               ! e2eeseal track=microphone ! out.",
+            film.display()
+        ),
+    )?;
+    let into = stage.folder().join("films");
+    let mut record = Record::start(&stage, &carol, &into, &[])?;
+    record.until_bytes("Alice", 2, 60_000)?;
+    ensure!(record.end(Signal::INT)?, "{}", record.said());
+    let files = record.files("Alice");
+    ensure!(files.len() == 2, "{}", record.said());
+    for (file, width) in files.iter().zip([160, 90]) {
+        plays(file, 440.0, 1)?;
+        ensure!(
+            media::caps(file, "video")?.structure(0).is_some_and(|video| video.get("width") == Ok(width))
+        );
+    }
+    Ok(())
+}
+
+#[test]
 fn what_was_written_before_a_kill_plays_and_is_not_overwritten() -> Result<()> {
     let stage = Stage::open()?;
     let (alice, carol) = (stage.agent("Alice")?, stage.agent("Carol")?);
@@ -204,5 +255,38 @@ fn nobody_records_unseen_and_a_full_disk_is_said() -> Result<()> {
     carol.run(&["join", "--role", "recorder", "-"], &link)?;
     refused(&["--reserve", "999999999"], "make room")?;
     ensure!(!into.exists() || fs::read_dir(&into)?.next().is_none(), "nothing was written");
+    // In the middle of a recording too: with another role nothing is written any more.
+    let mut record = Record::start(&stage, &carol, &into, &[])?;
+    record.until_said("waiting for people")?;
+    carol.run(&["leave"], "")?;
+    carol.join(&link)?;
+    let _shows = publish(&stage, &alice, 440)?;
+    record.until_said("Alice is not recorded: record: the others do not see a recorder in you")?;
+    ensure!(record.files("").is_empty(), "{:?}", record.files(""));
     Ok(())
+}
+
+#[test]
+fn a_disk_that_fills_up_is_told_early_and_the_file_plays() -> Result<()> {
+    let stage = Stage::open()?;
+    let (alice, carol) = (stage.agent("Alice")?, stage.agent("Carol")?);
+    let link = alice.create(&stage)?;
+    carol.run(&["join", "--role", "recorder", "-"], &link)?;
+    let _shows = publish(&stage, &alice, 440)?;
+    let (into, kept) = (stage.folder().join("films"), stage.folder().join("kept"));
+    for folder in [&into, &kept] {
+        fs::create_dir(folder)?;
+    }
+    // A small disk that only the recorder sees, and what is on it in the end.
+    let small = r#"mount -t tmpfs -o size=2560k films "$1" && "$0" --into "$1" --reserve 2
+        status=$?; cp "$1"/* "$2"; exit $status"#;
+    let mut unshare = Command::new("unshare");
+    unshare.args(["--map-root-user", "--mount", "sh", "-c", small]).arg(script()).arg(&into).arg(&kept);
+    let mut record = Record::spawn(&stage, &carol, &kept, unshare)?;
+    let status = until("its end", Duration::from_secs(60), || Ok(record.child.try_wait()?))?;
+    let said = record.said();
+    let (early, full) =
+        (said.find("at this rate the disk is full in"), said.find("the disk is full but for 2 MiB"));
+    ensure!(!status.success() && early.is_some() && early < full, "{said}");
+    plays(&record.files("Alice")[0], 440.0, 2)
 }

@@ -23,7 +23,8 @@ pub fn pictures(path: &Path, width: usize, height: usize, most: usize) -> Result
         "videoconvert ! videoscale method=lanczos ! video/x-raw,format=RGB,width={width},height={height},pixel-aspect-ratio=1/1"
     );
     let mut pictures = Vec::new();
-    samples(path, "video", &tail, |buffer| {
+    samples(path, "video", &tail, |sample| {
+        let buffer = sample.buffer().context("a sample without a buffer")?;
         let map = buffer.map_readable()?;
         let stride = (width * 3).next_multiple_of(4);
         let rgb = map.chunks(stride).take(height).flat_map(|row| &row[..width * 3]).copied().collect();
@@ -37,12 +38,22 @@ pub fn pictures(path: &Path, width: usize, height: usize, most: usize) -> Result
 pub fn sound(path: &Path) -> Result<Vec<i16>> {
     let tail = "audioconvert ! audioresample ! audio/x-raw,format=S16LE,rate=48000,channels=1";
     let mut sound = Vec::new();
-    samples(path, "audio", tail, |buffer| {
-        let map = buffer.map_readable()?;
+    samples(path, "audio", tail, |sample| {
+        let map = sample.buffer().context("a sample without a buffer")?.map_readable()?;
         sound.extend(map.chunks_exact(2).map(|pair| i16::from_le_bytes([pair[0], pair[1]])));
         Ok(true)
     })?;
     Ok(sound)
+}
+
+/// Caps of one kind of stream of a file, decoded.
+pub fn caps(path: &Path, kind: &str) -> Result<gst::Caps> {
+    let mut caps = None;
+    samples(path, kind, "identity", |sample| {
+        caps = sample.caps_owned();
+        Ok(false)
+    })?;
+    caps.context("no caps")
 }
 
 /// Peak signal-to-noise ratio in dB between two pictures of one size.
@@ -121,7 +132,7 @@ fn samples(
     path: &Path,
     kind: &str,
     tail: &str,
-    mut each: impl FnMut(&gst::BufferRef) -> Result<bool>,
+    mut each: impl FnMut(&gst::Sample) -> Result<bool>,
 ) -> Result<()> {
     gst::init()?;
     let pipeline = launch(&format!(
@@ -132,9 +143,9 @@ fn samples(
     pipeline.set_state(gst::State::Playing)?;
     let outcome = loop {
         match sink.try_pull_sample(gst::ClockTime::from_seconds(10)) {
-            Some(sample) => match sample.buffer().map(&mut each).transpose() {
-                Ok(Some(true)) => {}
-                Ok(_) => break Ok(()),
+            Some(sample) => match each(&sample) {
+                Ok(true) => {}
+                Ok(false) => break Ok(()),
                 Err(error) => break Err(error),
             },
             None if sink.is_eos() => break Ok(()),
