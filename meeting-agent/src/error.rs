@@ -32,7 +32,7 @@ pub enum AgentError {
     )]
     DamagedKey(PathBuf),
     /// The state directory cannot be made or used.
-    #[error("cannot keep the device key in {}: {error}; make that writable, or name another place by `--state`", .path.display())]
+    #[error("cannot keep the device key in {}: {error}; make room or make it writable, or name another place by `--state`", .path.display())]
     State {
         /// Which.
         path: PathBuf,

@@ -140,6 +140,40 @@ fn a_device_key_that_cannot_be_used_is_named_and_kept() -> Result<()> {
     alice.restart()
 }
 
+#[test]
+fn a_full_disk_is_named_and_leaves_nothing_half_done() -> Result<()> {
+    let stage = Stage::open()?;
+    let agent = stage.programs().command("meeting-agent").get_program().to_owned();
+    let disk = stage.folder().join("disk");
+    fs::create_dir(&disk)?;
+    // A disk of one page, which another file has.
+    let full = |command: &str| {
+        let mut unshare = Command::new("unshare");
+        unshare
+            .args(["--map-root-user", "--mount", "sh", "-c"])
+            .arg(format!(
+                r#"mount -t tmpfs -o size=4k,mode=700 disk "$1" && echo > "$1/other" && {{ {command}; status=$?; ls -A "$1" >&2; exit $status; }}"#
+            ))
+            .args([agent.as_os_str(), disk.as_os_str()]);
+        unshare
+    };
+    let said = fails(full(r#""$0" run --name Alice --socket "$1/../run/agent.sock" --state "$1""#))?;
+    mentions(&said, &["cannot keep the device key", "No space left", "make room"])?;
+    ensure!(said.ends_with("\nother\n"), "half a key is left: {said}");
+
+    let alice = stage.agent("Alice")?;
+    let (ready, socket) = (stage.relay.ready_file(), alice.socket());
+    let create = format!(
+        r#""$0" create --socket {} --relay-ready-file {} --link-file "$1/link""#,
+        socket.display(),
+        ready.display()
+    );
+    let said = fails(full(&create))?;
+    mentions(&said, &["no meeting was opened", "link", "No space left"])?;
+    ensure!(alice.status().is_err(), "a meeting without a link is left");
+    Ok(())
+}
+
 fn run(programs: &Programs, socket: &Path, state: &Path) -> Command {
     let mut command = programs.command("meeting-agent");
     command.args(["run", "--name", "Alice", "--socket"]).arg(socket).arg("--state").arg(state);

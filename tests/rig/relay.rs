@@ -59,6 +59,11 @@ impl Relay {
         })
     }
 
+    /// The file with its address and certificate hash.
+    pub fn ready_file(&self) -> PathBuf {
+        self.folder.join("ready")
+    }
+
     /// Ends it on the spot, as a crash would.
     pub fn kill(&mut self) -> Result<()> {
         self.process.kill()

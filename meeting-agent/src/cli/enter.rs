@@ -94,7 +94,11 @@ impl Create {
         }
         match &self.link_file {
             Some(path) => {
-                private::write(path, format!("{}\n", &*link).as_bytes(), true)?;
+                if let Err(error) = private::write(path, format!("{}\n", &*link).as_bytes(), true) {
+                    // nobody could ever be invited to it
+                    let _ = client.ask(&Request::Leave { meeting: Some(meeting) });
+                    bail!("no meeting was opened, for its link cannot be kept: {error}");
+                }
                 eprintln!("the link is in {}", path.display());
             }
             None if common.json => println!("{}", serde_json::json!({ "link": *link, "meeting": meeting })),
