@@ -1,24 +1,24 @@
 //! Secrets: born in place, wiped, silent and incomparable.
 //!
-//! A [`Secret`] never moves its bytes (only the box that holds them), so no copy stays behind on a stack, and
-//! nothing prints, clones or compares it by accident.
+//! A [`Secret`] never moves its bytes (only the [`Slot`] that holds them), so no copy stays behind on a stack, and
+//! nothing prints, clones or compares it by accident. Where the kernel can, they lie in memory that no other process sees.
 
 use std::fmt;
 
 use rand_core::CryptoRng;
+use secret_memory::Slot;
 use subtle::ConstantTimeEq;
-use zeroize::Zeroize;
 
-/// `N` secret bytes.
+/// `N` secret bytes. They are wiped when dropped, and not there in a fork of this process, which panics on use.
 ///
 /// There is no `Clone` and no `PartialEq`: a copy is asked for by name ([`duplicate`](Self::duplicate)), a
 /// comparison takes constant time ([`ct_eq`](Self::ct_eq)).
-pub struct Secret<const N: usize>(Box<[u8; N]>);
+pub struct Secret<const N: usize>(Slot<N>);
 
 impl<const N: usize> Secret<N> {
     /// Makes a secret where it will live; `f` sees zeros and fills them in.
     pub fn init_with(f: impl FnOnce(&mut [u8; N])) -> Self {
-        let mut secret = Self(Box::new([0; N]));
+        let mut secret = Self(Slot::new());
         f(&mut secret.0);
         secret
     }
@@ -42,12 +42,6 @@ impl<const N: usize> Secret<N> {
     /// Whether these are the bytes, in a time that does not depend on the answer.
     pub fn ct_eq(&self, other: &[u8; N]) -> bool {
         self.0.as_slice().ct_eq(other.as_slice()).into()
-    }
-}
-
-impl<const N: usize> Drop for Secret<N> {
-    fn drop(&mut self) {
-        self.0.zeroize();
     }
 }
 

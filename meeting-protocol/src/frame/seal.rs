@@ -2,6 +2,8 @@
 
 use std::{collections::VecDeque, fmt};
 
+use secret_memory::Mark;
+
 use crate::{
     crypto::aead::{Aead, AeadKey, TAG_LEN},
     frame::{CipherSuite, FrameKey, Header, KeyId},
@@ -38,6 +40,9 @@ pub enum SealError {
     /// This sealer has used a lease of that KID already.
     #[error("a lease of this key id was used before")]
     LeaseUsed,
+    /// This process is a fork of the one that opened the stream, which goes on counting: open a stream of its own.
+    #[error("this process is a fork: open the stream anew in it")]
+    Forked,
     /// The output is shorter than the frame and [`Sealer::OVERHEAD`].
     #[error("the output buffer is too small")]
     OutputTooSmall,
@@ -55,6 +60,8 @@ pub struct Sealer<A = AeadKey> {
     /// AES blocks that the current key may still seal.
     blocks_left: u64,
     used: VecDeque<KeyId>,
+    /// Where it counts: two processes would count alike.
+    process: Mark,
 }
 
 impl Sealer {
@@ -83,6 +90,7 @@ impl<A: Aead> Sealer<A> {
             ctr: 0,
             blocks_left: MAX_BLOCKS,
             used: VecDeque::from([kid]),
+            process: Mark::here(),
         }
     }
 
@@ -112,7 +120,8 @@ impl<A: Aead> Sealer<A> {
     ///
     /// # Errors
     ///
-    /// [`SealError::Exhausted`], for good, after 2^32 frames or what one AES-GCM key may seal, see [`MAX_CTR`].
+    /// [`SealError::Exhausted`], for good, after 2^32 frames or what one AES-GCM key may seal, see [`MAX_CTR`];
+    /// [`SealError::Forked`] in a fork.
     #[inline]
     pub fn seal_into(&mut self, frame: &[u8], out: &mut [u8]) -> Result<usize, SealError> {
         if out.len() < Sealer::OVERHEAD || out.len() - Sealer::OVERHEAD < frame.len() {
@@ -155,6 +164,9 @@ impl<A: Aead> Sealer<A> {
     fn spend(&mut self, frame_len: usize) -> Result<u64, SealError> {
         // One block more for the tag's mask.
         let blocks = frame_len as u64 / 16 + 2;
+        if !self.process.holds() {
+            return Err(SealError::Forked);
+        }
         if self.ctr >= MAX_CTR || blocks > self.blocks_left {
             return Err(SealError::Exhausted);
         }

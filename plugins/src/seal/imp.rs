@@ -80,6 +80,10 @@ impl E2eeSeal {
                 "stale",
                 "frames are dropped: the membership could not be confirmed in time, or a newer key is on its way",
             ),
+            Unsealed::Forked => (
+                "no-key",
+                "frames are dropped: this process is a fork of the one that has the key; start a pipeline of its own in it",
+            ),
         };
         gst::warning!(CAT, imp = self, "{detail}");
         report::say_state(self.obj().upcast_ref(), state, detail);

@@ -79,6 +79,8 @@ pub enum Unsealed {
     NoKey,
     /// The lease has ended, or the epoch is retired and the next key is not here.
     Stale,
+    /// This process is a fork of the one that has the key.
+    Forked,
 }
 
 impl Lane {
@@ -144,6 +146,7 @@ impl Lane {
                 self.stream = self.store.open_stream(self.kind, &self.track, self.caps.clone());
                 self.drop_frame(Unsealed::NoKey)
             }
+            Err(SealError::Forked) => self.drop_frame(Unsealed::Forked),
             Err(_) => self.drop_frame(Unsealed::Stale),
         }
     }
@@ -179,7 +182,7 @@ impl Lane {
 
     fn drop_frame(&mut self, why: Unsealed) -> Sealed {
         match why {
-            Unsealed::NoKey => self.counts.no_key += 1,
+            Unsealed::NoKey | Unsealed::Forked => self.counts.no_key += 1,
             Unsealed::Stale => self.counts.stale += 1,
         }
         Sealed::Dropped { why, first: !std::mem::replace(&mut self.dropped, true) }
