@@ -32,6 +32,9 @@ impl Run {
             .with_ansi(std::io::stderr().is_terminal())
             .with_writer(std::io::stderr)
             .init();
+        if secret_memory::protection() == secret_memory::Protection::Unlocked {
+            tracing::warn!("no memory can be locked (`ulimit -l`): keys may get into the swap");
+        }
         let state = config::state_path(self.state, |name| std::env::var_os(name)).context(
             "neither $XDG_STATE_HOME nor $HOME says where to keep the device key: give `--state DIR`",
         )?;
