@@ -1,11 +1,14 @@
 //! Arguments, log and signals; the rest is [`meeting_relay::Relay`].
 
+mod cli;
+
 use std::io::IsTerminal;
 use std::process::ExitCode;
 
 use anyhow::Context;
 use clap::Parser;
-use meeting_relay::{Args, Config, Relay};
+use meeting_relay::{Config, Relay};
+use sd_notify::NotifyState;
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 
@@ -21,7 +24,10 @@ async fn main() -> ExitCode {
 }
 
 async fn run() -> anyhow::Result<()> {
-    let args = Args::parse();
+    let cli::Cli { args, papers } = cli::Cli::parse();
+    if let Some(papers) = papers {
+        return Ok(papers.print()?);
+    }
     if let Some(monitor) = args.check {
         println!("{}", meeting_relay::check_health(monitor).await?);
         return Ok(());
@@ -39,7 +45,17 @@ async fn run() -> anyhow::Result<()> {
             _ = tokio::signal::ctrl_c() => {}
             _ = terminate.recv() => {}
         }
+        tell_service_manager(NotifyState::Stopping);
     };
-    Relay::bind(config)?.run(shutdown).await?;
+    let relay = Relay::bind(config)?;
+    tell_service_manager(NotifyState::Ready);
+    relay.run(shutdown).await?;
     Ok(())
+}
+
+/// For `Type=notify` units; without a service manager nothing is said.
+fn tell_service_manager(state: NotifyState<'_>) {
+    if let Err(error) = sd_notify::notify(&[state]) {
+        tracing::warn!(%error, "the service manager does not listen");
+    }
 }

@@ -17,6 +17,7 @@ use std::{
     process::ExitCode,
 };
 
+use anyhow::Context;
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 use meeting_protocol::local;
 
@@ -91,9 +92,12 @@ enum Command {
         /// Which
         shell: clap_complete::Shell,
     },
-    /// Print the manual page
+    /// Print the manual page of the program or of a command
     #[command(hide = true)]
-    Man,
+    Man {
+        /// Which
+        command: Option<String>,
+    },
 }
 
 #[derive(Debug, Args)]
@@ -186,8 +190,16 @@ fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
             io::stdout().write_all(&text)?;
             Ok(ExitCode::SUCCESS)
         }
-        Command::Man => {
-            clap_mangen::Man::new(Cli::command()).render(&mut io::stdout())?;
+        Command::Man { command } => {
+            let mut page = Cli::command().disable_help_subcommand(true);
+            page.build();
+            if let Some(name) = command {
+                page = page
+                    .find_subcommand(&name)
+                    .with_context(|| format!("there is no command {name:?}"))?
+                    .clone();
+            }
+            clap_mangen::Man::new(page).render(&mut io::stdout())?;
             Ok(ExitCode::SUCCESS)
         }
     }
