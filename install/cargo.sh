@@ -1,17 +1,21 @@
 #!/bin/sh
-# cargo.sh CARGO SOURCE OUT DEPFILE: builds for release and puts the results into OUT with their dependencies, so that
-# ninja calls cargo again only when a source has changed.
+# cargo.sh CARGO SOURCE OUT DEPFILE PROFILE ARGUMENT...: builds and puts the results into OUT with their dependencies, so
+# that ninja calls cargo again only when a source has changed.
 set -eu
-cargo=$1 source=$2 out=$3 depfile=$4
+cargo=$1 source=$2 out=$3 depfile=$4 profile=$5
+shift 5
 target=${CARGO_TARGET_DIR:-$source/target}
-"$cargo" build --release --locked --manifest-path "$source/Cargo.toml" --target-dir "$target" \
-    -p gst-plugin-e2ee -p meeting-agent -p meeting-relay
-for name in libgste2ee.so meeting-agent meeting-relay; do
-    cp "$target/release/$name" "$out/$name"
-done
+built=$target/$profile
+if [ "$profile" = dev ]; then
+    built=$target/debug
+    # A packager's flags would make cargo compile all C code anew.
+    unset CFLAGS CXXFLAGS CPPFLAGS LDFLAGS
+fi
+"$cargo" build --profile "$profile" --locked --manifest-path "$source/Cargo.toml" --target-dir "$target" "$@"
+install -m 644 "$built/libgste2ee.so" "$out/"
+install -m 755 "$built/meeting-agent" "$built/meeting-relay" "$out/"
 {
-    printf 'libgste2ee.so meeting-agent meeting-relay:'
-    sed 's/^[^:]*://' "$target/release/libgste2ee.d" "$target/release/meeting-agent.d" "$target/release/meeting-relay.d" |
-        tr '\n' ' '
+    printf '%s ' "$out/libgste2ee.so" "$out/meeting-agent" "$out/meeting-relay:" "$source/Cargo.toml" "$source/Cargo.lock"
+    sed 's/^[^:]*://' "$built/libgste2ee.d" "$built/meeting-agent.d" "$built/meeting-relay.d" | tr '\n' ' '
     echo
 } >"$depfile"
