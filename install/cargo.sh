@@ -8,8 +8,8 @@ target=${CARGO_TARGET_DIR:-$source/target}
 built=$target/$profile
 if [ "$profile" = dev ]; then
     built=$target/debug
-    # A packager's flags would make cargo compile all C code anew.
-    unset CFLAGS CXXFLAGS CPPFLAGS LDFLAGS
+    # What a packager sets would make cargo compile all C code anew.
+    unset CFLAGS CXXFLAGS CPPFLAGS LDFLAGS SOURCE_DATE_EPOCH
 fi
 "$cargo" build --profile "$profile" --locked --manifest-path "$source/Cargo.toml" --target-dir "$target" "$@"
 install -m 644 "$built/libgste2ee.so" "$out/"
