@@ -1,6 +1,7 @@
 //! Small things that several elements say in the same way.
 
 use gst::{glib, prelude::*};
+use gst_base::subclass::prelude::*;
 
 use crate::address;
 
@@ -65,6 +66,18 @@ pub fn no_pools(query: &mut gst::query::Allocation) {
     while query.allocation_pools().len() > 0 {
         query.remove_nth_allocation_pool(0);
     }
+}
+
+/// A buffer with room for `inbuf` and `more`, with all that `inbuf` says of itself.
+pub fn output_for<T: BaseTransformImpl>(
+    element: &T,
+    inbuf: &gst::BufferRef,
+    more: usize,
+) -> Result<gst::Buffer, gst::FlowError> {
+    let size = inbuf.size().checked_add(more).ok_or(gst::FlowError::Error)?;
+    let mut outbuf = gst::Buffer::with_size(size).map_err(|_| gst::FlowError::Error)?;
+    element.parent_copy_metadata(inbuf, outbuf.make_mut()).map_err(|_| gst::FlowError::Error)?;
+    Ok(outbuf)
 }
 
 /// Asks an encoder for a keyframe with all codec headers.

@@ -23,6 +23,8 @@ pub struct Gate {
     store: Arc<KeyStore>,
     opener: Opener,
     known: HashMap<KeyId, Known>,
+    /// The key of the frame before: frames come in runs of one key.
+    current: Option<(KeyId, Arc<Sender>)>,
     /// Keys that opened something since the agent was told.
     used: HashSet<KeyId>,
     told: BootTime,
@@ -91,6 +93,7 @@ impl Gate {
             store,
             opener: Opener::new(),
             known: HashMap::new(),
+            current: None,
             used: HashSet::new(),
             told: BootTime(0),
             generation: 0,
@@ -154,13 +157,10 @@ impl Gate {
         }
 
         self.refresh();
-        if !self.known.contains_key(&kid) {
-            let found = self.fetch(kid, cancelled).ok_or_else(|| refuse(Reason::NoKey, None))?;
-            self.insert(kid, found);
-            self.refresh();
-        }
-        let who =
-            self.known.get(&kid).map(|known| known.who.clone()).ok_or_else(|| refuse(Reason::NoKey, None))?;
+        let current = self.current.take_if(|(current, _)| *current == kid);
+        let again = current.is_some();
+        let who = current.map(|(_, who)| who).or_else(|| self.sender(kid, cancelled));
+        let who = who.ok_or_else(|| refuse(Reason::NoKey, None))?;
         if self.owner.is_some_and(|owner| owner.participant != who.participant) {
             return Err(refuse(Reason::Mismatch, Some(who)));
         }
@@ -170,11 +170,24 @@ impl Gate {
 
         match self.opener.open_into(sealed, out) {
             Ok(len) => {
-                self.used.insert(kid);
+                if !again {
+                    self.used.insert(kid);
+                }
+                self.current = Some((kid, who.clone()));
                 Ok(Opened { len, discont: self.dropped, who })
             }
             Err(error) => Err(refuse(reason(error), Some(who))),
         }
+    }
+
+    /// Whose key that is, which the opener has then.
+    fn sender(&mut self, kid: KeyId, cancelled: impl Fn() -> bool) -> Option<Arc<Sender>> {
+        if !self.known.contains_key(&kid) {
+            let found = self.fetch(kid, cancelled)?;
+            self.insert(kid, found);
+            self.refresh();
+        }
+        self.known.get(&kid).map(|known| known.who.clone())
     }
 
     /// Forgets what the store has dropped or replaced.
@@ -184,6 +197,7 @@ impl Gate {
             return;
         }
         self.generation = generation;
+        self.current = None;
         self.rules = self.store.rules();
         let (store, opener) = (&self.store, &mut self.opener);
         self.known.retain(|kid, known| {
@@ -227,11 +241,13 @@ impl Gate {
             self.store.report_floor(kid, floor, true);
         }
         self.opener.remove(kid);
+        self.current = None;
         self.known.remove(&kid);
         self.used.remove(&kid);
     }
 
     fn tell(&mut self, last: bool) {
+        self.current = None;
         for kid in self.used.drain() {
             if let Some(floor) = self.opener.floor(kid) {
                 self.store.report_floor(kid, floor, last);

@@ -9,7 +9,10 @@ use std::{
 };
 
 use gst::{glib, prelude::*, subclass::prelude::*};
-use gst_base::{prelude::*, subclass::prelude::*};
+use gst_base::{
+    prelude::*,
+    subclass::{base_transform::GenerateOutputSuccess, prelude::*},
+};
 use meeting_protocol::BootTime;
 use meeting_wire::{Kind, StreamId};
 
@@ -252,16 +255,6 @@ impl BaseTransformImpl for E2eeOpen {
         Ok(())
     }
 
-    fn transform_size(
-        &self,
-        _direction: gst::PadDirection,
-        _caps: &gst::Caps,
-        size: usize,
-        _othercaps: &gst::Caps,
-    ) -> Option<usize> {
-        Some(size)
-    }
-
     fn sink_event(&self, event: gst::Event) -> bool {
         match event.type_() {
             gst::EventType::FlushStart => self.cancel(true),
@@ -285,34 +278,37 @@ impl BaseTransformImpl for E2eeOpen {
         true
     }
 
-    fn transform(
-        &self,
-        inbuf: &gst::Buffer,
-        outbuf: &mut gst::BufferRef,
-    ) -> Result<gst::FlowSuccess, gst::FlowError> {
+    // Not `transform`, as in `e2eeseal`.
+    fn generate_output(&self) -> Result<GenerateOutputSuccess, gst::FlowError> {
+        let Some(inbuf) = self.take_queued_buffer() else { return Ok(GenerateOutputSuccess::NoOutput) };
+        let mut outbuf = report::output_for(self, &inbuf, 0)?;
+        let target = outbuf.make_mut();
         let now = clock::boot_now();
         let mut guard = self.state();
         let state = guard.as_mut().ok_or(gst::FlowError::NotNegotiated)?;
         let opened = {
             let sealed = inbuf.map_readable().map_err(|_| gst::FlowError::Error)?;
-            let mut out = outbuf.map_writable().map_err(|_| gst::FlowError::Error)?;
+            let mut out = target.map_writable().map_err(|_| gst::FlowError::Error)?;
             state.gate.open(now, &sealed, &mut out, || self.cancelled.load(Ordering::Acquire))
         };
         self.counts().clone_from(&state.gate.counts);
 
         match opened {
             Ok(opened) => {
-                let stated = opened.who.caps.as_ref().filter(|caps| state.restored.as_ref() != Some(caps));
-                state.restored.clone_from(&opened.who.caps);
-                drop(guard);
-                outbuf.set_size(opened.len);
-                if opened.discont {
-                    outbuf.set_flags(gst::BufferFlags::DISCONT);
+                let stated = &opened.who.caps;
+                let news = state.restored != *stated;
+                if news {
+                    state.restored.clone_from(stated);
                 }
-                if let Some(statement) = stated {
+                drop(guard);
+                target.set_size(opened.len);
+                if opened.discont {
+                    target.set_flags(gst::BufferFlags::DISCONT);
+                }
+                if let Some(statement) = stated.as_ref().filter(|_| news) {
                     self.restore_headers(statement)?;
                 }
-                Ok(gst::FlowSuccess::Ok)
+                Ok(GenerateOutputSuccess::Buffer(outbuf))
             }
             Err(refused) => {
                 let stream = refused.kid.map(|kid| kid.stream());
@@ -329,7 +325,7 @@ impl BaseTransformImpl for E2eeOpen {
                 if ask {
                     self.obj().sink_pad().push_event(report::want_keyframe());
                 }
-                Ok(gst_base::BASE_TRANSFORM_FLOW_DROPPED)
+                Ok(GenerateOutputSuccess::Dropped)
             }
         }
     }

@@ -6,7 +6,10 @@ use std::sync::{
 };
 
 use gst::{glib, prelude::*, subclass::prelude::*};
-use gst_base::{prelude::*, subclass::prelude::*};
+use gst_base::{
+    prelude::*,
+    subclass::{base_transform::GenerateOutputSuccess, prelude::*},
+};
 use meeting_protocol::frame::Sealer;
 
 use super::{
@@ -230,19 +233,6 @@ impl BaseTransformImpl for E2eeSeal {
         Ok(())
     }
 
-    fn transform_size(
-        &self,
-        direction: gst::PadDirection,
-        _caps: &gst::Caps,
-        size: usize,
-        _othercaps: &gst::Caps,
-    ) -> Option<usize> {
-        match direction {
-            gst::PadDirection::Sink => size.checked_add(Sealer::OVERHEAD),
-            _ => size.checked_sub(Sealer::OVERHEAD),
-        }
-    }
-
     fn sink_event(&self, event: gst::Event) -> bool {
         match event.type_() {
             gst::EventType::FlushStart => self.cancel(true),
@@ -266,20 +256,20 @@ impl BaseTransformImpl for E2eeSeal {
         true
     }
 
-    fn transform(
-        &self,
-        inbuf: &gst::Buffer,
-        outbuf: &mut gst::BufferRef,
-    ) -> Result<gst::FlowSuccess, gst::FlowError> {
+    // Not `transform`: for each buffer the base class would ask for caps and sizes that do not change.
+    fn generate_output(&self) -> Result<GenerateOutputSuccess, gst::FlowError> {
+        let Some(inbuf) = self.take_queued_buffer() else { return Ok(GenerateOutputSuccess::NoOutput) };
+        let mut outbuf = report::output_for(self, &inbuf, Sealer::OVERHEAD)?;
+        let target = outbuf.make_mut();
         let mut guard = self.lane();
         let lane = guard.as_mut().ok_or(gst::FlowError::NotNegotiated)?;
         lane.wait_once(|| self.cancelled.load(Ordering::Acquire));
-        let refusal = lane.take_refusal();
         let sealed = {
             let frame = inbuf.map_readable().map_err(|_| gst::FlowError::Error)?;
-            let mut out = outbuf.map_writable().map_err(|_| gst::FlowError::Error)?;
+            let mut out = target.map_writable().map_err(|_| gst::FlowError::Error)?;
             lane.seal(clock::boot_now(), &frame, &mut out)
         };
+        let refusal = lane.take_refusal();
         self.counts().clone_from(&lane.counts);
         let video = lane.is_video();
         drop(guard);
@@ -295,20 +285,20 @@ impl BaseTransformImpl for E2eeSeal {
         }
         match sealed {
             Sealed::Frame { len, discont, keyframe } => {
-                outbuf.set_size(len);
+                target.set_size(len);
                 if discont {
-                    outbuf.set_flags(gst::BufferFlags::DISCONT);
+                    target.set_flags(gst::BufferFlags::DISCONT);
                 }
                 if keyframe && video {
                     self.obj().sink_pad().push_event(report::want_keyframe());
                 }
-                Ok(gst::FlowSuccess::Ok)
+                Ok(GenerateOutputSuccess::Buffer(outbuf))
             }
             Sealed::Dropped { why, first } => {
                 if first {
                     self.say_dropped(why);
                 }
-                Ok(gst_base::BASE_TRANSFORM_FLOW_DROPPED)
+                Ok(GenerateOutputSuccess::Dropped)
             }
         }
     }

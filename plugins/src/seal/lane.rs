@@ -28,6 +28,7 @@ pub struct Lane {
     rules: Rules,
     waited: bool,
     dropped: bool,
+    refused: Option<String>,
     /// What it did so far.
     pub counts: Counts,
 }
@@ -98,6 +99,7 @@ impl Lane {
             rules: Rules::default(),
             waited: false,
             dropped: false,
+            refused: None,
             counts: Counts::default(),
         }
     }
@@ -114,8 +116,8 @@ impl Lane {
     }
 
     /// Why the agent gives no stream, once.
-    pub fn take_refusal(&self) -> Option<String> {
-        self.stream.take_refusal()
+    pub fn take_refusal(&mut self) -> Option<String> {
+        self.refused.take()
     }
 
     /// Lets the very first frame wait for the very first key: the agent answers within milliseconds.
@@ -159,6 +161,7 @@ impl Lane {
         }
         self.generation = generation;
         self.rules = self.store.rules();
+        self.refused = self.stream.take_refusal();
         if self.stream.take_reset() {
             self.sealer = None;
         }
