@@ -75,6 +75,18 @@ fn row(what: &str, size: usize, mut contestants: [Contestant; 4]) {
     });
     let cells = median.map(|ns| format!("{ns:.0} ({:.2})", ns / median[1]));
     println!("{what:>5} {size:>7}  {:>16} {:>16} {:>16} {:>16}", cells[0], cells[1], cells[2], cells[3]);
+    let figure = |peer: usize, name: &str, aim: f64| {
+        println!(
+            "figure: {what} a frame of {size} B | {:.0} ns | {name} | {:.0} ns | {:.2} | at most {aim} | CPU time per frame",
+            median[0],
+            median[peer],
+            median[0] / median[peer]
+        );
+    };
+    figure(1, "bare aws-lc-rs", if size < 1_200 { 1.15 } else { 1.05 });
+    if size == SIZES[0] {
+        figure(3, "sframe over ring", 0.5);
+    }
 }
 
 fn seal_contestants(size: usize) -> [Contestant; 4] {

@@ -11,6 +11,8 @@
 //! Everything stops when it is dropped, and every wait is for an event with a deadline.
 
 mod agent;
+pub mod bench;
+mod delay;
 mod evil;
 mod hoarder;
 pub mod media;
@@ -21,6 +23,7 @@ mod relay;
 mod stage;
 
 pub use agent::Agent;
+pub use delay::DelayLine;
 pub use evil::{EvilRelay, Fate, Will};
 pub use hoarder::Hoarder;
 pub use pipeline::{Pipeline, Stats};
