@@ -5,7 +5,7 @@ mod handout;
 mod requests;
 
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::{HashMap, HashSet, VecDeque},
     time::Duration,
 };
 
@@ -182,6 +182,7 @@ impl Lead {
             epoch,
             commitment: EpochKey::commitment(key, cx.me.meeting, group.instance, epoch),
         });
+        let changes_nothing = changes.is_empty();
         let link = cx.me.sign(Link {
             meeting: cx.me.meeting,
             instance: group.instance,
@@ -189,7 +190,8 @@ impl Lead {
             previous: group.head_hash(),
             leader: cx.me.participant,
             changes,
-            digest: roster.digest(),
+            // who is in stays the same where only the key changes
+            digest: if changes_nothing { group.head().body.digest } else { roster.digest() },
             time: self.time(cx.now),
             opening,
         });
@@ -199,7 +201,8 @@ impl Lead {
             }
             self.past.push_back((group.head_hash(), group.roster.clone()));
         }
-        for entry in group.roster.entries().filter(|entry| roster.entry(entry.participant).is_none()) {
+        let stays: HashSet<ParticipantId> = roster.entries().map(|entry| entry.participant).collect();
+        for entry in group.roster.entries().filter(|entry| !stays.contains(&entry.participant)) {
             if self.gone.len() >= MAX_GONE {
                 self.gone.pop_front();
             }
@@ -208,9 +211,9 @@ impl Lead {
         }
         group.adopt(link.clone(), roster, cx);
         group.tell_all(&Message::Link(link), cx);
-        self.peers.retain(|participant, _| group.roster.entry(*participant).is_some());
-        self.announces.retain(|participant, _| group.roster.entry(*participant).is_some());
-        self.proved.retain(|participant| group.roster.entry(*participant).is_some());
+        self.peers.retain(|participant, _| stays.contains(participant));
+        self.announces.retain(|participant, _| stays.contains(participant));
+        self.proved.retain(|participant| stays.contains(participant));
         if let Some(key) = key {
             self.next_rotation = cx.now + ROTATE;
             self.hand_out(epoch, key, &admitted, group, cx);
