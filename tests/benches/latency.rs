@@ -85,11 +85,11 @@ fn measure(medium: &Medium, alice: &Agent, bob: &Agent) -> Result<()> {
     let frames = (WARM_UP + SPAN).div_duration_f64(medium.every) as usize;
     let mut sent = vec![[Instant::now(); 3]; frames + 1];
     let start = Instant::now();
-    for number in 1..=frames {
+    for (number, sent) in sent.iter_mut().enumerate().skip(1) {
         thread::sleep((medium.every * number as u32).saturating_sub(start.elapsed()));
         for turn in 0..ways.len() {
             let way = (turn + number) % ways.len();
-            sent[number][way] = Instant::now();
+            sent[way] = Instant::now();
             ways[way].push(number, number % medium.group == 0)?;
         }
         if number % 64 == 0 {
