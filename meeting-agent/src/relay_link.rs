@@ -6,8 +6,10 @@
 //!    +---------------------------- 250 ms .. 5 s, with jitter ---------------------------------+
 //! ```
 //!
-//! For half a minute after a loss the pause stays below a second and a half: a relay that was started anew should
-//! find its meetings again within their lease, and there the others can only come after the creator.
+//! For half a minute after a loss the pauses stay short: a relay that was started anew should find its meetings
+//! again within their lease, and there the others can only come after the creator. For the same reason a relay that
+//! says nothing at all is given up long before the connection's own time is over: what is sent again on it comes
+//! ever more rarely.
 
 mod dial;
 
@@ -114,12 +116,24 @@ enum End {
     Lost(String),
 }
 
+/// How far a call came.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Reached {
+    /// Nobody answered.
+    Nobody,
+    /// The relay answered, and did not let us in.
+    Relay,
+    /// We were in.
+    Meeting,
+}
+
 impl Caller {
     async fn run(mut self) {
         let mut wait = FIRST_WAIT;
         let mut lost: Option<BootTime> = None;
+        let mut before = Reached::Meeting;
         loop {
-            let (end, was_up) = self.call().await;
+            let (end, reached) = self.call().await;
             self.media.publisher.detach();
             let reason = match end {
                 End::Goodbye => return,
@@ -138,11 +152,19 @@ impl Caller {
             if self.happened.send(LinkEvent::Down(reason)).await.is_err() {
                 return;
             }
-            if was_up {
-                (wait, lost) = (FIRST_WAIT, Some(clock::now()));
+            if reached == Reached::Meeting {
+                lost = Some(clock::now());
             }
-            let most =
-                if lost.is_some_and(|at| clock::now().since(at) < SOON) { SOON_WAIT } else { LAST_WAIT };
+            if reached == Reached::Meeting || (before == Reached::Nobody && reached == Reached::Relay) {
+                wait = FIRST_WAIT;
+            }
+            before = reached;
+            let most = match reached {
+                _ if lost.is_none_or(|at| clock::now().since(at) >= SOON) => LAST_WAIT,
+                // the call itself took its time
+                Reached::Nobody => FIRST_WAIT,
+                _ => SOON_WAIT,
+            };
             wait = wait.min(most);
             let jittered = wait / 2 + Duration::from_millis(clock::jitter(wait.as_millis() as u64));
             if self.unless_goodbye(tokio::time::sleep(jittered)).await.is_none() {
@@ -152,13 +174,13 @@ impl Caller {
         }
     }
 
-    /// One connection from dial to end, and whether it was ever up.
-    async fn call(&mut self) -> (End, bool) {
+    /// One connection from dial to end, and how far it came.
+    async fn call(&mut self) -> (End, Reached) {
         let dialler = self.dialler.clone();
         let connection = match self.unless_goodbye(timeout(PATIENCE, dialler.dial())).await {
-            None => return (End::Goodbye, false),
-            Some(Err(_)) => return (End::Lost("the relay does not answer".into()), false),
-            Some(Ok(Err(reason))) => return (End::Lost(reason), false),
+            None => return (End::Goodbye, Reached::Nobody),
+            Some(Err(_)) => return (End::Lost("the relay does not answer".into()), Reached::Nobody),
+            Some(Ok(Err(reason))) => return (End::Lost(reason), Reached::Nobody),
             Some(Ok(Ok(connection))) => connection,
         };
         let hello = ToRelay::Hello {
@@ -170,19 +192,21 @@ impl Caller {
             admission: self.hail.admission.clone(),
         };
         let (send, recv) = match self.unless_goodbye(timeout(PATIENCE, greet(&connection, hello))).await {
-            None => return (End::Goodbye, false),
-            Some(Err(_)) => return (End::Lost("the relay does not say hello back".into()), false),
-            Some(Ok(Err(end))) => return (end, false),
+            None => return (End::Goodbye, Reached::Relay),
+            Some(Err(_)) => {
+                return (End::Lost("the relay does not say hello back".into()), Reached::Relay);
+            }
+            Some(Ok(Err(end))) => return (end, Reached::Relay),
             Some(Ok(Ok(streams))) => streams,
         };
         // what was meant for the last connection is void on this one
         while let Ok(message) = self.messages.try_recv() {
             if message == ToRelay::Goodbye {
-                return (End::Goodbye, false);
+                return (End::Goodbye, Reached::Relay);
             }
         }
         if self.happened.send(LinkEvent::Up).await.is_err() {
-            return (End::Goodbye, true);
+            return (End::Goodbye, Reached::Meeting);
         }
         info!(meeting = %self.hail.meeting, participant = %self.hail.participant, "connected to the relay");
         self.media.publisher.attach(connection.clone());
@@ -192,13 +216,14 @@ impl Caller {
             () = watch::run(&connection, &self.media.watching) => {
                 End::Lost("the connection to the relay was lost".into())
             }
+            () = silence(&connection) => End::Lost("the relay has fallen silent".into()),
         };
         if matches!(end, End::Goodbye) {
             // closing at once would discard what is still on its way: the relay closes when it has read it
             let _ = timeout(FAREWELL / 2, connection.closed()).await;
         }
         connection.close(0u32.into(), b"");
-        (end, true)
+        (end, Reached::Meeting)
     }
 
     /// `future`'s outcome; none if we have to leave first. Other messages are void without a connection.
@@ -267,6 +292,18 @@ async fn listen(mut recv: RecvStream, happened: &mpsc::Sender<LinkEvent>, since:
     End::Lost("the connection to the relay was lost".into())
 }
 
+/// Waits until nothing at all has come from the relay for [`SILENT_LOOKS`]. Counted, not measured: after a sleep of
+/// this process what came meanwhile is still in the socket.
+async fn silence(connection: &Connection) {
+    let (mut heard, mut silent) = (0, 0);
+    while silent < SILENT_LOOKS {
+        tokio::time::sleep(LOOK).await;
+        let received = connection.stats().udp_rx.datagrams;
+        silent = if received == heard { silent + 1 } else { 0 };
+        heard = received;
+    }
+}
+
 /// The next message; none when there is none or it makes no sense.
 async fn read(recv: &mut RecvStream) -> Option<FromRelay> {
     let mut len = [0; 4];
@@ -290,11 +327,14 @@ const QUEUED: usize = 4_096;
 const FIRST_WAIT: Duration = Duration::from_millis(250);
 const LAST_WAIT: Duration = Duration::from_secs(5);
 /// The longest pause while a connection was lost less than [`SOON`] ago; jitter makes it half as long again at most.
-const SOON_WAIT: Duration = Duration::from_secs(1);
+const SOON_WAIT: Duration = Duration::from_millis(500);
 const SOON: Duration = Duration::from_secs(30);
 /// For a dial, and for a hello: three retransmissions.
 const PATIENCE: Duration = Duration::from_secs(5);
 const FAREWELL: Duration = Duration::from_secs(1);
+const LOOK: Duration = Duration::from_millis(500);
+/// Three seconds, in which a relay that lives answers two keep-alives.
+const SILENT_LOOKS: u32 = 6;
 
 #[cfg(test)]
 mod tests;

@@ -114,6 +114,7 @@ fn transport() -> TransportConfig {
         .send_window(SEND_WINDOW)
         .datagram_receive_buffer_size(Some(DATAGRAM_RECEIVE))
         .datagram_send_buffer_size(DATAGRAM_SEND)
+        .initial_rtt(INITIAL_RTT)
         .max_idle_timeout(Some(IdleTimeout::from(VarInt::from_u32(IDLE_MS))))
         .keep_alive_interval(Some(KEEP_ALIVE));
     transport
@@ -133,9 +134,11 @@ const DATAGRAM_RECEIVE: usize = 256 * 1024;
 const DATAGRAM_SEND: usize = 16 * 1024;
 /// Silence after which the connection counts as lost, in ms.
 const IDLE_MS: u32 = 10_000;
-/// Several fit into the silence allowed, NAT bindings stay open, and a relay that was started anew is noticed while
-/// the lease still runs.
-const KEEP_ALIVE: Duration = Duration::from_secs(2);
+/// Two fit into the silence after which a relay is given up, and NAT bindings stay open.
+const KEEP_ALIVE: Duration = Duration::from_secs(1);
+/// What a call reckons with before it knows better: a relay that was started meanwhile hears the next packet of it
+/// within half a second.
+const INITIAL_RTT: Duration = Duration::from_millis(100);
 /// Addresses of one name that are tried, each for so long.
 const MAX_ADDRESSES: usize = 4;
 const EACH: Duration = Duration::from_secs(2);
