@@ -55,6 +55,8 @@ struct Stream {
     writer: Option<Task>,
     source: Option<KeyframeWishes>,
     asked: Option<Instant>,
+    /// Somebody needs a keyframe that has not come yet.
+    owed: bool,
 }
 
 impl Publisher {
@@ -68,7 +70,7 @@ impl Publisher {
         let mut state = self.lock();
         let queue = Arc::new(Queue::new(kind));
         let writer = state.connection.clone().map(|link| self.writer(stream, kind, link, queue.clone()));
-        state.streams.insert(stream, Stream { kind, queue, writer, source: None, asked: None });
+        state.streams.insert(stream, Stream { kind, queue, writer, source: None, asked: None, owed: false });
     }
 
     /// Beacons may come from now on; gives whether that is new.
@@ -148,18 +150,21 @@ impl Publisher {
         if !online {
             return self.counters.dropped(reason::OFFLINE, 1);
         }
+        stream.owed &= !envelope.flags.has(Flags::KEYFRAME);
         let lost = stream.queue.push(envelope, Instant::now());
         if let Some((why, n)) = lost {
             self.counters.dropped(why, n);
-            if stream.kind == Kind::Video {
-                stream.ask_for_keyframe(id);
-            }
+        }
+        if stream.owed || (lost.is_some() && stream.kind == Kind::Video) {
+            stream.ask_for_keyframe(id);
         }
     }
 
     /// Somebody cannot go on without a keyframe of this stream.
     pub fn keyframe_wanted(&self, id: StreamId) {
         if let Some(stream) = self.lock().streams.get_mut(&id) {
+            // too soon after the last one it is asked for with a later frame
+            stream.owed = true;
             stream.ask_for_keyframe(id);
         }
     }

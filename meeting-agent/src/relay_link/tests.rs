@@ -281,6 +281,39 @@ async fn a_lost_relay_is_called_again_and_frames_go_on_with_a_keyframe() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_keyframe_that_is_wanted_too_soon_is_asked_for_later() {
+    let folder = TempDir::new().unwrap();
+    let relay = Running::start(folder.path(), None);
+    let mut alice = Device::start(relay.hail(ALICE));
+    alice.up().await;
+    alice.publish(&[(3, Kind::Video)]).await;
+    let (wishes, mut wished) = source();
+    let publisher = &alice.media.publisher;
+    publisher.push(StreamId(3), frame(3, 0, Flags::KEYFRAME, 10), &wishes);
+    publisher.keyframe_wanted(StreamId(3));
+    assert_eq!(wished.try_recv(), Ok(StreamId(3)));
+    publisher.push(StreamId(3), frame(3, 1, Flags::KEYFRAME, 10), &wishes);
+    // for somebody who came after that one
+    publisher.keyframe_wanted(StreamId(3));
+    assert!(wished.try_recv().is_err(), "at most twice a second");
+    let later = async {
+        for n in 2.. {
+            publisher.push(StreamId(3), frame(3, n, 0, 10), &wishes);
+            if wished.try_recv().is_ok() {
+                return n;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        0
+    };
+    let asked = timeout(PATIENCE, later).await.unwrap();
+    publisher.push(StreamId(3), frame(3, asked + 1, Flags::KEYFRAME, 10), &wishes);
+    tokio::time::sleep(Duration::from_millis(600)).await;
+    publisher.push(StreamId(3), frame(3, asked + 2, 0, 10), &wishes);
+    assert!(wished.try_recv().is_err(), "one that has come is not asked for again");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_goodbye_reaches_the_others() {
     let folder = TempDir::new().unwrap();
     let relay = Running::start(folder.path(), None);
