@@ -1,9 +1,7 @@
 //! Who was not yet, or is no longer, in a meeting opens nothing of it.
 
-use std::time::{SystemTime, UNIX_EPOCH};
-
 use anyhow::Result;
-use rig::{Agent, Hoarder, Pipeline, Seen, Stage};
+use rig::{Agent, Hoarder, Pipeline, Seen, Stage, now};
 
 #[test]
 fn a_newcomer_cannot_open_what_was_recorded_before_the_join() -> Result<()> {
@@ -88,8 +86,4 @@ fn opened(hoarder: &Hoarder, seen: &[Seen], from: u64, to: u64) -> Count {
     let frames =
         || seen.iter().filter(|seen| from <= seen.at && seen.at < to).filter_map(|seen| seen.frame.as_ref());
     Count { frames: frames().count(), opened: frames().filter(|frame| hoarder.opens(&frame.sealed)).count() }
-}
-
-fn now() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_millis() as u64)
 }

@@ -17,7 +17,7 @@ use super::{TALKS, hearing, opened};
 
 #[test]
 fn garbage_from_outside_disturbs_nobody() -> Result<()> {
-    let (mut stage, [alice, bob, _carol], _) = super::three()?;
+    let (mut stage, [alice, bob, _carol], _) = super::three(0)?;
     let _talks = stage.pipeline(&alice, TALKS)?;
     let mut hears = stage.pipeline(&bob, &hearing("Alice"))?;
     hears.until("Alice's voice", |stats| opened(stats) > 50)?;

@@ -1,6 +1,7 @@
 //! A member who keeps every key it was ever given, to try them on everything the relay saw.
 
 use std::{
+    collections::{BTreeMap, BTreeSet},
     io::{Read, Write},
     os::unix::net::UnixStream,
     path::Path,
@@ -15,11 +16,13 @@ use meeting_protocol::{
     local::{self, FromAgent, Purpose, ToAgent},
     secret::Secret,
 };
-use meeting_wire::Decode;
+use meeting_wire::{Decode, ParticipantId};
 
 use crate::until;
 
 struct Hoarded {
+    from: ParticipantId,
+    epoch: u64,
     kid: KeyId,
     suite: u16,
     base_key: Secret<32>,
@@ -41,8 +44,9 @@ impl Hoarder {
         let kept = Arc::clone(&keys);
         thread::spawn(move || {
             while let Ok(message) = read(&mut stream) {
-                if let FromAgent::OpenKey { kid, suite, base_key, .. } = message {
-                    kept.lock().expect("no panic under the lock").push(Hoarded { kid, suite, base_key });
+                if let FromAgent::OpenKey { from, epoch, kid, suite, base_key, .. } = message {
+                    let key = Hoarded { from, epoch, kid, suite, base_key };
+                    kept.lock().expect("no panic under the lock").push(key);
                 }
             }
         });
@@ -57,6 +61,21 @@ impl Hoarder {
     /// How many keys it has.
     pub fn count(&self) -> usize {
         self.keys.lock().expect("no panic under the lock").len()
+    }
+
+    /// The epochs of its keys.
+    pub fn epochs(&self) -> BTreeSet<u64> {
+        self.keys.lock().expect("no panic under the lock").iter().map(|key| key.epoch).collect()
+    }
+
+    /// Whether nobody had two keys for a stream in one epoch.
+    pub fn has_one_key_each(&self) -> bool {
+        let keys = self.keys.lock().expect("no panic under the lock");
+        let mut seen = BTreeMap::new();
+        keys.iter().all(|key| {
+            let place = (key.from, key.epoch, u64::from(key.kid));
+            seen.entry(place).or_insert(&key.base_key).ct_eq(key.base_key.expose())
+        })
     }
 
     /// Whether any of its keys opens a frame.
@@ -90,7 +109,7 @@ impl Hoarder {
     }
 }
 
-fn read(stream: &mut UnixStream) -> Result<FromAgent> {
+pub(crate) fn read(stream: &mut UnixStream) -> Result<FromAgent> {
     let mut len = [0; 4];
     stream.read_exact(&mut len)?;
     let mut body = vec![0; local::frame_len(len)?];

@@ -21,13 +21,15 @@ mod programs;
 mod proxy;
 mod relay;
 mod stage;
+mod witness;
 
 pub use agent::Agent;
 pub use delay::DelayLine;
 pub use evil::{EvilRelay, Fate, Will};
 pub use hoarder::Hoarder;
 pub use pipeline::{Pipeline, Stats};
-pub use programs::{Programs, until};
+pub use programs::{Programs, descriptors, resident, until};
 pub use proxy::Proxy;
-pub use relay::{Relay, Seen};
+pub use relay::{Relay, Seen, now};
 pub use stage::Stage;
+pub use witness::Witness;

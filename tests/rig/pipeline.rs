@@ -83,6 +83,16 @@ impl Pipeline {
         .with_context(|| format!("pipeline: {}\n{}", self.stats().0, self.log()))
     }
 
+    /// The process.
+    pub fn pid(&self) -> u32 {
+        self.process.pid()
+    }
+
+    /// Sends a signal to the process.
+    pub fn signal(&self, signal: rustix::process::Signal) -> Result<()> {
+        self.process.signal(signal)
+    }
+
     /// Sends end-of-stream, waits for files to be finished, and gives the last counters.
     pub fn finish(mut self) -> Result<Stats> {
         self.process.signal(rustix::process::Signal::INT)?;

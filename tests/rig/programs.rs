@@ -72,6 +72,18 @@ pub fn until<T>(what: &str, patience: Duration, mut look: impl FnMut() -> Result
     }
 }
 
+/// Resident memory of a process in KiB.
+pub fn resident(pid: u32) -> Result<u64> {
+    let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("no VmRSS")?;
+    Ok(line.trim().trim_end_matches(" kB").parse()?)
+}
+
+/// How many files, sockets and the like a process has open.
+pub fn descriptors(pid: u32) -> Result<usize> {
+    Ok(fs::read_dir(format!("/proc/{pid}/fd"))?.count())
+}
+
 /// A child that is asked to stop, and made to, when dropped.
 pub(crate) struct Process {
     child: Child,

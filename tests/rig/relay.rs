@@ -1,6 +1,12 @@
 //! The real relay as a process.
 
-use std::{collections::HashMap, fs, net::SocketAddr, path::PathBuf};
+use std::{
+    collections::HashMap,
+    fs,
+    net::SocketAddr,
+    path::PathBuf,
+    time::{SystemTime, UNIX_EPOCH},
+};
 
 use anyhow::{Context, Result};
 use meeting_wire::{Decode, Envelope, Reader};
@@ -13,6 +19,11 @@ pub struct Seen {
     pub at: u64,
     /// The sealed frame and its envelope; none for a post.
     pub frame: Option<Envelope>,
+}
+
+/// The time as the relay notes it.
+pub fn now() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_millis() as u64)
 }
 
 /// A running relay on a port of its own.
@@ -67,6 +78,16 @@ impl Relay {
     /// Ends it on the spot, as a crash would.
     pub fn kill(&mut self) -> Result<()> {
         self.process.kill()
+    }
+
+    /// The process.
+    pub fn pid(&self) -> u32 {
+        self.process.pid()
+    }
+
+    /// Sends a signal to the process.
+    pub fn signal(&self, signal: rustix::process::Signal) -> Result<()> {
+        self.process.signal(signal)
     }
 
     /// Starts it again after its end: same address, same state.

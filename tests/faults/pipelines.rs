@@ -1,0 +1,110 @@
+//! Pipelines that outlive their agent, and agents that outlive their pipelines.
+
+use std::time::{Duration, Instant};
+
+use anyhow::Result;
+use rig::{Hoarder, Stage, descriptors, resident};
+
+use super::{BRANCHES, TALKS, hearing, ids_of, opened, three};
+
+#[test]
+fn pipelines_outlive_their_agent() -> Result<()> {
+    let (stage, [alice, mut bob, carol], link) = three(0)?;
+    let carols = Hoarder::start(&carol.socket())?;
+    let mut talks = stage.pipeline(&bob, TALKS)?;
+    let _alice_talks = stage.pipeline(&alice, TALKS)?;
+    let mut alice_hears = stage.pipeline(&alice, &hearing("Bob"))?;
+    let mut bob_hears = stage.pipeline(&bob, &hearing("Alice"))?;
+    for hears in [&mut alice_hears, &mut bob_hears] {
+        hears.until("a voice", |stats| opened(stats) > 50)?;
+    }
+    let before = super::ids(&alice)?;
+
+    bob.kill()?;
+    bob.restart()?;
+    bob.join(&link)?;
+    let back = Instant::now();
+    alice.until("Bob's new stay in place of the old", |status| {
+        let now = ids_of(status);
+        now.len() == 3 && now != before
+    })?;
+    let so_far = (opened(&alice_hears.stats()), opened(&bob_hears.stats()));
+    alice_hears.until("Bob's voice again", |stats| opened(stats) > so_far.0 + 100)?;
+    bob_hears.until("Alice's voice again", |stats| opened(stats) > so_far.1 + 100)?;
+    println!("both heard each other {:?} after Bob's new stay", back.elapsed());
+    let so_far = talks.stats().get("seal", "sealed");
+    talks.until("Bob seals on", |stats| stats.get("seal", "sealed") > so_far + 50)?;
+    all_sealed(&stage, &carols)?;
+    stage.check_books().map(drop)
+}
+
+#[test]
+fn a_hundred_pipelines_one_after_another_leave_nothing_behind() -> Result<()> {
+    let stage = Stage::with_books()?;
+    let (alice, bob) = (stage.agent("Alice")?, stage.agent("Bob")?);
+    let link = alice.create(&stage)?;
+    bob.join(&link)?;
+    let mut hears = stage.pipeline(&bob, &hearing("Alice"))?;
+    let pids = [alice.pid(), bob.pid(), stage.relay.pid(), hears.pid()];
+    let (mut memory, mut open) = (Vec::new(), Vec::new());
+    for n in 0..PIPELINES {
+        let mut talks = stage.pipeline(&alice, TALKS)?;
+        talks.until("a sealed frame", |stats| stats.get("seal", "sealed") > 0)?;
+        if n < BRANCHES {
+            // `hears` has a branch for each of the first streams, which it would need for all.
+            let so_far = opened(&hears.stats());
+            hears.until("Alice's voice", |stats| opened(stats) > so_far)?;
+        }
+        // Every other one ends as a crash would end it.
+        if n % 2 == 0 {
+            talks.finish()?
+        } else {
+            talks.kill()?
+        };
+        for agent in [&alice, &bob] {
+            agent.until("no streams", |status| status["streams"].as_array().is_some_and(Vec::is_empty))?;
+        }
+        memory.push(pids.map(|pid| resident(pid).unwrap_or(0)));
+        if n == PIPELINES / 5 || n + 1 == PIPELINES {
+            open.push(settled(pids)?);
+        }
+    }
+    let (early, late) = (memory[PIPELINES / 5], memory[PIPELINES - 1]);
+    println!("Alice, Bob, relay, Bob's pipeline: from {early:?} to {late:?} KiB, open files {open:?}");
+    assert_eq!(open[0], open[1], "open files of Alice, Bob, relay and Bob's pipeline");
+    // The nonce ledger grows with each frame that an agent seals for the board; what is shipped has none.
+    for (early, late) in early.iter().zip(late) {
+        assert!(late < early + 2 * 1024, "from {early} to {late} KiB within {} pipelines", PIPELINES * 4 / 5);
+    }
+    drop(hears);
+    stage.check_books().map(drop)
+}
+
+/// How many files these processes have open, once connections that end have ended: the fewest of a second.
+fn settled<const N: usize>(pids: [u32; N]) -> Result<[usize; N]> {
+    let (mut fewest, until) = ([usize::MAX; N], Instant::now() + Duration::from_secs(1));
+    while Instant::now() < until {
+        for (fewest, pid) in fewest.iter_mut().zip(pids) {
+            *fewest = descriptors(pid)?.min(*fewest);
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    Ok(fewest)
+}
+
+/// Every frame that the relay saw opens with a key of this member, who was there all along, or is a beacon.
+fn all_sealed(stage: &Stage, member: &Hoarder) -> Result<()> {
+    let frames: Vec<_> = stage.relay.seen()?.into_iter().filter_map(|seen| seen.frame).collect();
+    let (sealed, beacons): (Vec<_>, Vec<_>) =
+        frames.into_iter().map(|frame| frame.sealed).partition(|sealed| member.opens(sealed));
+    // A beacon is a post, which begins with the meeting's instance (PROTOCOL.md 3.1).
+    let instance = beacons.first().and_then(|beacon| beacon.get(..16));
+    assert!(sealed.len() > 300, "only {} frames were recorded", sealed.len());
+    assert!(
+        beacons.iter().all(|beacon| beacon.get(..16) == instance),
+        "something is neither sealed nor a beacon"
+    );
+    Ok(())
+}
+
+const PIPELINES: usize = 100;
