@@ -50,6 +50,31 @@ fn keys_rotate_every_two_minutes_and_nobody_is_lost() {
 }
 
 #[test]
+fn epochs_in_quick_succession_lose_no_frame_and_each_closes_in_its_time() {
+    let mut meeting = Meeting::of(3, 21, Successors::Nobody);
+    let camera = meeting.stream(0, "camera");
+    meeting.run_until(s(5), |meeting| meeting.hears(0, camera, 1));
+    let (alice, first) = (meeting.nodes[0].session.participant(), meeting.epoch(0));
+    let opens = |meeting: &Meeting, epoch| meeting.nodes[1].opens.contains_key(&(alice, camera, epoch));
+    let mut began = Vec::new();
+    for _ in 0..3 {
+        meeting.command(0, Command::Rotate).unwrap();
+        began.push(meeting.now);
+        meeting.run(Duration::from_millis(300));
+    }
+    meeting.run_until(s(1), |meeting| meeting.epoch(1) == first + 3);
+    for (old, began) in (first..).zip(&began) {
+        // Sealed in the last moment that was allowed, and long on its way.
+        let last = began + 500 + 1_900;
+        meeting.run(Duration::from_millis(last.saturating_sub(meeting.now)));
+        assert!(opens(&meeting, old), "a frame of epoch {old} is lost {last} ms after it was retired");
+        meeting.run(Duration::from_millis(100 + 4 * meeting.latency));
+        assert!(!opens(&meeting, old), "epoch {old} does not close");
+    }
+    assert!(opens(&meeting, first + 3));
+}
+
+#[test]
 fn a_hundred_who_come_at_once_share_rotations() {
     let mut meeting = Meeting::new(3, Successors::Nobody);
     for _ in 0..100 {

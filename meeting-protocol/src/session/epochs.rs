@@ -11,8 +11,10 @@ use crate::{
 
 /// How long one may seal under the old key after the switch, where nobody left.
 const GRACE: Duration = Duration::from_millis(500);
-/// How long openers keep the old key after that.
+/// How long openers keep an old key after that: as long as its last frames may be on their way.
 const CLOSING: Duration = Duration::from_secs(2);
+/// Epochs that may be closing at one time; at one leave after another the oldest closes early.
+const MAX_CLOSING: usize = 8;
 /// How long a key may be on its way before the session says that it waits for it.
 const MISSED: Duration = Duration::from_secs(1);
 /// Commitments remembered; at one rotation a second more than two hours, at one in two minutes eleven days.
@@ -22,13 +24,14 @@ const MAX_COMMITMENTS: usize = 8192;
 pub(super) struct Epochs {
     /// The newest epoch of the chain.
     pub newest: Opened,
-    /// At most two: the newest and the one before.
+    /// The newest, and those that are closing.
     keys: VecDeque<EpochKey>,
     commitments: VecDeque<Hash>,
     /// The newest epoch that was signed by link or heartbeat, and when we first heard of it.
     retired_below: u64,
     announced: BootTime,
-    expiry: Option<(BootTime, u64)>,
+    /// When the epochs below a number close; both grow.
+    closing: VecDeque<(BootTime, u64)>,
 }
 
 /// An epoch as its link opened it.
@@ -64,7 +67,7 @@ impl Epochs {
             commitments: VecDeque::from([newest.commitment]),
             retired_below: newest.epoch,
             announced: now,
-            expiry: None,
+            closing: VecDeque::new(),
         }
     }
 
@@ -92,15 +95,19 @@ impl Epochs {
         self.announced = cx.now;
         let at = if at_once { cx.now } else { cx.now + GRACE };
         cx.out.keys(KeyChange::Retire { before, at });
-        // Of epochs before the last one even late frames are over.
-        cx.out.keys(KeyChange::Expire { before: before.saturating_sub(1) });
-        self.expiry = Some((at + CLOSING, before));
+        // Sealing under all of them ends then, so that none closes later than the last.
+        let closes = at + CLOSING;
+        self.closing.iter_mut().for_each(|(at, _)| *at = closes.min(*at));
+        self.closing.push_back((closes, before));
+        if self.closing.len() > MAX_CLOSING {
+            self.close_first(cx);
+        }
     }
 
-    /// The key of the newest epoch or the one before came.
+    /// The key of the newest epoch, or of one that is closing, came.
     pub fn install(&mut self, key: EpochKey) {
         self.keys.push_back(key);
-        while self.keys.len() > 2 {
+        while self.keys.len() > MAX_CLOSING + 1 {
             self.keys.pop_front();
         }
     }
@@ -127,10 +134,13 @@ impl Epochs {
 
     /// Lets old keys go when their time has come.
     pub fn tick(&mut self, cx: &mut Cx<'_>) {
-        if let Some((at, before)) = self.expiry
-            && cx.now >= at
-        {
-            self.expiry = None;
+        while self.closing.front().is_some_and(|(at, _)| cx.now >= *at) {
+            self.close_first(cx);
+        }
+    }
+
+    fn close_first(&mut self, cx: &mut Cx<'_>) {
+        if let Some((_, before)) = self.closing.pop_front() {
             self.keys.retain(|key| key.epoch >= before);
             cx.out.keys(KeyChange::Expire { before });
         }
@@ -139,7 +149,7 @@ impl Epochs {
     /// When to tick.
     pub fn deadline(&self, now: BootTime) -> Option<BootTime> {
         let missed = (self.key(self.retired_below).is_none()).then_some(self.announced + MISSED);
-        let expiry = self.expiry.map(|(at, _)| at);
-        missed.filter(|at| *at > now).into_iter().chain(expiry).min()
+        let closes = self.closing.front().map(|(at, _)| *at);
+        missed.filter(|at| *at > now).into_iter().chain(closes).min()
     }
 }
