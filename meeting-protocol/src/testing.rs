@@ -9,6 +9,7 @@
 //! Everything is drawn from one seed, so a failing run replays.
 
 mod audit;
+pub mod limits;
 mod node;
 mod relay;
 mod view;

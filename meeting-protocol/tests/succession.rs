@@ -191,3 +191,63 @@ fn of_two_who_take_over_at_once_the_first_in_order_goes_on() {
     meeting.run(s(30));
     assert!(meeting.state(1).leading, "{:?}", meeting.phase(1));
 }
+
+#[test]
+fn after_a_takeover_nobody_lives_on_what_the_old_leader_vouched_for() {
+    let mut meeting = Meeting::of(4, 55, Successors::FirstPresent(1));
+    let camera = meeting.stream(2, "camera");
+    meeting.run(s(3));
+    let (bob, dave) = (meeting.nodes[1].session.me(), meeting.nodes[3].session.me());
+    let carol = meeting.nodes[2].session.me();
+    // Alice is cut off right after a heartbeat, and Carol hears nothing of Bob.
+    let beats = |meeting: &Meeting| {
+        meeting.posts.iter().filter(|(_, from, slot, _)| (*from, *slot) == (0, Slot::Cell)).count()
+    };
+    let before = beats(&meeting);
+    meeting.run_until(s(3), |meeting| beats(meeting) > before);
+    meeting.run(Duration::from_millis(100));
+    meeting.tamper =
+        Some(Box::new(
+            |_, from, to, _| {
+                if from == 0 || to == 0 || (from, to) == (1, 2) { Fate::Drop } else { Fate::Deliver }
+            },
+        ));
+    meeting.run_until(s(9), |meeting| meeting.state(1).leading);
+    let takeover: Vec<_> = meeting
+        .recorded
+        .iter()
+        .filter(|post| post.from == bob && (post.slot == Slot::Log || post.slot == Slot::Direct(carol)))
+        .cloned()
+        .collect();
+    meeting.run(Duration::from_millis(100));
+    meeting.command(1, Command::Remove(dave)).unwrap();
+    let removed = meeting.now;
+    // Two more heartbeats of Alice's: Carol stays with her, and the votes are not yet too old.
+    let before = beats(&meeting);
+    meeting.tamper = Some(Box::new(move |_, from, to, post| {
+        if (from, to, post.slot) == (0, 2, Slot::Cell) || (from != 0 && to != 0 && (from, to) != (1, 2)) {
+            Fate::Deliver
+        } else {
+            Fate::Drop
+        }
+    }));
+    meeting.run_until(s(5), |meeting| beats(meeting) == before + 2);
+    meeting.run(Duration::from_millis(100));
+    meeting.tamper =
+        Some(Box::new(
+            |_, from, to, _| {
+                if from == 0 || to == 0 || (from, to) == (1, 2) { Fate::Drop } else { Fate::Deliver }
+            },
+        ));
+    meeting.run(s(6));
+    // Bob's takeover and its key, as they were before he removed Dave, who has that key as well.
+    for post in takeover {
+        meeting.inject(2, post);
+    }
+    meeting.run(Duration::from_millis(1));
+    assert!(meeting.now > removed + 8_000 && meeting.state(2).roster[0].leader);
+    assert!(meeting.state(2).roster.iter().any(|person| person.participant == dave));
+    assert!(meeting.nodes[2].sealing(camera, meeting.local(2)).is_none(), "Dave was removed over 8 s ago");
+    meeting.tamper = None;
+    meeting.run_until(s(10), |meeting| meeting.together(&[1, 2]) && meeting.hears(2, camera, 1));
+}

@@ -241,9 +241,9 @@ impl Follow {
     }
 
     /// Somebody else leads now: pair anew, and believe its clock only after its own echo.
-    pub fn new_leader(&mut self, now: BootTime) {
+    pub fn new_leader(&mut self, budget_ends: bool, now: BootTime) {
         self.pairing = None;
-        self.fresh.new_leader(now);
+        self.fresh.new_leader(budget_ends, now);
         self.last = None;
         self.next_pulse = now + PULSE_RETRY.0;
         self.votes.clear();

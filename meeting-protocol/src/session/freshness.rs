@@ -21,7 +21,8 @@ pub const LIMIT: Duration = Duration::from_secs(8);
 const MAX_SENT: usize = 64;
 
 /// One participant's measure of the leader's age.
-pub(super) struct Freshness {
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Freshness {
     sent: VecDeque<(Nonce, BootTime)>,
     anchor: Option<(BootTime, u64)>,
     deadline: Option<BootTime>,
@@ -30,6 +31,7 @@ pub(super) struct Freshness {
 }
 
 impl Freshness {
+    /// Of somebody who has heard nothing yet.
     pub fn new(now: BootTime) -> Self {
         Self { sent: VecDeque::new(), anchor: None, deadline: None, heard: now }
     }
@@ -58,11 +60,15 @@ impl Freshness {
         echoed.is_some()
     }
 
-    /// Somebody else leads: its clock says nothing before it has returned a nonce, and the old budget runs down.
-    pub fn new_leader(&mut self, now: BootTime) {
+    /// Somebody else leads: its clock says nothing before it has returned a nonce. The old budget runs down, or is over
+    /// where both may have led at once: then the old leader's time says nothing of how far the new one is.
+    pub fn new_leader(&mut self, ends: bool, now: BootTime) {
         self.sent.clear();
         self.anchor = None;
         self.heard = now;
+        if ends {
+            self.deadline = self.deadline.map(|deadline| deadline.min(now));
+        }
     }
 
     /// Whether the present leader has returned a nonce.
@@ -108,11 +114,13 @@ mod tests {
         let mut fresh = Freshness::new(BootTime(0));
         fresh.sent([1; 16], BootTime(0));
         fresh.heard(1_000_000_000, &[[1; 16]], BootTime(10));
-        fresh.new_leader(BootTime(3_000));
+        fresh.new_leader(false, BootTime(3_000));
         fresh.heard(5, &[[1; 16]], BootTime(3_000));
         assert_eq!(fresh.deadline(), Some(BootTime(8_000)));
         fresh.sent([2; 16], BootTime(4_000));
         fresh.heard(900, &[[2; 16]], BootTime(4_100));
         assert_eq!(fresh.deadline(), Some(BootTime(12_000)));
+        fresh.new_leader(true, BootTime(5_000));
+        assert!(!fresh.is_fresh(BootTime(5_001)));
     }
 }

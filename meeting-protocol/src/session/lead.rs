@@ -33,7 +33,7 @@ use crate::{
 };
 
 /// Between two heartbeats.
-const BEAT: Duration = Duration::from_secs(2);
+pub const BEAT: Duration = Duration::from_secs(2);
 /// Between a first pulse and the heartbeat that returns it.
 const EARLY_BEAT: Duration = Duration::from_millis(50);
 /// How long a challenge is good for, from the heartbeat that carries it.

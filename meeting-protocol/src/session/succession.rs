@@ -21,13 +21,13 @@ use crate::{
 };
 
 /// After so long without a heartbeat the leader is silent.
-pub(super) const SILENCE: Duration = Duration::from_secs(6);
+pub const SILENCE: Duration = Duration::from_secs(6);
 /// How much longer each later successor waits.
-const RANK: Duration = Duration::from_secs(2);
+pub const RANK: Duration = Duration::from_secs(2);
 /// Between two votes of the same silence.
 const VOTE: Duration = Duration::from_secs(1);
 /// How many heartbeats a vote may be behind our own last one: an old vote says nothing of this silence.
-const MAX_BEHIND: u64 = 5;
+pub const MAX_BEHIND: u64 = 5;
 
 impl Follow {
     /// Whether we have heard nothing for long enough to agree to a takeover.
@@ -57,7 +57,7 @@ impl Follow {
         let turn = cx.now.since(self.fresh.heard) >= SILENCE + RANK * rank as u32;
         // Links may have come since they were cast: only votes for our head make a takeover that others accept.
         self.votes.retain(|_, vote| vote.body.head == group.head_hash());
-        let majority = self.votes.len() * 2 > group.roster.entries().len();
+        let majority = is_majority(self.votes.len(), group.roster.entries().len());
         if turn && majority { self.take_over(None, group, cx) } else { None }
     }
 
@@ -151,7 +151,7 @@ impl Follow {
                 group.ending = Some(EndReason::Branch);
                 return;
             }
-            self.new_leader(cx.now);
+            self.new_leader(!resigned, cx.now);
             self.open_held(group, cx);
         }
     }
@@ -191,6 +191,11 @@ impl Follow {
         );
         lead.commit(changes, Vec::new(), true, group, cx).then_some(lead)
     }
+}
+
+/// More than half of the roster, the leader counted.
+pub fn is_majority(voters: usize, roster: usize) -> bool {
+    voters * 2 > roster
 }
 
 /// Whether the vote is by somebody in the roster, of this silence of this leader.
@@ -245,7 +250,7 @@ pub(super) fn is_valid_takeover(
         None => {
             let voters: HashSet<_> = takeover.votes.iter().map(|vote| vote.body.participant).collect();
             voters.len() == takeover.votes.len()
-                && voters.len() * 2 > roster.entries().len()
+                && is_majority(voters.len(), roster.entries().len())
                 && takeover
                     .votes
                     .iter()
