@@ -45,27 +45,27 @@ fn resignations_hold() {
 }
 
 #[test]
-#[ignore = "takes minutes: cargo test -p meeting-models -- --ignored"]
+#[ignore = "takes up to a minute: cargo test -p meeting-models -- --ignored"]
 fn two_rotations_over_fourteen_seconds_hold() {
     holds(Config { ticks: 7, rotations: 2, ..SMALL }, &[ROTATED, STALE, LIVES_ON]);
 }
 
 #[test]
-#[ignore = "takes minutes: cargo test -p meeting-models -- --ignored"]
+#[ignore = "takes up to a minute: cargo test -p meeting-models -- --ignored"]
 fn a_takeover_and_a_rotation_over_sixteen_seconds_hold() {
     let config = Config { people: 3, ticks: 8, rotations: 1, hands: Some(1), successors: 1, ..SMALL };
     holds(config, &[ROTATED, STALE, TAKEN_OVER]);
 }
 
 #[test]
-#[ignore = "takes minutes: cargo test -p meeting-models -- --ignored"]
+#[ignore = "takes up to a minute: cargo test -p meeting-models -- --ignored"]
 fn a_leader_that_sleeps_and_wakes_holds() {
     let config = Config { people: 3, sleeps: 2, successors: 2, ..SMALL };
     holds(config, &[STALE, TAKEN_OVER, RACE]);
 }
 
 #[test]
-#[ignore = "takes minutes: cargo test -p meeting-models -- --ignored"]
+#[ignore = "takes up to a minute: cargo test -p meeting-models -- --ignored"]
 fn three_people_a_rotation_and_a_removal_hold() {
     let config = Config { people: 3, ticks: 3, rotations: 1, removals: 1, ..SMALL };
     holds(config, &[ROTATED, STALE, OUT]);

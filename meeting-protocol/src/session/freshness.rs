@@ -67,7 +67,8 @@ impl Freshness {
         self.anchor = None;
         self.heard = now;
         if ends {
-            self.deadline = self.deadline.map(|deadline| deadline.min(now));
+            // A deadline of now would still let this moment seal.
+            self.deadline = self.deadline.map(|deadline| deadline.min(BootTime(now.0.saturating_sub(1))));
         }
     }
 
@@ -121,6 +122,6 @@ mod tests {
         fresh.heard(900, &[[2; 16]], BootTime(4_100));
         assert_eq!(fresh.deadline(), Some(BootTime(12_000)));
         fresh.new_leader(true, BootTime(5_000));
-        assert!(!fresh.is_fresh(BootTime(5_001)));
+        assert!(!fresh.is_fresh(BootTime(5_000)));
     }
 }
