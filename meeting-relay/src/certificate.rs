@@ -1,13 +1,15 @@
 //! The relay's TLS identity: a certificate of its own making, kept between starts, or one from files.
 
-use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+use std::{fs, io};
 
 use rustls::crypto::aws_lc_rs;
-use rustls_pki_types::pem::PemObject;
+use rustls_pki_types::pem::{self, PemObject};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 
+use crate::config::Config;
 use crate::error::Error;
 use crate::files;
 
@@ -18,29 +20,62 @@ pub struct Certificate {
     key: PrivateKeyDer<'static>,
 }
 
+/// When a certificate holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Validity {
+    /// Not before this.
+    pub from: SystemTime,
+    /// Not after this.
+    pub until: SystemTime,
+}
+
 impl Certificate {
+    /// The one that the settings name, or else the relay's own.
+    pub fn load(config: &Config) -> Result<Self, Error> {
+        let Some((chain, key)) = &config.certificate else {
+            let public = config.public_host().map(|(host, _)| host.to_owned());
+            let names: Vec<String> = config.names.iter().cloned().chain(public).collect();
+            return Self::self_signed(&config.state, &names);
+        };
+        Self::from_files(chain, key)
+    }
+
     /// Reads a chain and a key from PEM files.
     pub fn from_files(chain: &Path, key: &Path) -> Result<Self, Error> {
-        let fault = |path: &Path, error: rustls_pki_types::pem::Error| Error::Certificate {
-            what: path.display().to_string(),
-            message: error.to_string(),
-        };
         let certificates: Result<Vec<_>, _> =
             CertificateDer::pem_file_iter(chain).and_then(Iterator::collect);
-        Ok(Self {
-            chain: certificates.map_err(|error| fault(chain, error))?,
-            key: PrivateKeyDer::from_pem_file(key).map_err(|error| fault(key, error))?,
-        })
+        let certificates = certificates.map_err(|error| fault(chain, "certificate", error))?;
+        if certificates.is_empty() {
+            return Err(fault(chain, "certificate", pem::Error::NoItemsFound));
+        }
+        let key = PrivateKeyDer::from_pem_file(key).map_err(|error| fault(key, "private key", error))?;
+        Ok(Self { chain: certificates, key })
     }
 
     /// The certificate in the state directory, made there at the first start for this machine's loopback and
     /// `names`. It stays the same when `names` change, because links carry its hash.
     pub fn self_signed(state: &Path, names: &[String]) -> Result<Self, Error> {
-        let (chain, key) = (state.join("certificate.pem"), state.join("key.pem"));
+        let [chain, key] = Self::state_files(state);
         if !chain.exists() || !key.exists() {
             make(state, &chain, &key, names)?;
         }
         Self::from_files(&chain, &key)
+    }
+
+    /// Where the relay's own certificate and its key are.
+    pub fn state_files(state: &Path) -> [PathBuf; 2] {
+        ["certificate.pem", "key.pem"].map(|name| state.join(name))
+    }
+
+    /// When it holds; none if it does not say in a way that we can read, which TLS will not like either.
+    pub fn validity(&self) -> Option<Validity> {
+        let (_, certificate) = x509_parser::parse_x509_certificate(self.chain.first()?).ok()?;
+        let time = |time: x509_parser::time::ASN1Time| {
+            let seconds = u64::try_from(time.timestamp()).unwrap_or(0);
+            SystemTime::UNIX_EPOCH + Duration::from_secs(seconds)
+        };
+        let validity = certificate.validity();
+        Some(Validity { from: time(validity.not_before), until: time(validity.not_after) })
     }
 
     /// SHA-256 over the certificate (DER): what a meeting link names a self-signed relay by.
@@ -61,8 +96,13 @@ impl Certificate {
     /// A TLS 1.3 server that speaks our ALPN name and takes no 0-RTT data, which could be replayed.
     pub fn into_server(self) -> Result<rustls::ServerConfig, Error> {
         let fault = |error: rustls::Error| Error::Certificate {
-            what: "the certificate".into(),
-            message: error.to_string(),
+            what: "the certificate and its key".into(),
+            message: match error {
+                rustls::Error::InconsistentKeys(_) => {
+                    "the key is of another certificate: give the two that belong together".into()
+                }
+                other => other.to_string(),
+            },
         };
         let mut server = rustls::ServerConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
             .with_protocol_versions(&[&rustls::version::TLS13])
@@ -74,6 +114,21 @@ impl Certificate {
         server.max_early_data_size = 0;
         Ok(server)
     }
+}
+
+/// What is wrong with a file, and what its owner can do.
+fn fault(path: &Path, what: &'static str, error: pem::Error) -> Error {
+    let message = match error {
+        pem::Error::Io(error) => match error.kind() {
+            io::ErrorKind::PermissionDenied => {
+                format!("{error}: make it readable for the user that runs the relay")
+            }
+            _ => format!("{error}: is the path right?"),
+        },
+        pem::Error::NoItemsFound => format!("there is no {what} in it: it has to be a PEM file with one"),
+        other => format!("{other:?}: it has to be a PEM file with a {what}"),
+    };
+    Error::Certificate { what: path.display().to_string(), message }
 }
 
 fn make(state: &Path, chain: &Path, key: &Path, names: &[String]) -> Result<(), Error> {
@@ -128,6 +183,7 @@ mod tests {
         let path = dir.path().join("empty.pem");
         fs::write(&path, "").expect("written");
         let error = Certificate::from_files(&path, &path).expect_err("no key in there");
-        assert!(error.to_string().contains("empty.pem"), "{error}");
+        let error = error.to_string();
+        assert!(error.contains("empty.pem") && error.contains("no certificate in it"), "{error}");
     }
 }

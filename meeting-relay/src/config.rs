@@ -1,20 +1,25 @@
 //! Settings: command line over config file over defaults, checked before anything starts.
 
-use std::net::{Ipv4Addr, SocketAddr};
-use std::path::{Path, PathBuf};
-use std::time::Duration;
-use std::{env, fs};
+mod file;
 
-use clap::Parser;
+use std::env;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Parser, ValueEnum};
 use serde::Deserialize;
 
 use crate::error::Error;
+use file::File;
 
 /// Settings that are complete and do not contradict each other.
 #[derive(Clone, Debug)]
 pub struct Config {
     /// The UDP address; port 0 lets the system choose.
     pub listen: SocketAddr,
+    /// HOST:PORT that agents connect to, where it is not the address listened on (behind NAT, or a name).
+    pub public_address: Option<String>,
     /// Where the self-signed certificate is kept.
     pub state: PathBuf,
     /// Chain and key of a certificate that is used instead.
@@ -29,8 +34,23 @@ pub struct Config {
     pub monitor: Option<SocketAddr>,
     /// Gets all that the relay sees.
     pub record: Option<PathBuf>,
+    /// How the log looks.
+    pub log: Log,
+    /// How many threads carry media.
+    pub threads: usize,
     /// What holds for meetings.
     pub meetings: Meetings,
+}
+
+/// How the log looks.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum Log {
+    /// Lines for people.
+    #[default]
+    Text,
+    /// A JSON object per line.
+    Json,
 }
 
 /// What holds for meetings.
@@ -44,6 +64,8 @@ pub struct Meetings {
     pub max_meetings: usize,
     /// The most connections at one time.
     pub max_connections: usize,
+    /// Mbit/s of media that one connection may send, sustained.
+    pub max_publish_mbit: u32,
     /// How long an empty meeting is kept for those who lost the network.
     pub keep_empty: Duration,
 }
@@ -55,6 +77,9 @@ pub struct Args {
     /// UDP address to listen on [default: 127.0.0.1:4433]
     #[arg(long, value_name = "ADDRESS:PORT")]
     pub listen: Option<SocketAddr>,
+    /// HOST:PORT that agents reach it at, if that is another (behind NAT): for the ready file and the certificate
+    #[arg(long, value_name = "HOST:PORT")]
+    pub public_address: Option<String>,
     /// Settings in TOML; flags go before them
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
@@ -82,6 +107,12 @@ pub struct Args {
     /// File that gets all that the relay sees, to show that it is noise (at most 1 GiB)
     #[arg(long, value_name = "FILE")]
     pub record: Option<PathBuf>,
+    /// How the log looks [default: text]
+    #[arg(long, value_name = "FORM")]
+    pub log: Option<Log>,
+    /// How many threads carry media; one costs least, and fills a gigabit link [default: 1]
+    #[arg(long, value_name = "N")]
+    pub threads: Option<usize>,
 }
 
 impl Config {
@@ -89,6 +120,7 @@ impl Config {
     pub fn development(state: impl Into<PathBuf>) -> Self {
         Self {
             listen: (Ipv4Addr::LOCALHOST, 0).into(),
+            public_address: None,
             state: state.into(),
             certificate: None,
             names: Vec::new(),
@@ -96,22 +128,35 @@ impl Config {
             stats: None,
             monitor: None,
             record: None,
+            log: Log::Text,
+            threads: 1,
             meetings: Meetings::default(),
         }
     }
 
     /// Merges flags and file, and checks the result.
     pub fn load(args: Args) -> Result<Self, Error> {
-        let file = match &args.config {
-            Some(path) => read(path)?,
-            None => File::default(),
+        let Some(path) = args.config.clone() else {
+            return Self::merge(args, File::default());
         };
+        let text = file::text(&path)?;
+        // What a flag says is not the file's fault.
+        let flags = args.given();
+        Self::merge(args, file::parse(&path, &text)?).map_err(|error| match error {
+            Error::Config { key, message } if !flags.contains(&key) => {
+                file::fault(&path, &text, key, message)
+            }
+            other => other,
+        })
+    }
+
+    fn merge(args: Args, file: File) -> Result<Self, Error> {
+        let together = "certificate and key go together: give both, or none";
         let certificate = match (args.certificate.or(file.certificate), args.key.or(file.key)) {
             (Some(certificate), Some(key)) => Some((certificate, key)),
             (None, None) => None,
-            _ => {
-                return Err(Error::Config("certificate and key go together: give both, or none"));
-            }
+            (Some(_), None) => return Err(Error::Config { key: "certificate", message: together }),
+            (None, Some(_)) => return Err(Error::Config { key: "key", message: together }),
         };
         let defaults = Meetings::default();
         let meetings = Meetings {
@@ -119,19 +164,24 @@ impl Config {
             max_participants: file.meetings.max_participants.unwrap_or(defaults.max_participants),
             max_meetings: file.meetings.max_meetings.unwrap_or(defaults.max_meetings),
             max_connections: file.meetings.max_connections.unwrap_or(defaults.max_connections),
+            max_publish_mbit: file.meetings.max_publish_mbit.unwrap_or(defaults.max_publish_mbit),
             keep_empty: file.meetings.keep_empty_seconds.map_or(defaults.keep_empty, Duration::from_secs),
         };
         let config = Self {
             listen: args.listen.or(file.listen).unwrap_or(DEFAULT_LISTEN),
-            state: args.state.or(file.state).or_else(default_state).ok_or(Error::Config(
-                "no place for the certificate: give --state, or set HOME or XDG_STATE_HOME",
-            ))?,
+            public_address: args.public_address.or(file.public_address),
+            state: args.state.or(file.state).or_else(default_state).ok_or(Error::Config {
+                key: "state",
+                message: "no place for the certificate: give --state, or set HOME or XDG_STATE_HOME",
+            })?,
             certificate,
             names: file.names,
             ready_file: args.ready_file.or(file.ready_file),
             stats: args.stats.or(file.stats),
             monitor: args.monitor.or(file.monitor),
             record: args.record,
+            log: args.log.or(file.log).unwrap_or_default(),
+            threads: args.threads.or(file.threads).unwrap_or(1),
             meetings,
         };
         config.check()?;
@@ -143,33 +193,90 @@ impl Config {
         self.meetings.create_tokens.is_empty()
     }
 
-    /// Refuses settings that contradict each other or would do harm.
+    /// The host and port of [`Config::public_address`].
+    pub fn public_host(&self) -> Option<(&str, u16)> {
+        let (host, port) = self.public_address.as_deref()?.rsplit_once(':')?;
+        let host = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
+        Some((host, port.parse().ok()?))
+    }
+
+    /// Refuses settings that contradict each other or would do harm, each with the key that is to blame.
     pub fn check(&self) -> Result<(), Error> {
         let Meetings { create_tokens, max_participants, max_meetings, max_connections, .. } = &self.meetings;
-        if self.is_development() && !self.listen.ip().is_loopback() {
-            return Err(Error::Config(
-                "without create_tokens anybody could open meetings, so the relay only listens on loopback \
-                 addresses: list tokens under [meetings] in a --config file, or listen on 127.0.0.1",
-            ));
+        let names_nobody = |host: &str| {
+            let address: Option<std::net::IpAddr> = host.parse().ok();
+            host.is_empty()
+                || address.is_some_and(|address| address.is_unspecified())
+                || (address.is_none() && host.contains([':', '/', ' ', '[']))
+        };
+        let public = self.public_address.is_some();
+        let faults = [
+            (
+                self.is_development() && !self.listen.ip().is_loopback(),
+                "listen",
+                "without create_tokens anybody could open meetings, so the relay only listens on loopback addresses: \
+                 list tokens under [meetings] in a --config file, or listen on 127.0.0.1",
+            ),
+            (
+                self.monitor.is_some_and(|address| !address.ip().is_loopback()),
+                "monitor",
+                "the monitor has no password, so it only listens on loopback addresses: give 127.0.0.1 and a port, and \
+                 let a program on this machine pass it on",
+            ),
+            (
+                public && self.public_host().is_none_or(|(host, port)| port == 0 || names_nobody(host)),
+                "public_address",
+                "agents connect to it, so it is a host name or an address and a port, such as relay.example:443",
+            ),
+            (
+                create_tokens.iter().any(|token| token.len() < 16 || token.len() > 256),
+                "meetings.create_tokens",
+                "a create token has 16 to 256 characters: `openssl rand -hex 16` makes one",
+            ),
+            (*max_participants == 0, "meetings.max_participants", NOBODY),
+            (*max_meetings == 0, "meetings.max_meetings", NOBODY),
+            (*max_connections == 0, "meetings.max_connections", NOBODY),
+            (self.meetings.max_publish_mbit == 0, "meetings.max_publish_mbit", NOBODY),
+            (
+                !(1..=MOST_THREADS).contains(&self.threads),
+                "threads",
+                "1 to 1024; more than one per core help nobody",
+            ),
+            (
+                *max_participants > crate::limits::CELLS,
+                "meetings.max_participants",
+                "at most 1024: the board has no more cells",
+            ),
+            (
+                *max_connections > tokio::sync::Semaphore::MAX_PERMITS,
+                "meetings.max_connections",
+                "more than any machine has",
+            ),
+            (
+                self.meetings.keep_empty > LONGEST_EMPTY,
+                "meetings.keep_empty_seconds",
+                "at most 86400, a day: empty meetings take memory",
+            ),
+        ];
+        match faults.into_iter().find(|(wrong, ..)| *wrong) {
+            Some((_, key, message)) => Err(Error::Config { key, message }),
+            None => Ok(()),
         }
-        if self.monitor.is_some_and(|address| !address.ip().is_loopback()) {
-            return Err(Error::Config(
-                "the monitor has no password, so it only listens on loopback addresses: give 127.0.0.1 and a port, \
-                 and let a program on this machine pass it on",
-            ));
-        }
-        if create_tokens.iter().any(|token| token.len() < 16 || token.len() > 256) {
-            return Err(Error::Config(
-                "a create token has 16 to 256 characters: longer ones cannot be guessed",
-            ));
-        }
-        if [max_participants, max_meetings, max_connections].into_iter().any(|max| *max == 0) {
-            return Err(Error::Config("a maximum of 0 lets nobody in: use at least 1"));
-        }
-        if *max_participants > crate::limits::CELLS {
-            return Err(Error::Config("max_participants is at most 1024: the board has no more cells"));
-        }
-        Ok(())
+    }
+}
+
+impl Args {
+    /// The keys that were given as flags.
+    fn given(&self) -> Vec<&'static str> {
+        let flags = [
+            ("listen", self.listen.is_some()),
+            ("public_address", self.public_address.is_some()),
+            ("monitor", self.monitor.is_some()),
+            ("certificate", self.certificate.is_some()),
+            ("key", self.key.is_some()),
+            ("threads", self.threads.is_some()),
+        ];
+        flags.into_iter().filter(|(_, given)| *given).map(|(key, _)| key).collect()
     }
 }
 
@@ -192,45 +299,10 @@ impl Default for Meetings {
             max_participants: 200,
             max_meetings: 1_000,
             max_connections: 4_000,
+            max_publish_mbit: 100,
             keep_empty: Duration::from_secs(60),
         }
     }
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct File {
-    listen: Option<SocketAddr>,
-    state: Option<PathBuf>,
-    certificate: Option<PathBuf>,
-    key: Option<PathBuf>,
-    #[serde(default)]
-    names: Vec<String>,
-    ready_file: Option<PathBuf>,
-    stats: Option<PathBuf>,
-    monitor: Option<SocketAddr>,
-    #[serde(default)]
-    meetings: MeetingsTable,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct MeetingsTable {
-    #[serde(default)]
-    create_tokens: Vec<String>,
-    max_participants: Option<usize>,
-    max_meetings: Option<usize>,
-    max_connections: Option<usize>,
-    keep_empty_seconds: Option<u64>,
-}
-
-fn read(path: &Path) -> Result<File, Error> {
-    let text = fs::read_to_string(path).map_err(Error::io(format!("reading {}", path.display())))?;
-    toml::from_str(&text).map_err(|error| {
-        // Not the parser's own text: it quotes the line, and the line may hold a token.
-        let line = error.span().map_or(1, |span| text[..span.start].matches('\n').count() + 1);
-        Error::ConfigFile { path: path.to_owned(), message: format!("line {line}: {}", error.message()) }
-    })
 }
 
 fn default_state() -> Option<PathBuf> {
@@ -241,6 +313,10 @@ fn default_state() -> Option<PathBuf> {
 }
 
 const DEFAULT_LISTEN: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 4433);
+
+const MOST_THREADS: usize = 1024;
+const NOBODY: &str = "a maximum of 0 lets nobody in: use at least 1";
+const LONGEST_EMPTY: Duration = Duration::from_secs(24 * 60 * 60);
 
 const EXAMPLE: &str = "\
 Example, to try things out on this machine:
@@ -258,6 +334,8 @@ RUST_LOG=debug says more, addresses included.";
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     fn load(text: &str, args: &[&str]) -> Result<Config, Error> {
@@ -299,14 +377,54 @@ mod tests {
     }
 
     #[test]
-    fn nonsense_is_refused() {
-        for text in [
-            "[meetings]\nmax_participants = 0\n",
-            "[meetings]\nmax_participants = 1025\n",
-            "[meetings]\ncreate_tokens = ['short']\n",
-            "certificate = 'only.pem'\n",
+    fn nonsense_in_the_file_is_named_with_its_key_and_line() {
+        for (text, line, key) in [
+            ("[meetings]\nmax_participants = 0\n", 2, "meetings.max_participants"),
+            ("\n[meetings]\n\nmax_participants = 1025\n", 4, "meetings.max_participants"),
+            ("meetings = { max_meetings = 0 }\n", 1, "meetings.max_meetings"),
+            ("[meetings]\nmax_connections = 0\n", 2, "meetings.max_connections"),
+            ("[meetings]\nmax_publish_mbit = 0\n", 2, "meetings.max_publish_mbit"),
+            ("[meetings]\nkeep_empty_seconds = 100000\n", 2, "meetings.keep_empty_seconds"),
+            ("[meetings]\nmax_meetings = 1\ncreate_tokens = [\n'short']\n", 3, "meetings.create_tokens"),
+            ("threads = 0\n", 1, "threads"),
+            ("certificate = 'only.pem'\n", 1, "certificate"),
+            ("names = []\nkey = 'only.pem'\n", 2, "key"),
+            ("# for all\nlisten = '0.0.0.0:443'\n", 2, "listen"),
+            ("monitor = '0.0.0.0:9464'\n", 1, "monitor"),
+            ("public_address = 'relay.example'\n", 1, "public_address"),
+            ("public_address = '0.0.0.0:443'\n", 1, "public_address"),
+            ("public_address = 'https://relay.example:443'\n", 1, "public_address"),
         ] {
-            assert!(matches!(load(text, &[]), Err(Error::Config(_))), "{text}");
+            let error = load(text, &[]).expect_err(text).to_string();
+            let place = format!("relay.toml: line {line}: {key}: ");
+            assert!(error.contains(&place) && !error.contains("short'"), "{text}: {error}");
+        }
+        for (text, line) in [
+            ("listen = 'nowhere'\n", 1),
+            ("\n[meetings]\nmax_meetings = -1\n", 3),
+            ("[meetings]\nmax_meetings = 1\n= 2\n", 3),
+            ("log = 'xml'\n", 1),
+        ] {
+            let error = load(text, &[]).expect_err(text).to_string();
+            assert!(error.contains(&format!("line {line}: ")), "{text}: {error}");
+        }
+    }
+
+    #[test]
+    fn what_a_flag_says_is_not_blamed_on_the_file() {
+        let error = load("listen = '127.0.0.1:1'\n", &["--listen", "0.0.0.0:1"]).expect_err("no tokens");
+        assert!(matches!(error, Error::Config { key: "listen", .. }), "{error}");
+    }
+
+    #[test]
+    fn a_public_address_is_a_host_and_a_port() {
+        for (address, host) in [
+            ("relay.example:443", "relay.example"),
+            ("[2001:db8::1]:443", "2001:db8::1"),
+            ("192.0.2.1:443", "192.0.2.1"),
+        ] {
+            let config = load("", &["--public-address", address]).expect(address);
+            assert_eq!(config.public_host(), Some((host, 443)));
         }
     }
 

@@ -4,7 +4,7 @@ use std::fmt::Write;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 macro_rules! counters {
-    ($(#[doc = $doc:literal] $name:ident),* $(,)?) => {
+    ($(#[doc = $doc:literal] $name:ident $prometheus:literal),* $(,)?) => {
         /// Counts since the start, by name.
         #[derive(Debug, Default)]
         pub struct Counters {
@@ -22,40 +22,44 @@ macro_rules! counters {
             /// The Prometheus text format, version 0.0.4.
             pub fn to_prometheus(&self) -> String {
                 let mut text = String::new();
-                $(
-                    let name = concat!("meeting_relay_", stringify!($name), "_total");
-                    let (help, value) = ($doc.trim(), self.$name.value());
-                    let _ = writeln!(text, "# HELP {name} {help}\n# TYPE {name} counter\n{name} {value}");
-                )*
+                $(sample(&mut text, $prometheus, "counter", $doc.trim(), self.$name.value());)*
                 text
             }
         }
     };
 }
 
+/// One metric without labels in the Prometheus text format.
+pub fn sample(text: &mut String, name: &str, kind: &str, help: &str, value: u64) {
+    let name = format!("meeting_relay_{name}");
+    let _ = writeln!(text, "# HELP {name} {help}\n# TYPE {name} {kind}\n{name} {value}");
+}
+
 counters! {
     /// Connections that finished their handshake.
-    connections,
+    connections "connections_total",
+    /// Connections closed before their hello to make room for newer ones.
+    crowded_out "crowded_out_total",
     /// Hellos that were answered with a refusal.
-    refused,
+    refused "refused_total",
     /// Connections ended for what they sent.
-    misbehaved,
+    misbehaved "misbehaved_total",
     /// Posts taken from agents.
-    posts,
+    posts "posts_total",
     /// Records and datagrams taken from agents.
-    frames_in,
+    frames_in "frames_in_total",
     /// Records and datagrams handed to subscribers' connections.
-    frames_out,
+    frames_out "frames_out_total",
     /// Records not sent to a subscriber because they, or something before them, came too late.
-    frames_dropped_late,
+    frames_dropped_late "frames_dropped_late_total",
     /// Records not sent to a subscriber because its queue was full.
-    frames_dropped_full,
+    frames_dropped_full "frames_dropped_full_total",
     /// Records and datagrams of streams that are not published.
-    frames_unrouted,
+    frames_unrouted "frames_unrouted_total",
     /// Media bytes taken from agents.
-    bytes_in,
+    bytes_in "media_in_bytes_total",
     /// Media bytes handed to subscribers' connections.
-    bytes_out,
+    bytes_out "media_out_bytes_total",
 }
 
 /// One counter.
@@ -71,6 +75,11 @@ impl Count {
     /// Counts `n`.
     pub fn add(&self, n: usize) {
         self.0.fetch_add(n as u64, Ordering::Relaxed);
+    }
+
+    /// Counts one and gives the count.
+    pub fn next(&self) -> u64 {
+        self.0.fetch_add(1, Ordering::Relaxed) + 1
     }
 
     /// The count so far.

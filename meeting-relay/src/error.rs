@@ -19,8 +19,13 @@ pub enum Error {
         message: String,
     },
     /// The settings contradict each other.
-    #[error("{0}")]
-    Config(&'static str),
+    #[error("{key}: {message}")]
+    Config {
+        /// The key to blame, as in the config file.
+        key: &'static str,
+        /// What is wrong with it, and what would be right.
+        message: &'static str,
+    },
     /// A certificate or key cannot be used.
     #[error("{what}: {message}")]
     Certificate {
@@ -30,7 +35,7 @@ pub enum Error {
         message: String,
     },
     /// The state directory cannot be used.
-    #[error("cannot keep the certificate in {}: {error}; make it writable, or name another by --state", path.display())]
+    #[error("cannot keep the certificate in {}: {error}; make it writable, with room on its disk, or name another by --state", path.display())]
     State {
         /// Which.
         path: PathBuf,

@@ -13,9 +13,10 @@ pub fn replace(path: &Path, text: &str, mode: u32) -> io::Result<()> {
     // One that an earlier process with this number left behind.
     let _ = fs::remove_file(&new);
     let mut file = fs::OpenOptions::new().write(true).create_new(true).mode(mode).open(&new)?;
-    file.write_all(text.as_bytes())?;
+    let written = file.write_all(text.as_bytes());
     drop(file);
-    fs::rename(&new, path)
+    // On a full disk the half of it would only take more room.
+    written.and_then(|()| fs::rename(&new, path)).inspect_err(|_| drop(fs::remove_file(&new)))
 }
 
 #[cfg(test)]

@@ -13,14 +13,14 @@
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
 
 use bytes::Bytes;
 use meeting_wire::{Encode, GroupHeader, Kind, Route, StreamId};
 use quinn::{SendDatagramError, SendStream, VarInt};
 use tokio::sync::{mpsc, watch};
-use tokio::time::{Instant, sleep_until, timeout};
+use tokio::time::{Instant, timeout};
 
+use crate::age::{Turn, out_of_patience, turn};
 use crate::counters::Counters;
 use crate::limits::{self, Charge};
 use crate::outlet::Outlet;
@@ -295,15 +295,11 @@ impl Carrier {
         self.write(stream, &mut [header, first.arrival.record.clone()], true, first.arrival.at).await?;
         drop(first);
         while let Some(Parcel { arrival, _charge }) = parcels.recv().await {
-            let age = arrival.at.elapsed();
-            if self.kind == Kind::Video && arrival.droppable && age > limits::LATE_DROPPABLE {
-                self.counters.frames_dropped_late.one();
-                continue;
+            match turn(self.kind, arrival.droppable, arrival.at.elapsed()) {
+                Turn::Send => self.write(stream, &mut [arrival.record], false, arrival.at).await?,
+                Turn::Skip => self.counters.frames_dropped_late.one(),
+                Turn::End => return Err(Lost::Late),
             }
-            if self.kind == Kind::Video && age > limits::LATE {
-                return Err(Lost::Late);
-            }
-            self.write(stream, &mut [arrival.record], false, arrival.at).await?;
         }
         if self.whole.load(Ordering::Acquire) { Ok(()) } else { Err(Lost::Unfinished) }
     }
@@ -349,21 +345,6 @@ impl Carrier {
             () = tokio::time::sleep(limits::STALLED) => {}
         }
         let _ = stream.reset(VarInt::from_u32(reset::LATE));
-    }
-}
-
-/// Ends when a frame that arrived `at` should not be written any more.
-async fn out_of_patience(kind: Kind, first: bool, at: Instant, newer: &mut watch::Receiver<u64>, group: u64) {
-    match kind {
-        Kind::Data => std::future::pending().await,
-        Kind::Audio => sleep_until(at + limits::LATE).await,
-        Kind::Video => {
-            sleep_until(at + limits::LATE).await;
-            if first {
-                let rest: Duration = limits::STALLED - limits::LATE;
-                let _ = timeout(rest, newer.wait_for(|newest| *newest > group)).await;
-            }
-        }
     }
 }
 

@@ -4,13 +4,13 @@
 //! what an agent seals, the relay carries, counts and forgets. What secrecy rests on is never enforced here.
 //!
 //! ```text
-//!  relay      socket, TLS, accept loop, shutdown        config, certificate, reset_key, files, error
+//!  relay      socket, TLS, accept loop, shutdown        config, certificate, renewal, reset_key, files, error
 //!    |  \
 //!    |   monitor            counters and health over HTTP, for this machine alone
 //!    |
-//!  session    one connection from hello to goodbye      limits, counters
+//!  session    one connection from hello to goodbye      lobby, limits, counters
 //!    |  \
-//!    |   media -> forward    frames: publisher -> audience -> one lane per subscriber
+//!    |   media -> forward    frames: publisher -> audience -> one lane per subscriber     age
 //!  control
 //!    |
 //!  meeting    a lock around each room, deliveries       outlet (the way out to one agent)
@@ -27,23 +27,26 @@ pub mod counters;
 pub mod error;
 pub mod limits;
 
+mod age;
 mod board;
 mod certificate;
 mod control;
 mod files;
 mod forward;
 mod keyframe;
+mod lobby;
 mod media;
 mod meeting;
 mod monitor;
 mod outlet;
 mod record;
 mod relay;
+mod renewal;
 mod reset_key;
 mod room;
 mod session;
 
-pub use config::{Args, Config};
+pub use config::{Args, Config, Log};
 pub use error::Error;
 pub use forward::reset;
 pub use monitor::check as check_health;

@@ -8,6 +8,13 @@ use std::time::{Duration, Instant};
 /// unknown peer holds memory meanwhile.
 pub const HELLO: Duration = Duration::from_secs(5);
 
+/// Connections without a hello at one time, all networks together: 10 to 30 MB, and at 500 newcomers a second an
+/// honest one has a second for its three round trips.
+pub const LOBBY: usize = 512;
+
+/// Connections without a hello from one network at one time: everybody of one company comes to a meeting at once.
+pub const LOBBY_OF_NETWORK: usize = 256;
+
 /// How long the last words to a peer may take before its connection is closed all the same.
 pub const FAREWELL: Duration = Duration::from_millis(500);
 
@@ -107,6 +114,17 @@ pub const POST_BYTES: Rate = Rate { per_second: 4.0 * 1024.0 * 1024.0, burst: 16
 
 /// Group streams of one connection: large audio frames travel as a group each.
 pub const GROUPS: Rate = Rate { per_second: 1_000.0, burst: 2_048.0 };
+
+/// Records and datagrams of one connection: nine layers of two cameras at 60 frames a second, three times over. Each
+/// costs a system call per subscriber.
+pub const FRAMES: Rate = Rate { per_second: 4_000.0, burst: 16_384.0 };
+
+/// Media bytes of one connection at so many Mbit/s: what came late over a bad path comes at once, and the largest
+/// record has to fit.
+pub fn media_bytes(mbit: u32) -> Rate {
+    let per_second = f64::from(mbit) * 125_000.0;
+    Rate { per_second, burst: (4.0 * per_second).max(2.0 * meeting_wire::Record::MAX as f64) }
+}
 
 /// A sustained rate and how much may come at once.
 #[derive(Clone, Copy, Debug)]

@@ -1,7 +1,7 @@
 //! Media from one connection: group streams and datagrams, checked, counted and handed to [`crate::forward`].
 
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use bytes::Bytes;
@@ -13,16 +13,56 @@ use crate::forward::{Arrival, Group, pass_datagram};
 use crate::limits::{self, Bucket};
 use crate::session::{End, Member, Misbehaviour};
 
+/// What is left of one connection's media rates.
+#[derive(Debug)]
+pub struct Rates(Mutex<Buckets>);
+
+#[derive(Debug)]
+struct Buckets {
+    groups: Bucket,
+    frames: Bucket,
+    bytes: Bucket,
+}
+
+impl Rates {
+    /// Full ones, at so many Mbit/s.
+    pub fn new(mbit: u32, now: Instant) -> Self {
+        Self(Mutex::new(Buckets {
+            groups: Bucket::new(limits::GROUPS, now),
+            frames: Bucket::new(limits::FRAMES, now),
+            bytes: Bucket::new(limits::media_bytes(mbit), now),
+        }))
+    }
+
+    fn group(&self, now: Instant) -> Result<(), Misbehaviour> {
+        if self.lock().groups.take(1.0, now) { Ok(()) } else { Err(Misbehaviour::TooMany("groups")) }
+    }
+
+    fn frame(&self, bytes: usize, now: Instant) -> Result<(), Misbehaviour> {
+        let mut buckets = self.lock();
+        if !buckets.frames.take(1.0, now) {
+            return Err(Misbehaviour::TooMany("frames"));
+        }
+        if !buckets.bytes.take(bytes as f64, now) {
+            return Err(Misbehaviour::TooMany("bytes of media"));
+        }
+        Ok(())
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Buckets> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
 /// Takes group streams until the end; they end with this.
 pub async fn groups(member: &Arc<Member>) -> End {
-    let mut rate = Bucket::new(limits::GROUPS, Instant::now());
     let mut readers = JoinSet::new();
     loop {
         tokio::select! {
             accepted = member.outlet.connection().accept_uni() => {
                 let Ok(recv) = accepted else { return End::Lost };
-                if !rate.take(1.0, Instant::now()) {
-                    return Misbehaviour::TooMany("groups").into();
+                if let Err(misbehaviour) = member.rates.group(Instant::now()) {
+                    return misbehaviour.into();
                 }
                 let member = member.clone();
                 readers.spawn(async move { group(recv, &member).await });
@@ -119,6 +159,7 @@ async fn record(recv: &mut RecvStream, member: &Member) -> Result<Next, Misbehav
             Err(_) => return Ok(Next::Broken),
         }
     }
+    member.rates.frame(bytes.len(), Instant::now())?;
     member.counters.frames_in.one();
     member.counters.bytes_in.add(bytes.len());
     if kind == RecordKind::Frame {
@@ -136,6 +177,7 @@ async fn record(recv: &mut RecvStream, member: &Member) -> Result<Next, Misbehav
 fn datagram(bytes: &Bytes, member: &Member) -> Result<(), Misbehaviour> {
     let parsed =
         AudioDatagram::from_bytes(bytes).map_err(|error| Misbehaviour::Bytes { at: "a datagram", error })?;
+    member.rates.frame(bytes.len(), Instant::now())?;
     member.counters.frames_in.one();
     member.counters.bytes_in.add(bytes.len());
     member.recorder.frame(&bytes[4..]);
@@ -147,4 +189,28 @@ fn datagram(bytes: &Bytes, member: &Member) -> Result<(), Misbehaviour> {
         _ => member.counters.frames_unrouted.one(),
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn groups_frames_and_bytes_have_a_rate_each() {
+        let now = Instant::now();
+        let rates = || Rates::new(1, now);
+        let passes = |most: f64, mut take: Box<dyn FnMut() -> Result<(), Misbehaviour>>| {
+            assert!((0..most as usize).all(|_| take().is_ok()));
+            take()
+        };
+        let groups = rates();
+        let groups = passes(limits::GROUPS.burst, Box::new(move || groups.group(now)));
+        assert_eq!(groups, Err(Misbehaviour::TooMany("groups")));
+        let frames = rates();
+        let frames = passes(limits::FRAMES.burst, Box::new(move || frames.frame(1, now)));
+        assert_eq!(frames, Err(Misbehaviour::TooMany("frames")));
+        let bytes = rates();
+        let bytes = passes(2.0, Box::new(move || bytes.frame(Record::MAX, now)));
+        assert_eq!(bytes, Err(Misbehaviour::TooMany("bytes of media")));
+    }
 }

@@ -42,6 +42,11 @@ impl Meetings {
         Self { rules, open: Mutex::default() }
     }
 
+    /// The rules.
+    pub fn rules(&self) -> &Rules {
+        &self.rules
+    }
+
     /// Lets a connection in, or says why not.
     pub fn admit(
         &self,

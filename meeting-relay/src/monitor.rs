@@ -6,6 +6,7 @@
 use std::io;
 use std::net::{SocketAddr, TcpListener as StdListener};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -14,9 +15,9 @@ use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
-use crate::counters::Counters;
+use crate::counters::sample;
 use crate::error::Error;
-use crate::meeting::Meetings;
+use crate::session::House;
 
 /// A monitor that listens, and does not answer yet.
 #[derive(Debug)]
@@ -53,7 +54,7 @@ impl Monitor {
     }
 
     /// Answers from now on.
-    pub fn serve(self, counters: Arc<Counters>, meetings: Arc<Meetings>) -> Serving {
+    pub fn serve(self, house: Arc<House>, certificate_ends: Arc<AtomicU64>) -> Serving {
         Serving(tokio::spawn(async move {
             let places = Arc::new(Semaphore::new(MAX_CLIENTS));
             loop {
@@ -64,9 +65,9 @@ impl Monitor {
                 };
                 // Those above the limit are hung up on.
                 let Ok(place) = places.clone().try_acquire_owned() else { continue };
-                let (counters, meetings) = (counters.clone(), meetings.clone());
+                let (house, ends) = (house.clone(), certificate_ends.load(Ordering::Relaxed));
                 tokio::spawn(async move {
-                    let answer = |line: &str| answer(line, &counters, &meetings);
+                    let answer = |line: &str| answer(line, &house, ends);
                     // A client that is slow or gone is its own fault, and nobody's loss.
                     let _ = timeout(PATIENCE, converse(stream, answer)).await;
                     drop(place);
@@ -114,16 +115,23 @@ async fn converse(mut stream: TcpStream, answer: impl Fn(&str) -> String) -> io:
     stream.shutdown().await
 }
 
-fn answer(line: &str, counters: &Counters, meetings: &Meetings) -> String {
+fn answer(line: &str, house: &House, certificate_ends: u64) -> String {
     let mut words = line.split(' ');
     let (status, body) = match (words.next(), words.next()) {
         (Some("GET"), Some("/metrics")) => {
-            let now = meetings.count();
-            let gauge = format!(
-                "# HELP meeting_relay_meetings Meetings that are kept now.\n\
-                 # TYPE meeting_relay_meetings gauge\nmeeting_relay_meetings {now}\n"
-            );
-            ("200 OK", counters.to_prometheus() + &gauge)
+            let mut text = house.counters.to_prometheus();
+            for (name, help, value) in [
+                ("meetings", "Meetings that are kept now.", house.meetings.count() as u64),
+                ("members", "Connections that said hello and are there now.", house.members() as u64),
+                (
+                    "certificate_expiry_timestamp_seconds",
+                    "When the certificate ends, in seconds since 1970; 0 if it does not say.",
+                    certificate_ends,
+                ),
+            ] {
+                sample(&mut text, name, "gauge", help, value);
+            }
+            ("200 OK", text)
         }
         (Some("GET"), Some("/healthz")) => ("200 OK", "ok\n".into()),
         (Some("GET"), _) => ("404 Not Found", "there are /metrics and /healthz\n".into()),

@@ -7,7 +7,7 @@
 
 use std::{
     fs::{File, OpenOptions},
-    io::{BufWriter, Write},
+    io::{self, BufWriter, Write},
     os::unix::fs::OpenOptionsExt,
     path::Path,
     sync::{Mutex, PoisonError},
@@ -48,9 +48,10 @@ impl Recorder {
 
     /// Puts on disk what has been seen so far.
     pub fn flush(&self) {
-        if let Some(recording) = &self.0 {
-            let _ = recording.lock().unwrap_or_else(PoisonError::into_inner).file.flush();
-        }
+        let Some(recording) = &self.0 else { return };
+        let mut recording = recording.lock().unwrap_or_else(PoisonError::into_inner);
+        let flushed = recording.file.flush();
+        recording.go_on(flushed);
     }
 
     fn write(&self, kind: u8, bytes: &[u8]) {
@@ -60,11 +61,24 @@ impl Recorder {
             return;
         }
         recording.left = recording.left.saturating_sub(bytes.len() + 13);
+        if recording.left == 0 {
+            return warn!("the recording has its full length: no more is written");
+        }
         let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64);
         let parts: [&[u8]; 4] = [&[kind], &now.to_be_bytes(), &(bytes.len() as u32).to_be_bytes(), bytes];
-        if recording.left == 0 || parts.iter().any(|part| recording.file.write_all(part).is_err()) {
-            warn!("the recording is full: no more is written");
-            recording.left = 0;
+        let written = parts.iter().try_for_each(|part| recording.file.write_all(part));
+        recording.go_on(written);
+    }
+}
+
+impl Recording {
+    /// Ends it where the disk ends it; the meetings go on.
+    fn go_on(&mut self, written: io::Result<()>) {
+        if let Err(error) = written
+            && self.left > 0
+        {
+            warn!("cannot write the recording: {error}; it ends here, and the relay goes on");
+            self.left = 0;
         }
     }
 }

@@ -4,12 +4,13 @@ use std::future::Future;
 use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant, SystemTime};
 
 use quinn::crypto::rustls::QuicServerConfig;
 use quinn::{Endpoint, IdleTimeout, Incoming, TransportConfig, VarInt};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tracing::{debug, info, warn};
+use tokio::sync::{Notify, Semaphore};
+use tracing::{error, info, warn};
 
 use crate::certificate::Certificate;
 use crate::config::Config;
@@ -20,8 +21,9 @@ use crate::limits;
 use crate::meeting::Meetings;
 use crate::monitor::Monitor;
 use crate::record::Recorder;
+use crate::renewal::InUse;
 use crate::reset_key;
-use crate::session;
+use crate::session::{self, House};
 
 /// A relay that listens.
 #[derive(Debug)]
@@ -29,22 +31,20 @@ pub struct Relay {
     config: Config,
     endpoint: Endpoint,
     local_addr: SocketAddr,
-    certificate_hash: [u8; 32],
-    meetings: Arc<Meetings>,
-    counters: Arc<Counters>,
-    recorder: Arc<Recorder>,
+    certificate: InUse,
+    certificate_ends: Arc<AtomicU64>,
+    renewal: Arc<Notify>,
+    house: Arc<House>,
     monitor: Option<Monitor>,
+    stats_fail: bool,
 }
 
 impl Relay {
     /// Opens the socket. Needs a tokio runtime around it.
     pub fn bind(config: Config) -> Result<Self, Error> {
         config.check()?;
-        let certificate = match &config.certificate {
-            Some((chain, key)) => Certificate::from_files(chain, key)?,
-            None => Certificate::self_signed(&config.state, &config.names)?,
-        };
-        let certificate_hash = certificate.hash();
+        let certificate = Certificate::load(&config)?;
+        let in_use = InUse::new(&config, &certificate);
         let recorder = match &config.record {
             Some(path) => Recorder::open(path)?,
             None => Recorder::default(),
@@ -53,18 +53,26 @@ impl Relay {
         let listen = |error| Error::Listen { address: config.listen, error };
         let socket = std::net::UdpSocket::bind(config.listen).map_err(listen)?;
         let settings = reset_key::endpoint(certificate.private_key());
-        let server = Some(server_config(certificate)?);
+        let server = server_config(certificate.into_server()?)?;
         let endpoint =
-            Endpoint::new(settings, server, socket, Arc::new(quinn::TokioRuntime)).map_err(listen)?;
+            Endpoint::new(settings, Some(server), socket, Arc::new(quinn::TokioRuntime)).map_err(listen)?;
         let local_addr = endpoint.local_addr().map_err(Error::io("asking for the address"))?;
+        let house = House {
+            meetings: Meetings::new(config.meetings.clone()),
+            counters: Arc::default(),
+            recorder: Arc::new(recorder),
+            connections: Semaphore::new(config.meetings.max_connections),
+            lobby: Arc::default(),
+        };
         Ok(Self {
             endpoint,
             local_addr,
-            certificate_hash,
-            meetings: Arc::new(Meetings::new(config.meetings.clone())),
-            counters: Arc::default(),
-            recorder: Arc::new(recorder),
+            certificate_ends: Arc::new(in_use.ends().into()),
+            certificate: in_use,
+            renewal: Arc::default(),
+            house: Arc::new(house),
             monitor,
+            stats_fail: false,
             config,
         })
     }
@@ -76,7 +84,7 @@ impl Relay {
 
     /// SHA-256 over its certificate (DER).
     pub fn certificate_hash(&self) -> [u8; 32] {
-        self.certificate_hash
+        self.certificate.hash()
     }
 
     /// Where its counters and its health are served, if they are.
@@ -86,33 +94,41 @@ impl Relay {
 
     /// What it has counted so far.
     pub fn counters(&self) -> Arc<Counters> {
-        self.counters.clone()
+        self.house.counters.clone()
+    }
+
+    /// Whoever notifies this makes it read its certificate again; it also does so when the files change.
+    pub fn renewal(&self) -> Arc<Notify> {
+        self.renewal.clone()
     }
 
     /// Serves until `shutdown` is done, then tells everybody and waits a moment for the news to arrive.
     pub async fn run(mut self, shutdown: impl Future<Output = ()>) -> Result<(), Error> {
         self.announce()?;
-        let gauges = (self.counters.clone(), self.meetings.clone());
-        let monitor = self.monitor.take().map(|monitor| monitor.serve(gauges.0, gauges.1));
-        let connections = Arc::new(Semaphore::new(self.config.meetings.max_connections));
-        // Those above the limit are told so, as long as they are few.
-        let beyond = Arc::new(Semaphore::new(BEYOND));
+        let ends = self.certificate_ends.clone();
+        let monitor = self.monitor.take().map(|monitor| monitor.serve(self.house.clone(), ends));
         let mut tick = tokio::time::interval(TICK.min(self.config.meetings.keep_empty / 2 + ONE_MS));
+        let renewal = self.renewal.clone();
         let mut shutdown = pin!(shutdown);
         loop {
             tokio::select! {
                 () = &mut shutdown => break,
                 _ = tick.tick() => {
-                    self.meetings.sweep(Instant::now());
+                    self.house.meetings.sweep(Instant::now());
                     self.write_stats();
+                    self.certificate.warn(SystemTime::now());
+                    if self.certificate.has_changed() {
+                        self.renew();
+                    }
                 }
+                () = renewal.notified() => self.renew(),
                 incoming = self.endpoint.accept() => match incoming {
-                    Some(incoming) => self.take(incoming, &connections, &beyond),
+                    Some(incoming) => self.take(incoming),
                     None => break,
                 }
             }
         }
-        info!(meetings = self.meetings.count(), "shutting down");
+        info!(meetings = self.house.meetings.count(), "shutting down");
         // Whoever watches the health learns of the end before the connections do.
         drop(monitor);
         self.endpoint.close(VarInt::from_u32(session::SHUTDOWN), b"the relay is shutting down");
@@ -121,58 +137,79 @@ impl Relay {
         Ok(())
     }
 
-    fn take(&self, incoming: Incoming, connections: &Arc<Semaphore>, beyond: &Arc<Semaphore>) {
-        let free = connections.available_permits();
+    fn take(&self, incoming: Incoming) {
         // Under load an address has to show that it is not made up before it costs any memory.
-        if free < self.config.meetings.max_connections / 4 && incoming.may_retry() {
+        let full = self.house.connections.available_permits() < self.config.meetings.max_connections / 4;
+        if (full || self.house.lobby.is_busy()) && incoming.may_retry() {
             let _ = incoming.retry();
             return;
         }
-        let (permit, busy): (OwnedSemaphorePermit, bool) = match connections.clone().try_acquire_owned() {
-            Ok(permit) => (permit, false),
-            Err(_) => match beyond.clone().try_acquire_owned() {
-                Ok(permit) => (permit, true),
-                Err(_) => {
-                    debug!("too many connections");
-                    return incoming.refuse();
+        let house = self.house.clone();
+        tokio::spawn(async move { session::serve(incoming, &house).await });
+    }
+
+    /// Takes the new certificate for new connections; a broken one changes nothing.
+    fn renew(&mut self) {
+        let renewed = self.certificate.renew().and_then(|server| server.map(server_config).transpose());
+        match renewed {
+            Ok(None) => info!("the certificate is the same as before"),
+            Ok(Some(server)) => {
+                self.endpoint.set_server_config(Some(server));
+                self.certificate_ends.store(self.certificate.ends(), Ordering::Relaxed);
+                if let Err(error) = self.write_ready_file() {
+                    error!("{error}");
                 }
-            },
-        };
-        let (meetings, counters) = (self.meetings.clone(), self.counters.clone());
-        let recorder = self.recorder.clone();
-        tokio::spawn(async move {
-            session::serve(incoming, busy, &meetings, counters, recorder).await;
-            drop(permit);
-        });
+            }
+            Err(error) => error!("the new certificate is not used, the old one stays: {error}"),
+        }
     }
 
     fn announce(&self) -> Result<(), Error> {
-        let hash = hex::encode(self.certificate_hash);
+        let hash = hex::encode(self.certificate_hash());
         info!(address = %self.local_addr, certificate = hash, "listening");
         if self.config.is_development() {
             warn!(
                 "DEVELOPMENT MODE: no create_tokens are set, so everybody on this machine may open meetings"
             );
         }
-        match &self.config.ready_file {
-            Some(path) => files::replace(path, &format!("{} {hash}\n", self.local_addr), 0o644)
-                .map_err(Error::io(format!("writing {}", path.display()))),
-            None => Ok(()),
+        if self.config.ready_file.is_some()
+            && self.config.public_address.is_none()
+            && self.local_addr.ip().is_unspecified()
+        {
+            warn!(
+                "links made from the ready file name {}, which nobody can reach: set public_address",
+                self.local_addr
+            );
         }
+        self.write_ready_file()
     }
 
-    fn write_stats(&self) {
-        self.recorder.flush();
-        if let Some(path) = &self.config.stats
-            && let Err(error) = files::replace(path, &self.counters.to_text(), 0o644)
-        {
-            warn!(%error, "cannot write the counters");
+    /// Where agents reach it, and what they know it by.
+    fn write_ready_file(&self) -> Result<(), Error> {
+        let Some(path) = &self.config.ready_file else { return Ok(()) };
+        let local = self.local_addr.to_string();
+        let address = self.config.public_address.as_deref().unwrap_or(&local);
+        let line = format!("{address} {}\n", hex::encode(self.certificate_hash()));
+        files::replace(path, &line, 0o644).map_err(Error::io(format!("writing {}", path.display())))
+    }
+
+    fn write_stats(&mut self) {
+        self.house.recorder.flush();
+        let Some(path) = &self.config.stats else { return };
+        let written = files::replace(path, &self.house.counters.to_text(), 0o644);
+        // Said once, not every second.
+        if let (Err(error), false) = (&written, self.stats_fail) {
+            warn!(
+                "cannot write the counters to {}: {error}; the relay goes on, and tries again",
+                path.display()
+            );
         }
+        self.stats_fail = written.is_err();
     }
 }
 
-fn server_config(certificate: Certificate) -> Result<quinn::ServerConfig, Error> {
-    let crypto = QuicServerConfig::try_from(certificate.into_server()?)
+fn server_config(tls: rustls::ServerConfig) -> Result<quinn::ServerConfig, Error> {
+    let crypto = QuicServerConfig::try_from(tls)
         .map_err(|error| Error::Certificate { what: "TLS for QUIC".into(), message: error.to_string() })?;
     let mut config = quinn::ServerConfig::with_crypto(Arc::new(crypto));
     config.transport_config(Arc::new(transport())).migration(true);
@@ -200,4 +237,3 @@ fn transport() -> TransportConfig {
 const TICK: Duration = Duration::from_secs(1);
 const ONE_MS: Duration = Duration::from_millis(1);
 const PARTING: Duration = Duration::from_secs(2);
-const BEYOND: usize = 64;

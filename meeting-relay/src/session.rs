@@ -7,12 +7,12 @@
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use meeting_wire::{FromRelay, Refusal, ToRelay, VERSION};
 use quinn::{Connection, Incoming, RecvStream, SendStream, VarInt};
 use thiserror::Error;
-use tokio::sync::oneshot;
+use tokio::sync::{Semaphore, oneshot};
 use tokio::time::timeout;
 use tracing::{debug, info};
 
@@ -20,6 +20,7 @@ use crate::control::{self, Ear};
 use crate::counters::Counters;
 use crate::forward::{Newest, priority};
 use crate::limits::{self, Budget};
+use crate::lobby::Lobby;
 use crate::media;
 use crate::meeting::{Entry, Meeting, Meetings};
 use crate::outlet::{Outlet, packed};
@@ -43,6 +44,8 @@ pub struct Member {
     pub newest: Newest,
     /// Bytes of its unfinished records.
     pub assembling: Arc<Budget>,
+    /// What of its media rates is left.
+    pub rates: media::Rates,
     /// Numbers the groups that the relay makes of audio frames too large for a datagram.
     pub large_audio: AtomicU64,
 }
@@ -96,48 +99,87 @@ pub enum Misbehaviour {
     Fault(#[from] Fault),
 }
 
-/// Serves one connection to its end. With `busy` the hello is answered by [`Refusal::Busy`].
-pub async fn serve(
-    incoming: Incoming,
-    busy: bool,
-    meetings: &Meetings,
-    counters: Arc<Counters>,
-    recorder: Arc<Recorder>,
-) {
+/// What all connections share.
+#[derive(Debug)]
+pub struct House {
+    /// The meetings that are open.
+    pub meetings: Meetings,
+    /// What the relay counts.
+    pub counters: Arc<Counters>,
+    /// Writes down what is seen, if the operator wants that.
+    pub recorder: Arc<Recorder>,
+    /// Room for those who said hello.
+    pub connections: Semaphore,
+    /// Room for those who did not yet.
+    pub lobby: Arc<Lobby>,
+}
+
+impl House {
+    /// How many are in.
+    pub fn members(&self) -> usize {
+        let all = self.meetings.rules().max_connections;
+        all.saturating_sub(self.connections.available_permits())
+    }
+}
+
+/// Serves one connection to its end.
+pub async fn serve(incoming: Incoming, house: &House) {
+    let mut place = house.lobby.enter(incoming.remote_address().ip());
     let Ok(connecting) = incoming.accept() else { return };
     let deadline = tokio::time::Instant::now() + limits::HELLO;
-    let connection = match tokio::time::timeout_at(deadline, connecting).await {
-        Ok(Ok(connection)) => connection,
-        Ok(Err(error)) => return debug!(%error, "handshake failed"),
-        Err(_) => return debug!("handshake timed out"),
+    let counters = &house.counters;
+    let connection = tokio::select! {
+        shaken = tokio::time::timeout_at(deadline, connecting) => match shaken {
+            Ok(Ok(connection)) => connection,
+            Ok(Err(error)) => return debug!(%error, "handshake failed"),
+            Err(_) => return debug!("handshake timed out"),
+        },
+        () = place.lost() => return counters.crowded_out.one(),
     };
-    counters.connections.one();
-    let number = connection.stable_id();
+    let number = counters.connections.next();
     debug!(number, address = %connection.remote_address(), "connected");
 
-    let hello = tokio::time::timeout_at(deadline, hello(&connection)).await;
-    let (hello, send, ear) = match hello.unwrap_or(Err(Misbehaviour::NoHello.into())) {
+    let hello = tokio::select! {
+        hello = tokio::time::timeout_at(deadline, hello(&connection)) => {
+            hello.unwrap_or(Err(Misbehaviour::NoHello.into()))
+        }
+        () = place.lost() => {
+            counters.crowded_out.one();
+            Err(End::Refused(Refusal::Busy))
+        }
+    };
+    let (hello, send, ear) = match hello {
         Ok(greeted) => greeted,
-        Err(end) => return close(&connection, &end, &counters),
+        Err(end) => {
+            counters.misbehaved.add(usize::from(matches!(end, End::Misbehaved(_))));
+            debug!(number, reason = %end, "ended before a hello");
+            return close(&connection, &end);
+        }
     };
     let (outlet, queue) = Outlet::new(connection.clone());
-    let entry = if busy { Err(Refusal::Busy) } else { enter(hello, meetings, &outlet) };
-    let Entry { meeting, seat, greeting } = match entry {
+    let entry = match house.connections.try_acquire() {
+        Ok(permit) => enter(hello, &house.meetings, &outlet).map(|entry| (permit, entry)),
+        Err(_) => Err(Refusal::Busy),
+    };
+    let (_permit, Entry { meeting, seat, greeting }) = match entry {
         Ok(entry) => entry,
         Err(refusal) => {
             counters.refused.one();
+            debug!(number, reason = %refusal, "refused");
             return refuse(&connection, send, refusal).await;
         }
     };
+    drop(place);
 
     let member = Arc::new(Member {
         meeting,
         seat,
         outlet,
         counters: counters.clone(),
-        recorder,
+        recorder: house.recorder.clone(),
         newest: Newest::default(),
         assembling: Budget::new(limits::ASSEMBLING),
+        rates: media::Rates::new(house.meetings.rules().max_publish_mbit, Instant::now()),
         large_audio: AtomicU64::new(0),
     });
     let (last_words, ending) = oneshot::channel();
@@ -156,7 +198,13 @@ pub async fn serve(
     let abort = speaker.abort_handle();
     let _ = timeout(limits::FAREWELL, speaker).await;
     abort.abort();
-    close(&connection, &end, &counters);
+    if matches!(end, End::Misbehaved(_)) {
+        counters.misbehaved.one();
+        info!(number, reason = %end, "ended a connection for what it sent");
+    } else {
+        debug!(number, reason = %end, "connection ended");
+    }
+    close(&connection, &end);
 }
 
 impl End {
@@ -208,7 +256,6 @@ fn enter(hello: ToRelay, meetings: &Meetings, outlet: &Arc<Outlet>) -> Result<En
 }
 
 async fn refuse(connection: &Connection, mut send: SendStream, refusal: Refusal) {
-    debug!(number = connection.stable_id(), reason = %refusal, "refused");
     let _ = timeout(limits::FAREWELL, async {
         send.write_chunk(packed(&FromRelay::Refused(refusal))).await.ok()?;
         send.finish().ok()?;
@@ -218,13 +265,7 @@ async fn refuse(connection: &Connection, mut send: SendStream, refusal: Refusal)
     connection.close(VarInt::from_u32(close_code(refusal)), refusal.to_string().as_bytes());
 }
 
-fn close(connection: &Connection, end: &End, counters: &Counters) {
-    if matches!(end, End::Misbehaved(_)) {
-        counters.misbehaved.one();
-        info!(number = connection.stable_id(), reason = %end, "ended a connection for what it sent");
-    } else {
-        debug!(number = connection.stable_id(), reason = %end, "connection ended");
-    }
+fn close(connection: &Connection, end: &End) {
     let code = end.refusal().map_or(0, close_code);
     connection.close(VarInt::from_u32(code), end.to_string().as_bytes());
 }

@@ -29,6 +29,9 @@ enum Evil {
     OtherKind,
     LongCell,
     FloodOfPosts,
+    FloodOfPostBytes,
+    FloodOfMessages,
+    FloodOfMedia,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -59,6 +62,9 @@ const ALL: &[(Evil, &str)] = &[
     (Evil::OtherKind, "another kind"),
     (Evil::LongCell, "cell"),
     (Evil::FloodOfPosts, "too many log posts"),
+    (Evil::FloodOfPostBytes, "too many bytes of posts"),
+    (Evil::FloodOfMessages, "too many messages"),
+    (Evil::FloodOfMedia, "too many bytes of media"),
 ];
 
 async fn send_group(eve: &Agent, bytes: &[&[u8]]) {
@@ -123,12 +129,25 @@ async fn commit(evil: Evil, eve: &mut Agent) {
             // Posts pass at their rate while Eve is at it, however slow this machine is.
             while say_anyway(eve, ToRelay::Post { slot: Slot::Log, body: Bytes::new() }).await {}
         }
+        Evil::FloodOfPostBytes => {
+            let body = Bytes::from(vec![0; meeting_wire::MAX_POST]);
+            while say_anyway(eve, ToRelay::Post { slot: Slot::Direct(CAROL), body: body.clone() }).await {}
+        }
+        Evil::FloodOfMessages => {
+            // Many in a breath: one by one they might come at the allowed rate.
+            let bytes = ToRelay::KeyframeRequest { route: Route(999) }.to_bytes();
+            let message = [&(bytes.len() as u32).to_be_bytes()[..], &bytes].concat();
+            while eve.send.write_all(&message.repeat(1_000)).await.is_ok() {}
+        }
+        Evil::FloodOfMedia => {
+            send_group(eve, &[&header, &record(RecordKind::Frame, 0, 1_000_000).to_bytes().repeat(64)]).await;
+        }
     }
 }
 
 #[tokio::test]
 async fn eve_ends_her_own_connection_only() {
-    let rig = Rig::start();
+    let rig = Rig::with(|config| config.meetings.max_publish_mbit = 1);
     let mut alice = rig.create(ALICE).await;
     let mut bob = rig.join(BOB).await;
     let route = alice.publish_to(&mut bob, CAMERA, Kind::Video).await;

@@ -37,6 +37,9 @@ async fn counts_and_health_are_served_and_nothing_else() {
         text.contains("# TYPE meeting_relay_frames_out_total counter\nmeeting_relay_frames_out_total 7\n")
     );
     assert!(text.contains("\nmeeting_relay_meetings 0\n"), "{text}");
+    let body = text.split_once("\r\n\r\n").expect("a body").1;
+    assert!(body.contains("\nmeeting_relay_certificate_expiry_timestamp_seconds 6"), "the year 4096: {body}");
+    keeps_to_conventions(body);
     assert_eq!(check_health(address).await.expect("well"), "ok");
 
     for (request, status) in [
@@ -66,6 +69,50 @@ async fn counts_and_health_are_served_and_nothing_else() {
     running.await.expect("no panic").expect("a clean end");
     let error = check_health(address).await.expect_err("it has ended").to_string();
     assert!(error.contains("is the relay running"), "{error}");
+}
+
+/// Each metric is explained and typed before its one sample; counters end in `_total` with the unit before it, and
+/// nothing has a label that could name anybody.
+fn keeps_to_conventions(body: &str) {
+    let lines: Vec<&str> = body.lines().collect();
+    assert!(body.ends_with('\n') && lines.len().is_multiple_of(3), "{body}");
+    let mut names = std::collections::HashSet::new();
+    for metric in lines.chunks(3) {
+        let (name, value) = metric[2].split_once(' ').expect("a sample");
+        let help = metric[0].strip_prefix(&format!("# HELP {name} ")).expect(metric[0]);
+        let kind = metric[1].strip_prefix(&format!("# TYPE {name} ")).expect(metric[1]);
+        assert!(help.ends_with('.') && !help.contains('\\'), "{help}");
+        assert!(name.starts_with("meeting_relay_") && names.insert(name), "{name}");
+        assert!(name.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_'), "{name}");
+        assert_eq!(name.ends_with("_total"), kind == "counter", "{name}");
+        assert!(!name.contains("bytes") || name.ends_with("_bytes_total"), "{name}");
+        assert!(value.parse::<u64>().is_ok(), "{value}");
+    }
+}
+
+#[tokio::test]
+async fn a_client_that_sends_a_byte_a_second_is_hung_up_on() {
+    let state = tempfile::tempdir().expect("a directory");
+    let relay = Relay::bind(config(&state, "127.0.0.1:0")).expect("free");
+    let address = relay.monitor_addr().expect("a monitor");
+    let running = tokio::spawn(relay.run(std::future::pending()));
+    let mut slow = TcpStream::connect(address).await.expect("listens");
+    // The answer never comes, so what ends this is the hang-up; 60 bytes would take a minute.
+    let trickle = async {
+        for byte in b"GET /metrics HTTP/1.1\r\nx: xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx".chunks(1) {
+            if slow.write_all(byte).await.is_err() {
+                return true;
+            }
+            let mut answer = [0; 16];
+            if let Ok(read) = timeout(Duration::from_millis(1_000), slow.read(&mut answer)).await {
+                return !matches!(read, Ok(1..));
+            }
+        }
+        false
+    };
+    assert!(trickle.await, "hung up on");
+    assert_eq!(check_health(address).await.expect("well"), "ok");
+    running.abort();
 }
 
 #[tokio::test]

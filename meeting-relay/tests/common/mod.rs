@@ -1,5 +1,7 @@
 //! A relay in this process, and agents that say exactly what a test tells them to.
 
+pub mod program;
+
 use std::future::Future;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
@@ -66,31 +68,12 @@ impl Rig {
 
     /// A connection without a word said.
     pub async fn connect(&self, transport: TransportConfig) -> Connection {
-        let mut roots = rustls::RootCertStore::empty();
-        roots.add(self.certificate.clone()).expect("a certificate");
-        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        let mut tls = rustls::ClientConfig::builder_with_provider(provider)
-            .with_protocol_versions(&[&rustls::version::TLS13])
-            .expect("TLS 1.3")
-            .with_root_certificates(roots)
-            .with_no_client_auth();
-        tls.alpn_protocols = vec![meeting_wire::ALPN.to_vec()];
-        let mut config =
-            quinn::ClientConfig::new(Arc::new(QuicClientConfig::try_from(tls).expect("TLS 1.3")));
-        config.transport_config(Arc::new(transport));
-        let endpoint = Endpoint::client((Ipv4Addr::LOCALHOST, 0).into()).expect("a socket");
-        let connecting = endpoint.connect_with(config, self.address, "localhost").expect("valid settings");
-        soon(connecting).await.expect("connected")
+        connect(self.address, self.certificate.clone(), transport).await
     }
 
     /// An agent that has said hello, and the answer.
     pub async fn hello(&self, hello: ToRelay, transport: TransportConfig) -> (Agent, FromRelay) {
-        let connection = self.connect(transport).await;
-        let (send, recv) = connection.open_bi().await.expect("one is allowed");
-        let mut agent = Agent { connection, send, recv };
-        agent.say(hello).await;
-        let answer = agent.hear().await;
-        (agent, answer)
+        Agent::greet(self.connect(transport).await, hello).await
     }
 
     /// An agent that opened the meeting.
@@ -122,6 +105,15 @@ pub struct Agent {
 }
 
 impl Agent {
+    /// Says hello, and gives the answer.
+    pub async fn greet(connection: Connection, hello: ToRelay) -> (Self, FromRelay) {
+        let (send, recv) = connection.open_bi().await.expect("one is allowed");
+        let mut agent = Self { connection, send, recv };
+        agent.say(hello).await;
+        let answer = agent.hear().await;
+        (agent, answer)
+    }
+
     pub async fn say(&mut self, message: ToRelay) {
         let bytes = message.to_bytes();
         self.send.write_all(&(bytes.len() as u32).to_be_bytes()).await.expect("sent");
@@ -220,6 +212,28 @@ impl Agent {
             other => panic!("closed by the relay expected: {other}"),
         }
     }
+}
+
+/// A connection to whoever has this certificate, from a socket of its own.
+pub async fn connect(
+    address: SocketAddr,
+    certificate: CertificateDer<'static>,
+    transport: TransportConfig,
+) -> Connection {
+    let mut roots = rustls::RootCertStore::empty();
+    roots.add(certificate).expect("a certificate");
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let mut tls = rustls::ClientConfig::builder_with_provider(provider)
+        .with_protocol_versions(&[&rustls::version::TLS13])
+        .expect("TLS 1.3")
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    tls.alpn_protocols = vec![meeting_wire::ALPN.to_vec()];
+    let mut config = quinn::ClientConfig::new(Arc::new(QuicClientConfig::try_from(tls).expect("TLS 1.3")));
+    config.transport_config(Arc::new(transport));
+    let endpoint = Endpoint::client((Ipv4Addr::LOCALHOST, 0).into()).expect("a socket");
+    let connecting = endpoint.connect_with(config, address, "localhost").expect("valid settings");
+    soon(connecting).await.expect("connected")
 }
 
 pub fn hello(participant: ParticipantId, admission: Admission) -> ToRelay {

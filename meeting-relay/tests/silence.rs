@@ -1,0 +1,56 @@
+//! Thousands who connect and say nothing: the relay stays small, and honest agents get in.
+
+#[allow(dead_code)]
+mod common;
+
+use std::collections::VecDeque;
+
+use common::program::Program;
+use common::*;
+use meeting_relay::{close_code, limits};
+use meeting_wire::{Refusal, Slot};
+use quinn::{Connection, ConnectionError};
+
+/// `crowd` connections that say nothing, from as many sockets, and honest agents in between.
+async fn silence(crowd: usize) {
+    let folder = tempfile::tempdir().expect("a directory");
+    let relay = Program::start(folder.path(), &["--stats", "stats"]).await;
+    let mut alice = relay.agent(ALICE).await;
+    let before = relay.memory();
+    let mut silent: VecDeque<Connection> = VecDeque::new();
+    let (mut most, mut busy) = (0, 0);
+    for n in 1..=crowd {
+        silent.push_back(relay.connect(&relay.certificate).await);
+        if n % 200 == 0 {
+            // Bob comes, and comes again in place of himself.
+            let mut bob = relay.agent(BOB).await;
+            alice.post(Slot::Direct(BOB), b"hello").await;
+            assert_eq!(&bob.hear_post().await.body[..], b"hello");
+            most = relay.memory().max(most);
+        }
+        // Those before the last that have a place had to go: for another, or, on a slow machine, for their silence.
+        if silent.len() > limits::LOBBY_OF_NETWORK {
+            let code = match soon(silent.pop_front().expect("many").closed()).await {
+                ConnectionError::ApplicationClosed(close) => close.error_code.into_inner() as u32,
+                other => panic!("closed by the relay expected: {other}"),
+            };
+            assert!([Refusal::Busy, Refusal::Protocol].map(close_code).contains(&code), "{code}");
+            busy += usize::from(code == close_code(Refusal::Busy));
+        }
+    }
+    let grown = most.saturating_sub(before);
+    println!("{crowd} silent connections: {busy} made room for others, {grown} KiB more at most");
+    assert!(busy > 0, "256 newcomers came within 5 s, and nobody made room for them");
+    assert!(grown < 64 * 1024, "{grown} KiB");
+}
+
+#[tokio::test]
+async fn six_hundred_who_say_nothing_keep_nobody_out() {
+    silence(600).await;
+}
+
+#[tokio::test]
+#[ignore = "takes minutes: cargo test -p meeting-relay --test silence -- --ignored"]
+async fn ten_thousand_who_say_nothing_keep_nobody_out() {
+    silence(10_000).await;
+}
