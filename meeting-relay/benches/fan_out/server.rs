@@ -89,7 +89,7 @@ impl Drop for Server {
 fn relay(state: &std::path::Path) -> (Child, SocketAddr) {
     let (config, ready) = (state.join("relay.toml"), state.join("ready"));
     fs::write(&config, "[meetings]\nmax_participants = 1000\n").expect("written");
-    let child = Command::new(env!("CARGO_BIN_EXE_meeting-relay"))
+    let mut child = Command::new(env!("CARGO_BIN_EXE_meeting-relay"))
         .args(["--threads", "1", "--listen", "127.0.0.1:0", "--config"])
         .arg(config)
         .arg("--state")
@@ -108,7 +108,8 @@ fn relay(state: &std::path::Path) -> (Child, SocketAddr) {
         }
         thread::sleep(Duration::from_millis(20));
     }
-    panic!("the relay is not ready");
+    let _ = child.kill();
+    panic!("the relay is not ready: {:?}", child.wait());
 }
 
 fn peer(name: &str) -> (Child, SocketAddr) {
