@@ -68,14 +68,14 @@ async fn video(receivers: usize, rounds: usize) {
             cost[n].push((servers[n].0.cpu() - before) / bytes as f64 * 1e9);
         }
     }
-    row(&format!("{receivers} x 2 Mbit/s, s/GB"), &cost);
+    row(&format!("{receivers} x 2 Mbit/s, s/GB"), &cost, "1.1");
     let memory: Vec<_> = servers
         .iter()
         .map(|(server, before)| {
             vec![server.memory().saturating_sub(*before) as f64 / receivers as f64 / 1024.0]
         })
         .collect();
-    row("memory, KiB each", &memory);
+    row("memory, KiB each", &memory, "");
 }
 
 async fn voices(receivers: usize, rounds: usize) {
@@ -96,11 +96,17 @@ async fn voices(receivers: usize, rounds: usize) {
             cost[n].push((servers[n].cpu() - before) / datagrams as f64 * 1e6);
         }
     }
-    row("3 voices x 200, µs each", &cost);
+    row("3 voices x 200, µs each", &cost, "");
 }
 
-fn row(what: &str, measured: &[Vec<f64>]) {
+/// A row of the table here, and the line that `./benches` makes its own of.
+fn row(what: &str, measured: &[Vec<f64>], aim: &str) {
     let base = median(&measured[BASE]);
+    let ours = median(&measured[0]);
+    println!(
+        "figure: relay: {what} | {ours:.2} | bare quinn | {base:.2} | {:.2} | {aim} | CPU or memory of the process",
+        ours / base
+    );
     let cells = measured.iter().map(|values| {
         let value = median(values);
         format!("{:>16}", format!("{value:.2} ({:.2})", value / base))
