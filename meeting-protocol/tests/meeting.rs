@@ -54,7 +54,7 @@ fn epochs_in_quick_succession_lose_no_frame_and_each_closes_in_its_time() {
     let mut meeting = Meeting::of(3, 21, Successors::Nobody);
     let camera = meeting.stream(0, "camera");
     meeting.run_until(s(5), |meeting| meeting.hears(0, camera, 1));
-    let (alice, first) = (meeting.nodes[0].session.participant(), meeting.epoch(0));
+    let (alice, first) = (meeting.nodes[0].session.me(), meeting.epoch(0));
     let opens = |meeting: &Meeting, epoch| meeting.nodes[1].opens.contains_key(&(alice, camera, epoch));
     let mut began = Vec::new();
     for _ in 0..3 {
