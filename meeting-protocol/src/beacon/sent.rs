@@ -22,14 +22,18 @@ impl Sent {
         let Some((header, _)) = Header::parse(&envelope.sealed) else { return };
         let kid = KeyId::from(header.kid);
         let newest = self.newest.insert(kid.stream(), (kid, header.ctr.saturating_add(1)));
+        if self.frames >= MAX_UNTAKEN {
+            // Left out, and its key is not closed before it.
+            return;
+        }
         if let Some((old, end)) = newest.filter(|(old, _)| *old != kid) {
             self.span(old, end).closed = true;
         }
         let first = newest.filter(|(old, _)| *old == kid).map_or(header.ctr, |(_, end)| end);
         // a counter that went back would be vouched for twice, one far ahead would cost its own length
         let skipped = header.ctr.checked_sub(first).and_then(|skipped| usize::try_from(skipped).ok());
-        let full = self.frames >= MAX_UNTAKEN;
-        let Some(skipped) = skipped.filter(|skipped| *skipped <= MAX_SKIPPED && !full) else {
+        let Some(skipped) = skipped.filter(|skipped| *skipped <= MAX_SKIPPED) else {
+            self.frames += 1;
             return self.spans.push(Span {
                 kid,
                 first: header.ctr,
@@ -122,6 +126,33 @@ mod tests {
         sent.frame(&frame(kid(1, 2), 1, b"x"));
         let spans = sent.take();
         assert_eq!((spans[0].kid, spans[0].first, spans[0].end(), spans[0].closed), (kid(1, 1), 1, 1, true));
+    }
+
+    #[test]
+    fn counters_that_jump_and_keys_that_alternate_pile_nothing_up() {
+        for (step, keys) in [(1_000, 1), (1, 2), (0, 1)] {
+            let mut sent = Sent::default();
+            for n in 0..50_000 {
+                sent.frame(&frame(kid(1, 1 + n % keys), n * step, b"x"));
+            }
+            assert!(sent.spans.len() <= 2 * MAX_UNTAKEN, "{} spans wait", sent.spans.len());
+            assert!(sent.frames <= MAX_UNTAKEN + MAX_SKIPPED);
+        }
+    }
+
+    #[test]
+    fn a_key_is_not_closed_before_frames_that_were_left_out() {
+        let mut sent = Sent::default();
+        for ctr in 0..MAX_UNTAKEN as u64 + 10 {
+            sent.frame(&frame(kid(1, 1), ctr, b"x"));
+        }
+        sent.frame(&frame(kid(1, 2), MAX_UNTAKEN as u64 + 10, b"x"));
+        while sent.frames > 0 {
+            assert!(sent.take().iter().all(|span| !span.closed));
+        }
+        sent.frame(&frame(kid(1, 2), MAX_UNTAKEN as u64 + 11, b"x"));
+        let spans = sent.take();
+        assert!(spans.iter().all(|span| span.kid == kid(1, 2) && !span.closed), "{spans:?}");
     }
 
     #[test]
