@@ -3,11 +3,14 @@
 
 use std::fmt;
 
-use ed25519_dalek::{Signature, Signer, SigningKey, VerifyingKey};
+use ed25519_dalek::{Signer, SigningKey};
 use meeting_wire::Hex;
 use sha2::{Digest, Sha256};
 
-use crate::{crypto::labels, secret::Secret};
+use crate::{
+    crypto::{labels, sign},
+    secret::Secret,
+};
 
 /// The private half, kept by the agent.
 pub struct DeviceKey(SigningKey);
@@ -45,8 +48,7 @@ impl DevicePublic {
 
     /// Whether this key signed `message`; weak keys and malleable signatures never did.
     pub(crate) fn verifies(&self, message: &[u8], signature: &[u8; 64]) -> bool {
-        VerifyingKey::from_bytes(&self.0)
-            .is_ok_and(|key| key.verify_strict(message, &Signature::from_bytes(signature)).is_ok())
+        sign::verifies(&self.0, message, signature)
     }
 }
 

@@ -101,7 +101,7 @@ impl fmt::Debug for SecurityCode {
     }
 }
 
-const MEMORY_KIB: u32 = 32 * 1024;
+const MEMORY_KIB: u32 = if cfg!(fuzzing) { 8 } else { 32 * 1024 };
 const PASSES: u32 = 2;
 /// Codes that are kept: meetings and leaders a process meets at one time.
 const KEEP: usize = 64;

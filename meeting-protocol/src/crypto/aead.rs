@@ -73,11 +73,13 @@ pub trait Aead: Sized + Send + Sync {
 }
 
 /// The AEAD key of the back end in use.
-#[cfg(feature = "aws-lc")]
+#[cfg(all(feature = "aws-lc", not(feature = "null-crypto")))]
 pub type AeadKey = aws_lc::AeadKey;
 /// The AEAD key of the back end in use.
-#[cfg(not(feature = "aws-lc"))]
+#[cfg(not(any(feature = "aws-lc", feature = "null-crypto")))]
 pub type AeadKey = pure_rust::AeadKey;
+#[cfg(feature = "null-crypto")]
+pub use super::null::AeadKey;
 
 /// AES-GCM by AWS-LC.
 #[cfg(feature = "aws-lc")]

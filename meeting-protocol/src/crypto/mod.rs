@@ -6,6 +6,8 @@
 pub mod aead;
 pub mod kdf;
 pub(crate) mod labels;
+#[cfg(feature = "null-crypto")]
+mod null;
 pub(crate) mod once;
 pub mod sign;
 pub(crate) mod wrap;

@@ -1,6 +1,8 @@
 //! Ed25519 (RFC 8032) signatures by the key of one stay, each over a label and the encoding of one structure.
 
-use ed25519_dalek::{Signature, Signer, SigningKey, VerifyingKey};
+#[cfg(not(feature = "null-crypto"))]
+use ed25519_dalek::{Signature, VerifyingKey};
+use ed25519_dalek::{Signer, SigningKey};
 use meeting_wire::{Decode, DecodeError, Encode, Reader, Writer};
 use rand_core::CryptoRng;
 use sha2::{Digest, Sha256};
@@ -37,11 +39,18 @@ impl StayKey {
 impl StayPublic {
     /// Whether this key signed `label || bytes`; weak keys and malleable signatures never did.
     pub fn verifies(&self, label: &[u8], bytes: &[u8], signature: &[u8; 64]) -> bool {
-        VerifyingKey::from_bytes(&self.0).is_ok_and(|key| {
-            key.verify_strict(&[label, bytes].concat(), &Signature::from_bytes(signature)).is_ok()
-        })
+        verifies(&self.0, &[label, bytes].concat(), signature)
     }
 }
+
+/// Whether this key signed `message`; weak keys and malleable signatures never did.
+#[cfg(not(feature = "null-crypto"))]
+pub(crate) fn verifies(key: &[u8; 32], message: &[u8], signature: &[u8; 64]) -> bool {
+    VerifyingKey::from_bytes(key)
+        .is_ok_and(|key| key.verify_strict(message, &Signature::from_bytes(signature)).is_ok())
+}
+#[cfg(feature = "null-crypto")]
+pub(crate) use super::null::verifies;
 
 /// SHA-256 over `label || bytes`.
 pub(crate) fn hash(label: &[u8], bytes: &[u8]) -> Hash {
