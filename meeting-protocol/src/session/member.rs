@@ -250,7 +250,7 @@ impl Member {
         }
     }
 
-    #[cfg(test)]
+    #[cfg(any(test, feature = "testing"))]
     pub fn group(&self) -> &Group {
         &self.group
     }

@@ -22,6 +22,8 @@ mod epochs;
 mod error;
 mod follow;
 pub(crate) mod freshness;
+#[cfg(feature = "testing")]
+pub mod fuzzing;
 mod group;
 mod input;
 mod join;
