@@ -128,7 +128,7 @@ impl Follow {
                 cx.counters.stale += 1;
                 return;
             }
-            if heartbeat.time <= time || (heartbeat.counter == counter + 1 && heartbeat.previous != last) {
+            if heartbeat.time < time || (heartbeat.counter == counter + 1 && heartbeat.previous != last) {
                 self.caught("signed a heartbeat that contradicts the one before", group, cx);
                 return;
             }
