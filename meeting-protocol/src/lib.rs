@@ -15,6 +15,7 @@ pub mod announce;
 pub mod beacon;
 mod board;
 pub mod crypto;
+pub mod evidence;
 pub mod frame;
 pub mod identity;
 #[cfg(feature = "nonce-ledger")]

@@ -9,6 +9,7 @@
 //! Everything is drawn from one seed, so a failing run replays.
 
 mod audit;
+mod faces;
 pub mod limits;
 mod node;
 mod relay;
@@ -27,6 +28,7 @@ use rand_chacha::{
     rand_core::{Rng, SeedableRng},
 };
 
+pub use faces::faces;
 pub use node::{Key, Node};
 
 use self::audit::Audit;

@@ -30,6 +30,10 @@ pub const RESIGN: &[u8] = b"e2ee-meeting v1 resign\0";
 pub const ANSWER: &[u8] = b"e2ee-meeting v1 answer\0";
 /// Signature of a question for what is missing.
 pub const ASK: &[u8] = b"e2ee-meeting v1 ask\0";
+/// Signature of where somebody stands in the chain.
+pub const HEAD: &[u8] = b"e2ee-meeting v1 head\0";
+/// Signature of a question for what somebody else's leader has signed.
+pub const SHOW: &[u8] = b"e2ee-meeting v1 show\0";
 /// Signature of a silence vote.
 pub const VOTE: &[u8] = b"e2ee-meeting v1 silence vote\0";
 
@@ -76,7 +80,7 @@ pub const CONTROL: &str = "e2ee-meeting v1 control";
 
 /// All labels that open signed or hashed bytes.
 #[cfg(test)]
-pub const ALL: [&[u8]; 22] = [
+pub const ALL: [&[u8]; 24] = [
     FINGERPRINT,
     ANNOUNCE,
     LINK,
@@ -90,6 +94,8 @@ pub const ALL: [&[u8]; 22] = [
     VOTE,
     ANSWER,
     ASK,
+    HEAD,
+    SHOW,
     BEACON,
     BEACON_FRAME,
     ANNOUNCE_HASH,

@@ -109,6 +109,40 @@ pub struct Ask {
     pub epoch: u64,
 }
 
+/// Where a participant stands in the chain, for everybody.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Head {
+    /// Which meeting.
+    pub meeting: MeetingId,
+    /// Which run of it.
+    pub instance: InstanceId,
+    /// Who signs.
+    pub participant: ParticipantId,
+    /// The number of the newest link it has.
+    pub number: u64,
+    /// Its hash.
+    pub head: Hash,
+    /// The newest epoch it knows of.
+    pub epoch: u64,
+    /// The hash of the link that opened it.
+    pub epoch_link: Hash,
+}
+
+/// A participant wants to see what somebody else's leader has signed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Show {
+    /// Which meeting.
+    pub meeting: MeetingId,
+    /// Which run of it.
+    pub instance: InstanceId,
+    /// Who signs.
+    pub participant: ParticipantId,
+    /// The link of this number.
+    pub number: u64,
+    /// And the one that opened this epoch.
+    pub epoch: u64,
+}
+
 /// The leader has been silent for 6 s.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SilenceVote {
@@ -190,6 +224,12 @@ impl SignedBody for Answer {
 }
 impl SignedBody for Ask {
     const LABEL: &'static [u8] = labels::ASK;
+}
+impl SignedBody for Head {
+    const LABEL: &'static [u8] = labels::HEAD;
+}
+impl SignedBody for Show {
+    const LABEL: &'static [u8] = labels::SHOW;
 }
 impl SignedBody for SilenceVote {
     const LABEL: &'static [u8] = labels::VOTE;

@@ -22,6 +22,7 @@ use crate::{
         sign::{Hash, Signed},
         wrap::{KemSecret, Pairing},
     },
+    evidence::Word,
     roster::SignedLink,
 };
 
@@ -118,42 +119,40 @@ impl Follow {
             cx.counters.forged += 1;
             return;
         }
+        if group.convict(Word::Heartbeat(signed.clone()), cx) {
+            return;
+        }
         let hash = heartbeat.hash();
-        if let Some((counter, last, time)) = self.last {
-            if heartbeat.counter == counter && hash != last {
-                self.caught("signed two heartbeats of one number", group, cx);
-                return;
-            }
+        if let Some((counter, _, time)) = self.last {
             if heartbeat.counter <= counter {
                 cx.counters.stale += 1;
                 return;
             }
-            if heartbeat.time < time || (heartbeat.counter == counter + 1 && heartbeat.previous != last) {
-                self.caught("signed a heartbeat that contradicts the one before", group, cx);
+            if heartbeat.time < time {
+                self.caught("signed heartbeats whose time goes back", group, cx);
                 return;
             }
         }
-        if let Some((known, _)) = group.link(heartbeat.head_number)
-            && *known != heartbeat.head
+        let other = |known: Option<Hash>, said: Hash| known.is_some_and(|known| known != said);
+        if other(group.link(heartbeat.head_number).map(|(known, _)| *known), heartbeat.head)
+            || other(group.opened(heartbeat.epoch), heartbeat.epoch_link)
         {
+            // Of an earlier leader's part of the chain.
             self.caught("signed a heartbeat for another chain than ours", group, cx);
             return;
         }
-        if heartbeat.epoch == group.epochs.newest.epoch {
-            if heartbeat.epoch_link != group.epochs.newest.link {
-                self.caught("opened one epoch with two links", group, cx);
-                return;
-            }
-            if heartbeat.time.saturating_sub(group.epochs.newest.time) > MAX_EPOCH {
-                self.caught("did not rotate the key for two and a half minutes", group, cx);
-                return;
-            }
+        if heartbeat.epoch == group.epochs.newest.epoch
+            && heartbeat.time.saturating_sub(group.epochs.newest.time) > MAX_EPOCH
+        {
+            self.caught("did not rotate the key for two and a half minutes", group, cx);
+            return;
         }
         if self.held_wrap.as_ref().is_some_and(|wrap| wrap.epoch > heartbeat.epoch) {
             // Nobody opened that epoch; if its wrap was only quicker than this heartbeat, it is asked for.
             self.held_wrap = None;
         }
         self.last = Some((heartbeat.counter, hash, heartbeat.time));
+        group.last_beat = Some(signed.clone());
         if self.fresh.heard(heartbeat.time, &heartbeat.echoes, cx.now) {
             self.next_pulse = cx.now + PULSE;
         }
@@ -214,6 +213,7 @@ impl Follow {
             self.ask(group, cx);
         }
         self.watch(cx);
+        group.tick_head(self.fresh.is_fresh(cx.now), cx);
         if self.stale_since.is_some_and(|since| cx.now.since(since) >= KEEP) {
             group.ending = Some(EndReason::Stale);
         }

@@ -6,7 +6,7 @@ use meeting_wire::{InstanceId, ParticipantId, Slot, StreamId};
 
 use super::{
     CommandError, EndReason, Event, LeaveReason, OpenStream,
-    claims::Ask,
+    claims::{Ask, Heartbeat},
     context::Cx,
     epochs::{Epochs, Opened},
     message::{MAX_LINKS, Message},
@@ -14,6 +14,7 @@ use super::{
     streams::{Sealing, Streams},
     vouching::Vouching,
     welcome::{Lineage, Step, Welcome},
+    witness::Witness,
 };
 use crate::{
     BootTime,
@@ -36,12 +37,17 @@ pub(super) struct Group {
     pub lineage: Lineage,
     /// Today's leader's announce.
     pub leader_announce: Hash,
+    /// The announce itself, where we have it.
+    pub leader_signed: Option<SignedAnnounce>,
     /// The newest links, the head last; never empty.
     links: VecDeque<(Hash, SignedLink)>,
     pub epoch_link: SignedLink,
     pub epochs: Epochs,
     pub streams: Streams,
     pub vouching: Vouching,
+    pub witness: Witness,
+    /// The leader's newest heartbeat.
+    pub last_beat: Option<Signed<Heartbeat>>,
     /// Devices that are or were in; after a removal others need approval.
     pub known: HashSet<DevicePublic>,
     /// Why this session is over, once it is.
@@ -69,11 +75,14 @@ impl Group {
             roster,
             lineage,
             leader_announce,
+            leader_signed: Some(leader.clone()),
             links: VecDeque::from([(head.body.hash(), head)]),
             epoch_link,
             epochs: Epochs::new(opened, now),
             streams,
             vouching: Vouching::default(),
+            witness: Witness::default(),
+            last_beat: None,
             ending: None,
             code,
         })
@@ -92,6 +101,20 @@ impl Group {
     /// The kept link of a number, with its hash.
     pub fn link(&self, number: u64) -> Option<&(Hash, SignedLink)> {
         self.links.iter().find(|(_, link)| link.body.number == number)
+    }
+
+    /// All links that are kept.
+    pub fn kept(&self) -> impl Iterator<Item = &SignedLink> {
+        let opened = (!self.links.iter().any(|(hash, _)| *hash == self.epochs.newest.link))
+            .then_some(&self.epoch_link);
+        self.links.iter().map(|(_, link)| link).chain(opened)
+    }
+
+    /// The hash of the link that opened an epoch; none if that is not known any more or not yet.
+    pub fn opened(&self, epoch: u64) -> Option<Hash> {
+        let newest = (epoch == self.epochs.newest.epoch).then_some(self.epochs.newest.link);
+        let opens = |link: &SignedLink| link.body.opening.is_some_and(|opening| opening.epoch == epoch);
+        newest.or_else(|| self.links.iter().find(|(_, link)| opens(link)).map(|(hash, _)| *hash))
     }
 
     /// Whether this is the hash of a link of the chain; none if it may be older than what is kept.
@@ -144,6 +167,7 @@ impl Group {
                     }
                     self.streams.gone(*participant, cx);
                     self.vouching.gone(*participant);
+                    self.witness.gone(*participant);
                     if *participant == me {
                         self.ending = Some(match reason {
                             LeaveReason::Replaced => EndReason::Replaced,
@@ -172,6 +196,7 @@ impl Group {
             }
         }
         if takeover {
+            (self.leader_signed, self.last_beat) = (None, None);
             let genesis = self.lineage.genesis.body.hash();
             self.code =
                 SecurityCode::of_leader(&genesis, &self.leader_announce, CipherSuite::default().into());
@@ -196,6 +221,7 @@ impl Group {
             cx.departed(entry.participant, &entry.name, LeaveReason::Missing);
             self.streams.gone(entry.participant, cx);
             self.vouching.gone(entry.participant);
+            self.witness.gone(entry.participant);
         }
         self.known.extend(self.roster.entries().map(|entry| entry.device));
         if before.header.locked != self.roster.header.locked {
@@ -216,7 +242,9 @@ impl Group {
             self.seal_all(None, cx);
         }
         for statement in self.streams.take_held(epoch) {
-            self.open_statement(&statement.body, cx);
+            if !self.is_forked(&statement, cx) {
+                self.open_statement(&statement.body, cx);
+            }
         }
     }
 
@@ -235,15 +263,10 @@ impl Group {
             cx.counters.forged += 1;
             return;
         }
-        let newest = self.epochs.newest;
-        if said.epoch == newest.epoch && said.link != newest.link {
-            let text = format!(
-                "{} sees another link than we at epoch {}: the meeting is forked",
-                entry.name, said.epoch
-            );
-            cx.misbehaviour(text);
+        if self.is_forked(&statement, cx) {
             return;
         }
+        let (said, newest) = (&statement.body, self.epochs.newest);
         if self.epochs.key(said.epoch).is_some() {
             self.open_statement(&statement.body, cx);
         } else if said.epoch >= newest.epoch && said.epoch <= newest.epoch + 2 {

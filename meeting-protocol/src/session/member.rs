@@ -14,12 +14,15 @@ use super::{
     statement::EpochKey,
     streams::Streams,
     succession,
+    vouching::Vouching,
     welcome::Lineage,
+    witness::Sight,
 };
 use crate::{
     BootTime,
     beacon::SignedBeacon,
     crypto::sign::Signed,
+    evidence::Word,
     roster::{Change, Entry, EpochOpening, Link, Roster, SignedLink},
     secret::Secret,
     security_code::SecurityCode,
@@ -101,12 +104,18 @@ impl Member {
         }
         match (message, &mut self.duty) {
             (Message::Statement(statement), _) => group.on_statement(statement, cx),
+            (Message::Head(head), _) => group.on_head(&head, cx),
+            (Message::Show(show), _) => group.on_show(&show, cx),
             (Message::Link(link), Duty::Follow(follow)) => follow.on_link(link, group, cx),
             (Message::Link(link), Duty::Lead(lead)) => lead.on_link(&link, group, cx),
             (Message::Links(links), Duty::Follow(follow)) => {
                 for link in links {
                     if group.ending.is_none() {
-                        follow.on_link(link, group, cx);
+                        follow.on_link(link.clone(), group, cx);
+                        if group.ending == Some(EndReason::LeaderMisbehaved) {
+                            // It came to us alone: who sees our chain is to see this too.
+                            group.tell_all(&Message::Link(link), cx);
+                        }
                     }
                 }
             }
@@ -119,6 +128,9 @@ impl Member {
             (Message::Wrap(wrap), Duty::Follow(follow)) => follow.on_wrap(wrap, group, cx),
             (Message::Welcome(welcome), Duty::Follow(follow)) => follow.on_welcome(*welcome, group, cx),
             (Message::Announce(announce), Duty::Lead(lead)) => lead.on_announce(announce, group, cx),
+            (Message::Announce(announce), Duty::Follow(_)) if announce.hash() == group.leader_announce => {
+                group.leader_signed = Some(announce);
+            }
             (Message::Pulse(pulse), Duty::Lead(lead)) => lead.on_pulse(&pulse, group, cx),
             (Message::Ask(ask), Duty::Lead(lead)) => lead.on_ask(&ask, group, cx),
             (Message::Ask(ask), Duty::Follow(follow)) => follow.on_ask(&ask, group, cx),
@@ -188,9 +200,16 @@ impl Member {
     ) {
         let group = &mut self.group;
         let (time, newest) = (self.duty.leader_time(cx.now), group.epochs.newest);
-        match group.roster.entry(from).filter(|_| instance == group.instance && from != cx.me.participant) {
-            Some(entry) => group.vouching.on_beacon(beacon, entry, time, &newest, instance, cx),
-            None => cx.counters.unauthorised += 1,
+        let entry = group.roster.entry(from).filter(|_| instance == group.instance && from != cx.me.participant);
+        let Some(entry) = entry else {
+            cx.counters.unauthorised += 1;
+            return;
+        };
+        let sight = Sight { who: from, head: None, epoch: (beacon.body.epoch, beacon.body.link) };
+        if group.vouching.is_new(&beacon, entry, instance, cx)
+            && !group.differs(&sight, || Word::Beacon(beacon.clone()), cx)
+        {
+            Vouching::hand_on(from, beacon, time, &newest, cx);
         }
     }
 
@@ -293,7 +312,8 @@ impl Member {
             Duty::Lead(lead) => lead.deadline(),
             Duty::Follow(follow) => {
                 let succession = follow.succession_deadline(&self.group);
-                succession.map_or(follow.deadline(), |at| at.min(follow.deadline()))
+                let head = self.group.witness.deadline();
+                [succession, head].into_iter().flatten().fold(follow.deadline(), BootTime::min)
             }
         };
         self.group.epochs.deadline(now).map_or(duty, |at| at.min(duty))
@@ -315,6 +335,7 @@ impl Member {
             leader: entry.participant == header.leader,
             successor: self.group.roster.rank(entry.participant).map(|rank| rank as u8 + 1),
             me: entry.participant == me.participant,
+            forked: self.group.witness.doubts(entry.participant),
         };
         state.leading = matches!(self.duty, Duty::Lead(_));
         state.leader_verified = self.verified.unwrap_or(false);

@@ -3,7 +3,7 @@
 use meeting_wire::{Decode, DecodeError, Encode, ParticipantId, Reader, Writer};
 
 use super::{
-    claims::{Answer, Ask, Heartbeat, Leave, Over, Pulse, Resignation, SilenceVote},
+    claims::{Answer, Ask, Head, Heartbeat, Leave, Over, Pulse, Resignation, Show, SilenceVote},
     statement::Statement,
     welcome::{Lineage, Welcome},
 };
@@ -55,6 +55,10 @@ pub(crate) enum Message {
     Announces(Vec<SignedAnnounce>),
     /// To all, beside the media and not on the board: for frames of ours.
     Beacon(SignedBeacon),
+    /// To all: where we stand in the chain.
+    Head(Signed<Head>),
+    /// To one who stands elsewhere: what did your leader sign?
+    Show(Signed<Show>),
 }
 
 /// Why there is no welcome yet, and why the leader may say so.
@@ -167,6 +171,14 @@ impl Encode for Message {
                 out.u8(15);
                 beacon.encode(out);
             }
+            Message::Head(head) => {
+                out.u8(16);
+                head.encode(out);
+            }
+            Message::Show(show) => {
+                out.u8(17);
+                show.encode(out);
+            }
         }
     }
 }
@@ -199,6 +211,8 @@ impl Decode for Message {
             13 => Message::Vote(Signed::decode(reader)?),
             14 => Message::Announces(reader.list(MAX_ENTRIES, "the announces for a successor")?),
             15 => Message::Beacon(SignedBeacon::decode(reader)?),
+            16 => Message::Head(Signed::decode(reader)?),
+            17 => Message::Show(Signed::decode(reader)?),
             _ => return Err(DecodeError::Invalid("the kind of a post")),
         })
     }

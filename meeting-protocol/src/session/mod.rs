@@ -16,7 +16,7 @@
 //! `group` is what leader and followers share: roster, chain, `epochs`, `streams`, `vouching`.
 
 mod admission;
-mod claims;
+pub(crate) mod claims;
 mod context;
 mod epochs;
 mod error;
@@ -31,13 +31,14 @@ pub(crate) mod lead;
 mod member;
 pub(crate) mod message;
 mod output;
-mod statement;
+pub(crate) mod statement;
 mod streams;
 pub(crate) mod succession;
 #[cfg(test)]
 mod tests;
 mod vouching;
-mod welcome;
+pub(crate) mod welcome;
+mod witness;
 
 pub use claims::{Resignation, SilenceVote};
 pub use error::{CommandError, Counters, CreateError};

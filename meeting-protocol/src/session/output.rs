@@ -7,6 +7,7 @@ use super::Role;
 use crate::{
     BootTime,
     beacon::Vouch,
+    evidence::Evidence,
     frame::{CipherSuite, KeyId},
     identity::Fingerprint,
     secret::Secret,
@@ -224,6 +225,8 @@ pub enum Event {
     WantsIn(Approval),
     /// A peer broke the protocol; the text names who and what, never a key.
     Misbehaviour(String),
+    /// Proof that the leader did, for anybody to check.
+    Evidence(Box<Evidence>),
 }
 
 /// Somebody in the roster.
@@ -247,6 +250,8 @@ pub struct Person {
     pub successor: Option<u8>,
     /// This session's own entry.
     pub me: bool,
+    /// Has signed for another chain than ours: the meeting is forked, or that device lies.
+    pub forked: bool,
 }
 
 /// A stream of somebody else, as its sender stated it.

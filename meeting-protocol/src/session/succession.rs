@@ -189,7 +189,12 @@ impl Follow {
         changes.extend(
             lost.map(|participant| Change::Remove(Removal { participant, reason: LeaveReason::Missing })),
         );
-        lead.commit(changes, Vec::new(), true, group, cx).then_some(lead)
+        if !lead.commit(changes, Vec::new(), true, group, cx) {
+            return None;
+        }
+        // Evidence names a leader's device by it.
+        group.tell_all(&Message::Announce(own), cx);
+        Some(lead)
     }
 }
 

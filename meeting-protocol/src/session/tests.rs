@@ -4,6 +4,7 @@
 
 mod bytes;
 mod forgers;
+mod forks;
 mod leaders;
 mod samples;
 
@@ -16,7 +17,7 @@ use meeting_wire::{Decode, Encode, Hex, InstanceId, Kind, MeetingId, Participant
 use rand_chacha::{ChaCha20Rng, rand_core::SeedableRng};
 
 use super::{
-    claims::{Answer, Ask, Heartbeat, Leave, Over, Pulse, Verdict},
+    claims::{Answer, Ask, Head, Heartbeat, Leave, Over, Pulse, Show, Verdict},
     message::{Message, Offer, ProvenPulse, Reply, Wrap},
     statement::{EpochKey, Said, Statement, StreamFacts},
     welcome::{Lineage, Step, Welcome},
@@ -26,6 +27,7 @@ use crate::{
     announce::{Announce, SignedAnnounce},
     beacon::{Beacon, Context, FrameDigest, SignedBeacon, Span},
     crypto::sign::{Hash, Signed, StayPublic},
+    evidence::{Evidence, Word},
     frame::{CipherSuite, KeyId},
     identity::DevicePublic,
     roster::{Change, Entry, EpochOpening, Link, Removal, Roster, SignedLink, Successor, Takeover},

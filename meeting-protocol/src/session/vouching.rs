@@ -42,41 +42,42 @@ impl Vouching {
         cx.out.push(Output::Beacon(body));
     }
 
-    /// Checks a beacon of `entry`'s.
-    pub fn on_beacon(
+    /// Whether a beacon is `entry`'s, and newer than those before.
+    pub fn is_new(
         &mut self,
-        beacon: SignedBeacon,
+        beacon: &SignedBeacon,
         entry: &Entry,
-        time: Option<u64>,
-        newest: &Opened,
         instance: InstanceId,
         cx: &mut Cx<'_>,
-    ) {
+    ) -> bool {
         let body = &beacon.body;
         let last = self.newest.get(&entry.participant);
         if last.is_some_and(|last| body.number <= *last) {
             cx.counters.stale += 1;
-            return;
+            return false;
         }
         let ours = body.spans.iter().all(|span| span.kid.index() == entry.index);
         if !ours || !beacon.is_by(&entry.signer, &context(cx, &instance, &entry.participant)) {
             cx.counters.forged += 1;
-            return;
+            return false;
         }
         self.newest.insert(entry.participant, body.number);
-        if body.epoch == newest.epoch && body.link != newest.link {
-            let text = format!(
-                "{} sees another link than we at epoch {}: the meeting is forked",
-                entry.name, body.epoch
-            );
-            cx.misbehaviour(text);
-            return;
-        }
+        true
+    }
+
+    /// Hands on what a beacon of `from`'s signs for.
+    pub fn hand_on(
+        from: ParticipantId,
+        beacon: SignedBeacon,
+        time: Option<u64>,
+        newest: &Opened,
+        cx: &mut Cx<'_>,
+    ) {
         // A new leader's clock starts anew with its first epoch.
-        let known = body.time > 0 && body.epoch == newest.epoch;
-        let delay = time.filter(|_| known).map(|time| time.saturating_sub(body.time));
+        let known = beacon.body.time > 0 && beacon.body.epoch == newest.epoch;
+        let delay = time.filter(|_| known).map(|time| time.saturating_sub(beacon.body.time));
         let vouch = Vouch { spans: beacon.body.spans, delay };
-        cx.out.push(Output::Vouched { from: entry.participant, vouch });
+        cx.out.push(Output::Vouched { from, vouch });
     }
 
     /// Somebody is gone.

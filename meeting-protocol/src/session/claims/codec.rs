@@ -2,7 +2,9 @@
 
 use meeting_wire::{Decode, DecodeError, Encode, InstanceId, MeetingId, ParticipantId, Reader, Writer};
 
-use super::{Answer, Ask, Heartbeat, Leave, MAX_ECHOES, Over, Pulse, Resignation, SilenceVote, Verdict};
+use super::{
+    Answer, Ask, Head, Heartbeat, Leave, MAX_ECHOES, Over, Pulse, Resignation, Show, SilenceVote, Verdict,
+};
 use crate::roster::counter;
 
 impl Encode for Heartbeat {
@@ -119,6 +121,54 @@ impl Decode for Ask {
             instance: InstanceId::decode(reader)?,
             participant: ParticipantId::decode(reader)?,
             head: reader.array()?,
+            epoch: counter(reader)?,
+        })
+    }
+}
+
+impl Encode for Head {
+    fn encode(&self, out: &mut Writer) {
+        self.meeting.encode(out);
+        self.instance.encode(out);
+        self.participant.encode(out);
+        out.u64(self.number);
+        out.raw(&self.head);
+        out.u64(self.epoch);
+        out.raw(&self.epoch_link);
+    }
+}
+
+impl Decode for Head {
+    fn decode(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        Ok(Self {
+            meeting: MeetingId::decode(reader)?,
+            instance: InstanceId::decode(reader)?,
+            participant: ParticipantId::decode(reader)?,
+            number: counter(reader)?,
+            head: reader.array()?,
+            epoch: counter(reader)?,
+            epoch_link: reader.array()?,
+        })
+    }
+}
+
+impl Encode for Show {
+    fn encode(&self, out: &mut Writer) {
+        self.meeting.encode(out);
+        self.instance.encode(out);
+        self.participant.encode(out);
+        out.u64(self.number);
+        out.u64(self.epoch);
+    }
+}
+
+impl Decode for Show {
+    fn decode(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        Ok(Self {
+            meeting: MeetingId::decode(reader)?,
+            instance: InstanceId::decode(reader)?,
+            participant: ParticipantId::decode(reader)?,
+            number: counter(reader)?,
             epoch: counter(reader)?,
         })
     }

@@ -2,6 +2,7 @@
 
 use super::{ASK_AFTER, Follow};
 use crate::{
+    evidence::Word,
     roster::{Change, Entry, Link, Roster, SignedLink},
     session::{EndReason, context::Cx, group::Group, welcome::Welcome},
 };
@@ -13,6 +14,9 @@ impl Follow {
             cx.counters.forged += 1;
             return;
         }
+        if group.convict(Word::Link(link.clone()), cx) {
+            return;
+        }
         let by_leader = |group: &Group| {
             body.leader == group.roster.header.leader
                 && group.roster.leader_signer().is_some_and(|signer| link.is_by(&signer))
@@ -21,7 +25,8 @@ impl Follow {
         if body.number <= head {
             match group.link(body.number) {
                 Some((known, _)) if *known == body.hash() => {}
-                Some(_) if by_leader(group) => self.caught("signed two links of one number", group, cx),
+                // A link of an earlier leader's: no word of this one contradicts it.
+                Some(_) if by_leader(group) => self.caught("signed another link of one number", group, cx),
                 _ => cx.counters.stale += 1,
             }
             return;
@@ -123,10 +128,14 @@ impl Follow {
             cx.counters.stale += 1;
             return;
         }
+        for link in [welcome.epoch_link(), &welcome.head] {
+            if group.convict(Word::Link(link.clone()), cx) {
+                return;
+            }
+        }
         let (epoch, newest) = (welcome.epoch_link(), group.epochs.newest);
-        let opened = epoch.body.opening.map_or(0, |opening| opening.epoch);
-        if opened < newest.epoch || opened == newest.epoch && epoch.body.hash() != newest.link {
-            self.caught("opened one epoch with two links", group, cx);
+        if epoch.body.opening.is_none_or(|opening| opening.epoch < newest.epoch) {
+            self.caught("went back to an earlier epoch", group, cx);
             return;
         }
         if welcome.head.body.time < group.head().body.time {
@@ -138,9 +147,7 @@ impl Follow {
 
     /// The leader broke the protocol: nothing of it counts any more.
     pub(in crate::session) fn caught(&mut self, what: &str, group: &mut Group, cx: &mut Cx<'_>) {
-        let name = group.roster.leader().map_or("the leader", |entry| &entry.name).to_owned();
-        cx.misbehaviour(format!("{name}, who leads, {what}"));
-        group.ending = Some(EndReason::LeaderMisbehaved);
+        group.caught(what, cx);
     }
 }
 

@@ -6,6 +6,7 @@ use super::{samples::*, *};
 fn the_bytes_of_every_message_are_pinned() {
     let mut now: String =
         messages().iter().map(|(name, message)| format!("{name} {}\n", Hex(&message.to_bytes()))).collect();
+    now.extend(evidence().iter().map(|evidence| format!("evidence {}\n", Hex(&evidence.to_file()))));
     let key = EpochKey { epoch: 9, link: [0xdd; 32], key: secret(0xee) };
     let derived: [(&str, Hash); 5] = [
         ("commitment", EpochKey::commitment(&key.key, MEETING, INSTANCE, 9)),
@@ -44,6 +45,18 @@ fn every_message_reads_back_and_no_cut_or_longer_one_does() {
         assert!(Message::from_bytes(&[&bytes[..], &[0]].concat()).is_err(), "{name}");
         for cut in 0..bytes.len() {
             assert!(Message::from_bytes(&bytes[..cut]).is_err(), "{name} cut to {cut}");
+        }
+    }
+}
+
+#[test]
+fn a_file_of_evidence_reads_back_and_no_cut_or_longer_one_does() {
+    for evidence in evidence() {
+        let bytes = evidence.to_file();
+        assert_eq!(Evidence::from_file(&bytes).as_ref(), Ok(&evidence));
+        assert!(Evidence::from_file(&[&bytes[..], &[0]].concat()).is_err());
+        for cut in 0..bytes.len() {
+            assert!(Evidence::from_file(&bytes[..cut]).is_err(), "cut to {cut}");
         }
     }
 }

@@ -123,6 +123,25 @@ pub(super) fn beacon() -> SignedBeacon {
     SignedBeacon::new(body, &context, &signer())
 }
 
+/// With one of each kind of word; they prove nothing, but their bytes never change.
+pub(super) fn evidence() -> Vec<Evidence> {
+    let mut words = messages().into_iter().filter_map(|(_, message)| match message {
+        Message::Link(link) => Some(Word::Link(link)),
+        Message::Heartbeat(heartbeat) => Some(Word::Heartbeat(heartbeat)),
+        Message::Statement(statement) => Some(Word::Statement(statement)),
+        Message::Beacon(beacon) => Some(Word::Beacon(beacon)),
+        _ => None,
+    });
+    let mut next = || words.next().unwrap();
+    let step = Step { last: link(vec![]), header: header(), root: [9; 32], takeover: link(vec![]) };
+    let lineage = Lineage { genesis: link(vec![]), creator: announce(), steps: vec![] };
+    let led = Lineage { steps: vec![step], ..lineage.clone() };
+    vec![
+        Evidence { lineage, announce: None, words: [next(), next()] },
+        Evidence { lineage: led, announce: Some(announce()), words: [next(), next()] },
+    ]
+}
+
 /// One of each.
 pub(super) fn messages() -> Vec<(&'static str, Message)> {
     let heartbeat = Heartbeat {
@@ -157,6 +176,16 @@ pub(super) fn messages() -> Vec<(&'static str, Message)> {
         verdict: Verdict::Locked,
     };
     let ask = Ask { meeting: MEETING, instance: INSTANCE, participant: BOB, head: [5; 32], epoch: 6 };
+    let head = Head {
+        meeting: MEETING,
+        instance: INSTANCE,
+        participant: BOB,
+        number: 8,
+        head: [7; 32],
+        epoch: 9,
+        epoch_link: [8; 32],
+    };
+    let show = Show { meeting: MEETING, instance: INSTANCE, participant: BOB, number: 7, epoch: 8 };
     let step = Step { last: link(vec![]), header: header(), root: [9; 32], takeover: link(vec![]) };
     let lineage = Lineage { genesis: link(vec![]), creator: announce(), steps: vec![step] };
     let welcome = Welcome {
@@ -204,5 +233,7 @@ pub(super) fn messages() -> Vec<(&'static str, Message)> {
         ("vote", Message::Vote(vote())),
         ("announces", Message::Announces(vec![announce()])),
         ("beacon", Message::Beacon(beacon())),
+        ("head", Message::Head(Signed::new(head, &signer()))),
+        ("show", Message::Show(Signed::new(show, &signer()))),
     ]
 }
