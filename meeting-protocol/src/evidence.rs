@@ -12,8 +12,8 @@ use std::collections::BTreeSet;
 use meeting_wire::{Decode, DecodeError, Encode, InstanceId, MeetingId, ParticipantId, Reader, Writer};
 use thiserror::Error;
 
-pub(crate) use self::word::{Fact, Word, contradiction_of};
 pub use self::word::Fault;
+pub(crate) use self::word::{Fact, Word, contradiction_of};
 use crate::{
     announce::SignedAnnounce,
     crypto::sign::StayPublic,

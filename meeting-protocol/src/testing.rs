@@ -28,8 +28,9 @@ use rand_chacha::{
     rand_core::{Rng, SeedableRng},
 };
 
-pub use faces::faces;
+pub use faces::two_faces;
 pub use node::{Key, Node};
+pub use rand_chacha::ChaCha20Rng as FaceRng;
 
 use self::audit::Audit;
 use crate::{
@@ -108,9 +109,10 @@ impl Meeting {
     /// # Panics
     ///
     /// If a key was wrapped for anybody but those its link's roster names, or somebody got a stream key of an epoch
-    /// whose roster does not name them.
+    /// whose roster does not name them, or somebody signed two ways for one thing.
     pub fn audit(&self) {
         self.audit.recipients();
+        self.audit.innocence();
         for (number, node) in self.nodes.iter().enumerate() {
             for (key, epoch) in &node.ever {
                 assert!(

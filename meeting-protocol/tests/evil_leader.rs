@@ -80,7 +80,11 @@ impl Forked {
         let across: Across = Box::new(across);
         self.meeting.tamper = Some(Box::new(move |_, from, to, post| {
             let stays = from != usize::MAX && side(from) == side(to);
-            if stays || from != usize::MAX && across(from, to, post.slot) { Fate::Deliver } else { Fate::Drop }
+            if stays || from != usize::MAX && across(from, to, post.slot) {
+                Fate::Deliver
+            } else {
+                Fate::Drop
+            }
         }));
     }
 
@@ -302,4 +306,34 @@ fn a_fork_that_nobody_crosses_never_merges() {
         assert_eq!(forked.meeting.phase(node), CAUGHT);
     }
     assert!(ever(&forked, CAROL).iter().all(|key| !theirs.contains(key)), "no key of the other side");
+}
+
+#[test]
+fn nobody_is_added_silently() {
+    let mut meeting = Meeting::of(3, 50_013, Successors::Nobody);
+    let codes = |meeting: &Meeting| [0, 1, 2].map(|node| meeting.nodes[node].session.roster_code().unwrap());
+    let (before, epoch) = (codes(&meeting), meeting.epoch(0));
+    // The leader lets in a device that never shows itself.
+    let hidden = Rc::new(Cell::new(true));
+    let hides = hidden.clone();
+    meeting.tamper = Some(Box::new(move |_, from, to, post| {
+        let pulse = (from, to) == (3, 0) && matches!(post.slot, Slot::Direct(_));
+        if pulse && hides.get() { Fate::Drop } else { Fate::Deliver }
+    }));
+    let ghost = meeting.join("Eve");
+    meeting.run_until(s(10), |meeting| meeting.epoch(0) > epoch);
+    meeting.run(s(1));
+    for (node, before) in before.iter().enumerate() {
+        let state = meeting.state(node);
+        let eve = state.roster.iter().find(|person| person.name == "Eve").expect("she is on every list");
+        assert!(!eve.present && state.epoch > Some(epoch), "with a new key");
+        assert_ne!(codes(&meeting)[node], *before);
+        assert_eq!(codes(&meeting)[node], codes(&meeting)[0]);
+    }
+    hidden.set(false);
+    meeting.run_until(s(20), |meeting| meeting.together(&[0, 1, 2, ghost]));
+    for node in 0..3 {
+        let here = |event: &&Event| matches!(event, Event::Arrived { name, .. } if name == "Eve");
+        assert_eq!(meeting.nodes[node].events.iter().filter(here).count(), 1, "and everybody is told");
+    }
 }

@@ -21,7 +21,7 @@ pub(crate) enum Word {
 }
 
 /// Something that can be only one way in one run of a meeting, as its leader says it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Fact {
     /// Which link has this number.
     Link(u64),

@@ -212,6 +212,13 @@ impl Group {
         self.links.push_back((link.body.hash(), link));
     }
 
+    /// A leader's announce is kept for evidence; the hash leaves out the signature, which anybody can spoil.
+    pub fn on_announce(&mut self, announce: SignedAnnounce) {
+        if announce.hash() == self.leader_announce && announce.verified().is_some() {
+            self.leader_signed = Some(announce);
+        }
+    }
+
     /// Goes on to a link far ahead, with the roster its leader signed, without the links between.
     pub fn skip_to(&mut self, welcome: Welcome, roster: Roster, cx: &mut Cx<'_>) {
         let epoch_link = welcome.epoch_link().clone();

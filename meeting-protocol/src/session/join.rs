@@ -49,6 +49,8 @@ pub(super) struct Join {
     /// A leader that the link vouches for has answered: no other one is believed any more.
     vouched: bool,
     pub ending: Option<EndReason>,
+    /// Heartbeats heard so far.
+    pub heartbeats: u64,
 }
 
 /// Somebody who says to lead the meeting. Whether that is true shows with the welcome.
@@ -71,6 +73,7 @@ impl Join {
             asked: None,
             vouched: false,
             ending: None,
+            heartbeats: 0,
         }
     }
 
@@ -83,6 +86,7 @@ impl Join {
         if heartbeat.meeting != cx.me.meeting {
             return;
         }
+        self.heartbeats += 1;
         let key = (heartbeat.instance, heartbeat.leader);
         match self.sources.iter_mut().find(|source| (source.instance, source.leader) == key) {
             Some(source) => source.challenge = heartbeat.challenge,

@@ -128,9 +128,7 @@ impl Member {
             (Message::Wrap(wrap), Duty::Follow(follow)) => follow.on_wrap(wrap, group, cx),
             (Message::Welcome(welcome), Duty::Follow(follow)) => follow.on_welcome(*welcome, group, cx),
             (Message::Announce(announce), Duty::Lead(lead)) => lead.on_announce(announce, group, cx),
-            (Message::Announce(announce), Duty::Follow(_)) if announce.hash() == group.leader_announce => {
-                group.leader_signed = Some(announce);
-            }
+            (Message::Announce(announce), Duty::Follow(_)) => group.on_announce(announce),
             (Message::Pulse(pulse), Duty::Lead(lead)) => lead.on_pulse(&pulse, group, cx),
             (Message::Ask(ask), Duty::Lead(lead)) => lead.on_ask(&ask, group, cx),
             (Message::Ask(ask), Duty::Follow(follow)) => follow.on_ask(&ask, group, cx),
@@ -200,7 +198,8 @@ impl Member {
     ) {
         let group = &mut self.group;
         let (time, newest) = (self.duty.leader_time(cx.now), group.epochs.newest);
-        let entry = group.roster.entry(from).filter(|_| instance == group.instance && from != cx.me.participant);
+        let entry =
+            group.roster.entry(from).filter(|_| instance == group.instance && from != cx.me.participant);
         let Some(entry) = entry else {
             cx.counters.unauthorised += 1;
             return;

@@ -13,7 +13,7 @@
 //! ```
 //!
 //! Time and randomness are arguments, so a two-minute rotation tests in a microsecond and a failing run replays.
-//! `group` is what leader and followers share: roster, chain, `epochs`, `streams`, `vouching`.
+//! `group` is what leader and followers share: roster, chain, `epochs`, `streams`, `vouching`, `witness`.
 
 mod admission;
 pub(crate) mod claims;
@@ -202,6 +202,14 @@ impl Session {
     /// What was refused, by reason.
     pub fn counters(&self) -> Counters {
         self.counters
+    }
+
+    /// How many heartbeats have come while this session asks for a place: a sign that somebody leads.
+    pub fn heartbeats(&self) -> u64 {
+        match &self.place {
+            Place::Joining(join) => join.heartbeats,
+            _ => 0,
+        }
     }
 
     /// A second code, over the roster as this device sees it: equal on two devices only if they see the same people

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod bytes;
+mod evidence;
 mod forgers;
 mod forks;
 mod leaders;

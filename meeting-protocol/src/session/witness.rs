@@ -158,8 +158,7 @@ impl Group {
     /// word is proof.
     pub fn differs(&mut self, sight: &Sight, word: impl FnOnce() -> Word, cx: &mut Cx<'_>) -> bool {
         let differs = self.view(sight) == View::Differs;
-        let convicted =
-            differs && sight.who == self.roster.header.leader && self.convict(word(), cx);
+        let convicted = differs && sight.who == self.roster.header.leader && self.convict(word(), cx);
         if !convicted {
             self.weigh(sight, cx);
         }
@@ -183,7 +182,8 @@ impl Group {
         }
         self.witness.next_answer[class] = cx.now + ANSWERS[class];
         // A newcomer has not got the link asked for: its first names the one before.
-        let first = self.kept().filter(|link| link.body.number >= body.number).min_by_key(|link| link.body.number);
+        let first =
+            self.kept().filter(|link| link.body.number >= body.number).min_by_key(|link| link.body.number);
         let opens = |link: &&SignedLink| link.body.opening.is_some_and(|opening| opening.epoch == body.epoch);
         let opened = self.kept().find(opens).filter(|link| Some(*link) != first);
         let shown: Vec<SignedLink> = first.into_iter().chain(opened).cloned().collect();
@@ -240,19 +240,25 @@ impl Group {
         links.chain(beats).find_map(|ours| contradiction_of(&ours, word).map(|fault| (ours, fault)))
     }
 
+    /// Somebody in the roster has signed for another chain than ours: told once. Gives whether it is news.
+    pub fn doubt(&mut self, who: ParticipantId, cx: &mut Cx<'_>) -> bool {
+        let Some(entry) = self.roster.entry(who) else { return false };
+        let news = self.witness.doubted.insert(who);
+        if news {
+            let name = &entry.name;
+            cx.misbehaviour(format!(
+                "{name} signs for another chain than ours: the meeting is forked, or that device lies"
+            ));
+        }
+        news
+    }
+
     fn weigh(&mut self, sight: &Sight, cx: &mut Cx<'_>) {
         let view = self.view(sight);
         if view == View::Fits {
             return;
         }
-        let name = self.roster.entry(sight.who).map(|entry| entry.name.clone());
-        if let Some(name) = name.filter(|_| view == View::Differs)
-            && self.witness.doubted.insert(sight.who)
-        {
-            cx.misbehaviour(format!(
-                "{name} signs for another chain than ours at epoch {}: the meeting is forked, or that device lies",
-                sight.epoch.0
-            ));
+        if view == View::Differs && self.doubt(sight.who, cx) {
             // The other side may not know yet.
             self.witness.next_head = Some(cx.now);
         }
@@ -262,9 +268,7 @@ impl Group {
     /// Asks whoever stands elsewhere for what its leader has signed. A leader knows what it has signed itself.
     fn question(&mut self, sight: &Sight, cx: &mut Cx<'_>) {
         let class = usize::from(self.roster.entry(sight.who).is_none());
-        if self.roster.header.leader == cx.me.participant
-            || !self.witness.may_ask(sight.who, class, cx.now)
-        {
+        if self.roster.header.leader == cx.me.participant || !self.witness.may_ask(sight.who, class, cx.now) {
             return;
         }
         let ours = self.head().body.number;

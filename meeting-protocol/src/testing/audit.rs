@@ -7,6 +7,7 @@ use meeting_wire::{Decode, ParticipantId, Slot};
 use crate::{
     board::Board,
     crypto::sign::Hash,
+    evidence::{Fact, Word},
     link::MeetingLink,
     roster::{Link, Roster},
     session::message::Message,
@@ -18,6 +19,10 @@ pub(super) struct Audit {
     /// The roster each link made, by the link's hash.
     rosters: HashMap<Hash, Roster>,
     epochs: HashMap<Hash, Epoch>,
+    /// What each stay has signed of things that can be only one way.
+    facts: HashMap<(ParticipantId, Fact), Hash>,
+    /// Who contradicted an earlier word of its own.
+    contradictions: Vec<(ParticipantId, Fact)>,
 }
 
 struct Epoch {
@@ -33,13 +38,17 @@ impl Audit {
             board: Board::new(link.secret.duplicate(), link.meeting),
             rosters: HashMap::new(),
             epochs: HashMap::new(),
+            facts: HashMap::new(),
+            contradictions: Vec::new(),
         }
     }
 
     /// Somebody posts.
     pub fn post(&mut self, slot: Slot, body: &[u8]) {
         let Some((_, message)) = self.board.open(body) else { return };
-        match Message::from_bytes(&message).expect("what sessions post reads back") {
+        let message = Message::from_bytes(&message).expect("what sessions post reads back");
+        self.compare(&message);
+        match message {
             Message::Link(link) => self.link(&link.body),
             Message::Wrap(wrap) => {
                 assert_eq!(slot, Slot::Direct(wrap.to), "a wrap goes to its owner only");
@@ -49,6 +58,31 @@ impl Audit {
             }
             _ => {}
         }
+    }
+
+    /// Notes what somebody signs for.
+    fn compare(&mut self, message: &Message) {
+        let (who, facts) = match message {
+            Message::Link(link) => (link.body.leader, Word::Link(link.clone()).facts()),
+            Message::Heartbeat(beat) => (beat.body.leader, Word::Heartbeat(beat.clone()).facts()),
+            Message::Statement(said) => (said.body.participant, Word::Statement(said.clone()).facts()),
+            Message::Head(head) => {
+                let body = &head.body;
+                let (head, epoch) = (Fact::Link(body.number), Fact::Epoch(body.epoch));
+                (body.participant, vec![(head, body.head), (epoch, body.epoch_link)])
+            }
+            _ => return,
+        };
+        for (fact, hash) in facts {
+            if *self.facts.entry((who, fact)).or_insert(hash) != hash {
+                self.contradictions.push((who, fact));
+            }
+        }
+    }
+
+    /// Checks that nobody who keeps the rules can be convicted.
+    pub fn innocence(&self) {
+        assert!(self.contradictions.is_empty(), "signed two ways: {:?}", self.contradictions);
     }
 
     fn link(&mut self, link: &Link) {

@@ -33,12 +33,26 @@ impl Meeting {
     }
 }
 
+/// The same for a relay of a test's own: the link that both faces lead under, and the faces.
+pub fn two_faces(
+    relay: String,
+    certificate: Option<[u8; 32]>,
+    now: BootTime,
+    seed: u64,
+) -> (MeetingLink, [(Session, ChaCha20Rng); 2]) {
+    let mut rng = ChaCha20Rng::seed_from_u64(seed);
+    let device = super::device(&mut rng);
+    let link = MeetingLink::new(relay, device.public().fingerprint(), certificate, &mut rng);
+    let faces = faces(&link, &device, "Alice", &Successors::Nobody, now, rng.next_u64());
+    (link, faces)
+}
+
 /// Two leaders of one identity, each with randomness of its own for all that follows.
 ///
 /// # Panics
 ///
 /// If the link names another creator.
-pub fn faces(
+fn faces(
     link: &MeetingLink,
     device: &Arc<DeviceKey>,
     name: &str,

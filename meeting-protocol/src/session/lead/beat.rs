@@ -34,9 +34,7 @@ impl Lead {
             return;
         }
         if group.knows(&pulse.epoch_link) == Some(false) || group.knows(&pulse.head) == Some(false) {
-            let text =
-                format!("{} signs a pulse for another chain than ours: the meeting is forked", entry.name);
-            cx.misbehaviour(text);
+            group.doubt(pulse.participant, cx);
             return;
         }
         if self.echoes.contains(&pulse.nonce) {

@@ -3,11 +3,11 @@
 use super::*;
 use crate::testing::Meeting;
 
-const ALICE: usize = 0;
-const BOB: usize = 1;
-const CAROL: usize = 2;
+pub(super) const ALICE: usize = 0;
+pub(super) const BOB: usize = 1;
+pub(super) const CAROL: usize = 2;
 
-fn group(meeting: &Meeting, node: usize) -> &group::Group {
+pub(super) fn group(meeting: &Meeting, node: usize) -> &group::Group {
     match &meeting.nodes[node].session.place {
         Place::Member(member) => member.group(),
         _ => unreachable!("somebody in the meeting"),
@@ -29,7 +29,7 @@ fn head(meeting: &Meeting, node: usize) -> Head {
 }
 
 /// Hands `to` something that `from` signs and posts.
-fn says(meeting: &mut Meeting, from: usize, to: usize, message: &Message) {
+pub(super) fn says(meeting: &mut Meeting, from: usize, to: usize, message: &Message) {
     let instance = group(meeting, to).instance;
     let me = &meeting.nodes[from].session.me;
     // The nonce ledger is one for all tests: no two posts may draw the same.
@@ -130,4 +130,31 @@ fn what_is_shown_is_shown_seldom_and_only_to_who_asks() {
         says(&mut meeting, CAROL, BOB, &asks);
     }
     assert_eq!(shown(&meeting, carol), 1, "link 1, once; the one before is not Bob's to know");
+}
+
+#[test]
+fn a_pulse_for_another_chain_is_told_once_and_returned_to_nobody() {
+    let mut two = Two::new();
+    let (bob, instance) = (two.bob.me(), two.group().instance);
+    for nonce in 1..=3 {
+        let pulse = Pulse {
+            meeting: two.alice.me.meeting,
+            instance,
+            participant: bob,
+            nonce: [nonce; 16],
+            head: [9; 32],
+            epoch_link: [9; 32],
+            heard: 1,
+        };
+        let Place::Member(member) = &mut two.alice.place else { unreachable!() };
+        let mac = member.lead_pairing(bob).prove(&pulse.to_bytes());
+        let message = Message::Pulse(ProvenPulse { pulse: two.bob.me.sign(pulse), mac });
+        let body = two.bob.me.board.seal(instance, &message.to_bytes(), &mut two.rng);
+        let post = Post { seq: 0, from: bob, slot: Slot::Direct(two.alice.me()), body };
+        two.alice.handle(Input::Post(post), two.now, &mut two.rng).unwrap();
+    }
+    let state = two.alice.state();
+    let forked: Vec<_> = state.roster.iter().filter(|person| person.forked).map(|p| p.participant).collect();
+    assert_eq!((forked, two.alice.counters().misbehaviour), (vec![bob], 1));
+    assert_eq!((state.phase, two.alice.counters().forged), (Phase::Live, 0));
 }
