@@ -141,7 +141,8 @@ impl Shared {
                 "a display name has 1 to {MAX_NAME} bytes: `--name NAME` sets it"
             )));
         }
-        let meeting = Meeting::start(Plan { link, device, name, role: who.role, creator }, start)?;
+        let state = self.config.state.clone();
+        let meeting = Meeting::start(Plan { link, device, name, role: who.role, state, creator }, start)?;
         meetings.insert(id, meeting.clone());
         Ok(meeting)
     }

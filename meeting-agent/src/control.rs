@@ -94,6 +94,13 @@ pub enum Request {
         /// At most this long, in ms.
         millis: u64,
     },
+    /// Proofs that leaders broke the protocol. Answer: [`Answer::Evidence`].
+    Evidence,
+    /// One of them. Answer: [`Answer::Exported`].
+    ExportEvidence {
+        /// The start of its id; needed only when there are several.
+        id: Option<String>,
+    },
 }
 
 /// One answer.
@@ -119,6 +126,16 @@ pub enum Answer {
     },
     /// A glance at a meeting.
     Status(Box<Status>),
+    /// What is kept.
+    Evidence {
+        /// By id.
+        proofs: Vec<Kept>,
+    },
+    /// A file.
+    Exported {
+        /// Its bytes, in hex.
+        hex: String,
+    },
     /// It was not done.
     Refused {
         /// Why, and what to type.
@@ -195,6 +212,24 @@ pub struct Person {
     pub successor: Option<u8>,
     /// This device.
     pub me: bool,
+    /// Has signed for another chain than ours: the meeting is forked, or that device lies.
+    #[serde(default)]
+    pub forked: bool,
+}
+
+/// A proof that a leader broke the protocol.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Kept {
+    /// For `export`.
+    pub id: String,
+    /// In which meeting.
+    pub meeting: String,
+    /// The leader's name, made harmless; empty if the proof does not say.
+    pub leader: String,
+    /// The leader's device; empty if the proof does not say.
+    pub device: String,
+    /// What cannot be.
+    pub fault: String,
 }
 
 /// Somebody who waits for approval.

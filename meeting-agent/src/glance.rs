@@ -190,6 +190,7 @@ pub fn status(state: &State) -> Status {
                 leader: person.leader,
                 successor: person.successor,
                 me: person.me,
+                forked: person.forked,
             })
             .collect(),
         waiting: state

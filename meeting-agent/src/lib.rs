@@ -24,6 +24,7 @@ mod config;
 pub mod control;
 mod counters;
 mod error;
+mod evidence;
 mod glance;
 mod hygiene;
 mod identity_file;

@@ -11,7 +11,7 @@ mod people;
 
 pub use driver::TRYING;
 
-use std::sync::Arc;
+use std::{path::PathBuf, sync::Arc};
 
 use meeting_protocol::{
     identity::DeviceKey,
@@ -37,6 +37,8 @@ pub struct Plan {
     pub name: String,
     /// What for.
     pub role: Role,
+    /// Where evidence is kept.
+    pub state: PathBuf,
     /// On the creator's device, what it takes to open the meeting.
     pub creator: Option<Creator>,
 }

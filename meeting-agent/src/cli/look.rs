@@ -234,6 +234,9 @@ fn line(person: &Person) -> String {
     if !person.present {
         marks.push("invited".to_owned());
     }
+    if person.forked {
+        marks.push("SIGNS FOR ANOTHER CHAIN THAN OURS".to_owned());
+    }
     let (name, marks) = (harmless(&person.name), marks.join(", "));
     format!("{name:<24} {marks:<20} id {}   device {}", id(&person.id), person.device)
 }
@@ -265,5 +268,13 @@ mod tests {
         assert!(glance(&status(), false).contains("UNVERIFIED"));
         let verified = Status { leader_verified: true, ..status() };
         assert!(!glance(&verified, false).contains("UNVERIFIED"));
+    }
+
+    #[test]
+    fn who_signs_for_another_chain_is_marked() {
+        assert!(!glance(&status(), false).contains("ANOTHER"));
+        let mut forked = status();
+        forked.people[0].forked = true;
+        assert!(glance(&forked, false).contains("SIGNS FOR ANOTHER CHAIN THAN OURS"));
     }
 }

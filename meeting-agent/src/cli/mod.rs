@@ -5,6 +5,7 @@
 
 mod client;
 mod enter;
+mod evidence;
 mod lead;
 mod link_input;
 mod look;
@@ -87,6 +88,9 @@ enum Command {
     Verify(verify::Verify),
     /// Who is in the meeting
     Roster,
+    /// Proofs that a leader broke the protocol: shown, handed out and checked
+    #[command(subcommand)]
+    Evidence(evidence::Command),
     /// Print the completions for a shell
     Completions {
         /// Which
@@ -183,6 +187,7 @@ fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Code { roster: false } => look::code(&common),
         Command::Code { roster: true } => look::roster_code(&common),
         Command::Roster => look::roster(&common),
+        Command::Evidence(evidence) => evidence.run(&common),
         Command::Completions { shell } => {
             // Into memory first: the generator panics if its reader has gone.
             let mut text = Vec::new();
@@ -247,6 +252,9 @@ mod tests {
             "meeting-agent verify 12345 67890",
             "meeting-agent verify --differs",
             "meeting-agent status --watch",
+            "meeting-agent evidence list --json",
+            "meeting-agent evidence export 0a --file f",
+            "meeting-agent evidence verify -",
         ] {
             assert!(parse(line).is_ok(), "{line}: {}", parse(line).unwrap_err());
         }

@@ -3,6 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use meeting_protocol::{
+    evidence::Proof,
     link::MeetingLink,
     local::{FromAgent, ToAgent},
     session::{Role, Successors},
@@ -16,9 +17,11 @@ use super::{
 };
 use crate::{
     agent::{Shared, Who},
-    control::{Answer, Request},
+    control::{Answer, Kept, Request},
+    evidence,
     glance::role_named,
     meeting::{Creator, Meeting, ToMeeting, UserCommand},
+    show::harmless,
 };
 
 pub async fn serve(mut stream: UnixStream, shared: &Arc<Shared>) -> Result<(), ClientError> {
@@ -74,6 +77,13 @@ async fn answer(request: Request, shared: &Arc<Shared>) -> Result<Answer, String
         Request::RosterCode { meeting } => user(&select(&meeting)?, UserCommand::RosterCode).await,
         Request::Verify { meeting, code } => user(&select(&meeting)?, UserCommand::Verify(code)).await,
         Request::Status { meeting } => status(&select(&meeting)?).await,
+        Request::Evidence => Ok(Answer::Evidence {
+            proofs: evidence::list(&shared.config.state).into_iter().map(kept).collect(),
+        }),
+        Request::ExportEvidence { id } => {
+            let (_, file) = evidence::find(&shared.config.state, id.as_deref())?;
+            Ok(Answer::Exported { hex: hex::encode(file) })
+        }
         Request::Wait { meeting, phase, detail, millis } => {
             let meeting = select(&meeting)?;
             let mut glance = meeting.glance.clone();
@@ -82,6 +92,12 @@ async fn answer(request: Request, shared: &Arc<Shared>) -> Result<Answer, String
             status(&meeting).await
         }
     }
+}
+
+fn kept((id, proof): (String, Proof)) -> Kept {
+    let (device, leader) =
+        proof.device.map(|(device, name)| (device.to_string(), harmless(&name))).unwrap_or_default();
+    Kept { id, meeting: proof.meeting.to_string(), leader, device, fault: proof.fault.to_string() }
 }
 
 async fn user(meeting: &Meeting, command: UserCommand) -> Result<Answer, String> {

@@ -15,7 +15,7 @@ use meeting_protocol::{
     BootTime,
     session::{Command, Creating, EndReason, Input, Joining, Output, Phase, Session, State, WaitReason},
 };
-use meeting_wire::{Admission, Claim, FromRelay, ParticipantId, Slot, StreamId, ToRelay};
+use meeting_wire::{Admission, Claim, FromRelay, ParticipantId, StreamId, ToRelay};
 use rand_core::Rng as _;
 use tokio::sync::{mpsc, watch};
 use tracing::{info, warn};
@@ -302,11 +302,12 @@ impl Driver {
     fn message(&mut self, message: FromRelay) {
         match message {
             FromRelay::Post(post) => {
-                if self.create.is_some() && post.slot == Slot::Cell {
-                    // heartbeats stand in cells: a leader that lives puts this off with each
+                let heard = self.session.heartbeats();
+                let _ = self.feed(Input::Post(post));
+                if self.create.is_some() && self.session.heartbeats() > heard {
+                    // a leader that lives puts this off with each heartbeat
                     self.seek();
                 }
-                let _ = self.feed(Input::Post(post));
                 self.drain();
             }
             FromRelay::Published { from, stream, kind, route } => {

@@ -10,7 +10,7 @@ use meeting_wire::ParticipantId;
 use tracing::{info, warn};
 
 use super::Driver;
-use crate::{clock, glance, keyholders::OpenKey, watch::Stated};
+use crate::{clock, evidence, glance, keyholders::OpenKey, watch::Stated};
 
 impl Driver {
     pub(super) fn keys(&mut self, change: KeyChange) {
@@ -59,6 +59,13 @@ impl Driver {
             Event::LeaderChanged { participant, .. } => info!(%meeting, %participant, "somebody else leads"),
             Event::Misbehaviour(_) => {
                 warn!(%meeting, "a peer broke the protocol: `meeting-agent status` says who")
+            }
+            Event::Evidence(proof) => {
+                let sentence = match evidence::keep(&self.plan.state, &proof.to_file()) {
+                    Ok(id) => format!("the proof of it is kept: `meeting-agent evidence export {id}`"),
+                    Err(error) => format!("the proof of it could not be kept: {error}"),
+                };
+                self.remember(sentence);
             }
             _ => {}
         }
