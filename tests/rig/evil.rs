@@ -61,16 +61,7 @@ struct State {
 impl EvilRelay {
     /// Starts one in front of `real`, which does nothing evil yet.
     pub fn start(real: SocketAddr) -> Result<Self> {
-        let signed = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()])?;
-        let certificate = Sha256::digest(signed.cert.der()).into();
-        let key = PrivatePkcs8KeyDer::from(signed.signing_key.serialize_der());
-        let mut tls = rustls::ServerConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
-            .with_protocol_versions(&[&rustls::version::TLS13])?
-            .with_no_client_auth()
-            .with_single_cert(vec![signed.cert.der().clone()], key.into())?;
-        tls.alpn_protocols = vec![ALPN.to_vec()];
-        let server = ServerConfig::with_crypto(Arc::new(QuicServerConfig::try_from(tls)?));
-
+        let (server, certificate) = server()?;
         let runtime = Runtime::new()?;
         let inside = Arc::new(Inside { real, state: Mutex::default() });
         let _guard = runtime.enter();
@@ -232,6 +223,19 @@ async fn datagrams_down(relay: &Connection, agent: &Connection, inside: &Inside)
             }
         }
     }
+}
+
+/// What a relay shows, and the hash of its certificate.
+pub fn server() -> Result<(ServerConfig, [u8; 32])> {
+    let signed = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()])?;
+    let certificate = Sha256::digest(signed.cert.der()).into();
+    let key = PrivatePkcs8KeyDer::from(signed.signing_key.serialize_der());
+    let mut tls = rustls::ServerConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
+        .with_protocol_versions(&[&rustls::version::TLS13])?
+        .with_no_client_auth()
+        .with_single_cert(vec![signed.cert.der().clone()], key.into())?;
+    tls.alpn_protocols = vec![ALPN.to_vec()];
+    Ok((ServerConfig::with_crypto(Arc::new(QuicServerConfig::try_from(tls)?)), certificate))
 }
 
 fn client() -> Result<ClientConfig> {

@@ -21,6 +21,7 @@ mod programs;
 mod proxy;
 mod relay;
 mod stage;
+mod two_faced;
 mod witness;
 
 pub use agent::Agent;
@@ -32,4 +33,5 @@ pub use programs::{Programs, descriptors, resident, until};
 pub use proxy::Proxy;
 pub use relay::{Relay, Seen, now};
 pub use stage::Stage;
+pub use two_faced::TwoFaced;
 pub use witness::Witness;
