@@ -5,6 +5,7 @@
 //! process also writes a file there, and [`check_dir`] looks for repeats across them.
 
 use std::{
+    cell::{Cell, RefCell},
     collections::{HashMap, HashSet},
     env, fs,
     io::{Read, Write},
@@ -29,13 +30,52 @@ impl KeyHash {
     }
 }
 
+/// A ledger of this thread alone, from now until it is dropped: for runs that repeat an earlier one on purpose.
+pub struct Scope(());
+
+impl Scope {
+    /// Begins with empty books.
+    pub fn new() -> Self {
+        SCOPE.set(Some(HashMap::new()));
+        Self(())
+    }
+
+    /// Lets `f` seal off the books: what an attacker seals with keys it was given is not ours to answer for.
+    pub fn off<T>(f: impl FnOnce() -> T) -> T {
+        let kept = SCOPE.replace(None);
+        let off = OFF.replace(true);
+        let result = f();
+        OFF.set(off);
+        SCOPE.set(kept);
+        result
+    }
+}
+
+impl Default for Scope {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Drop for Scope {
+    fn drop(&mut self) {
+        SCOPE.set(None);
+    }
+}
+
 /// Notes that a seal under this key takes this nonce.
 ///
 /// # Panics
 ///
 /// If this process has sealed under the key with the nonce before, or if the ledger file cannot be written.
 pub fn record(key: &KeyHash, nonce: &[u8; 12]) {
-    if CLOSED.load(Ordering::Relaxed) {
+    if CLOSED.load(Ordering::Relaxed) || OFF.get() {
+        return;
+    }
+    let scoped =
+        SCOPE.with_borrow_mut(|seen| seen.as_mut().map(|seen| seen.entry(*key).or_default().insert(*nonce)));
+    if let Some(new) = scoped {
+        assert!(new, "nonce ledger: a second seal under one key with one nonce");
         return;
     }
     // A thread that panicked here left the ledger whole: it inserts, then panics.
@@ -84,7 +124,7 @@ pub fn check_dir(dir: impl AsRef<Path>) -> Result<u64, String> {
 }
 
 struct Ledger {
-    seen: HashMap<KeyHash, HashSet<[u8; 12]>>,
+    seen: Seen,
     file: Option<fs::File>,
 }
 
@@ -106,6 +146,12 @@ impl Ledger {
 }
 
 static LEDGER: LazyLock<Mutex<Ledger>> = LazyLock::new(|| Mutex::new(Ledger::open()));
+type Seen = HashMap<KeyHash, HashSet<[u8; 12]>>;
+
+thread_local! {
+    static SCOPE: RefCell<Option<Seen>> = const { RefCell::new(None) };
+    static OFF: Cell<bool> = const { Cell::new(false) };
+}
 static CLOSED: AtomicBool = AtomicBool::new(false);
 
 /// SHA-256 of the key, then the nonce.

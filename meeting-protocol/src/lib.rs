@@ -29,5 +29,9 @@ pub mod session;
 #[cfg(feature = "testing")]
 pub mod testing;
 mod time;
+#[cfg(feature = "simulator")]
+pub mod weakness;
+#[cfg(not(feature = "simulator"))]
+mod weakness;
 
 pub use time::BootTime;

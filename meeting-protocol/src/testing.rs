@@ -13,6 +13,8 @@ mod faces;
 pub mod limits;
 mod node;
 mod relay;
+#[cfg(feature = "simulator")]
+pub mod simulator;
 mod view;
 
 use std::{

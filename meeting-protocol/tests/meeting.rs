@@ -267,3 +267,19 @@ fn two_streams_of_one_label_and_one_half_of_randomness_have_different_keys() {
     let keys: Vec<_> = meeting.nodes[0].seals.values().map(|key| key.base_key).collect();
     assert_ne!(keys[0], keys[1]);
 }
+
+#[test]
+fn forty_who_leave_at_once_share_rotations_and_the_first_is_out_at_once() {
+    let mut meeting = Meeting::new(0x4ea, Successors::Nobody);
+    let crowd: Vec<usize> = (0..40).map(|_| meeting.join("Bob")).collect();
+    let all: Vec<usize> = (0..=40).collect();
+    meeting.run_until(s(20), |meeting| meeting.together(&all));
+    let before = meeting.epoch(0);
+    for node in &crowd {
+        meeting.command(*node, Command::Leave).unwrap();
+        meeting.run(Duration::from_millis(10));
+    }
+    assert_eq!(meeting.epoch(0), before + 1, "the first does not wait");
+    meeting.run_until(s(1), |meeting| meeting.state(0).roster.len() == 1);
+    assert!(meeting.epoch(0) <= before + 2, "{} rotations", meeting.epoch(0) - before);
+}

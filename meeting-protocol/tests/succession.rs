@@ -250,3 +250,32 @@ fn after_a_takeover_nobody_lives_on_what_the_old_leader_vouched_for() {
     meeting.tamper = None;
     meeting.run_until(s(10), |meeting| meeting.together(&[1, 2]) && meeting.hears(2, camera, 1));
 }
+
+#[test]
+fn a_leader_of_long_ago_is_told_even_if_the_board_forgot() {
+    let mut meeting = Meeting::of(6, 0x510, Successors::FirstPresent(3));
+    for leader in [0, 1] {
+        meeting.disconnect(leader);
+        meeting.run_until(s(30), |meeting| meeting.state(leader + 1).leading);
+    }
+    let head = |meeting: &Meeting| meeting.state(2).roster.len();
+    assert_eq!(head(&meeting), 4);
+    meeting.forget();
+    meeting.connect(0);
+    meeting.run_until(s(10), |meeting| meeting.phase(0) == Phase::Ended(EndReason::Branch));
+}
+
+#[test]
+fn a_successor_that_was_handed_its_own_announce_is_not_its_own_peer() {
+    let mut meeting = Meeting::of(4, 0x5e1f, Successors::FirstPresent(2));
+    // The relay gives Bob what Alice told Carol: the announces of all others, Bob's among them.
+    let carol = Slot::Direct(meeting.nodes[2].session.me());
+    for post in meeting.recorded.clone().into_iter().filter(|post| post.slot == carol) {
+        meeting.inject(1, post);
+    }
+    meeting.disconnect(0);
+    meeting.run_until(s(30), |meeting| meeting.state(1).leading && meeting.together(&[1, 2, 3]));
+    meeting.audit();
+    meeting.run(s(100));
+    assert!(meeting.together(&[1, 2, 3]), "nobody misses the leader's own pulses");
+}

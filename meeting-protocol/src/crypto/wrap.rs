@@ -205,6 +205,13 @@ impl Pairing {
         self.prove(bytes).ct_eq(mac).into()
     }
 
+    /// A second key for an epoch, as only a leader with a modified program has one.
+    #[cfg(feature = "simulator")]
+    pub fn again(&self, epoch: u64, link: &Hash, key: &Secret<32>) -> Result<[u8; SEALED_LEN], WrapError> {
+        let sealed = once::seal(&wrap_key(&self.chain_at(epoch)?, link), &[], key.expose());
+        sealed.map_err(|_| WrapError::Forged)?.try_into().map_err(|_| WrapError::Forged)
+    }
+
     fn chain_at(&self, epoch: u64) -> Result<Secret<32>, WrapError> {
         let steps = epoch.checked_sub(self.epoch).ok_or(WrapError::Past)?;
         if steps > MAX_STEPS {

@@ -183,6 +183,17 @@ impl Admission {
         self.waiting.values().map(|waiting| approval(waiting.announce.unverified())).collect()
     }
 
+    /// What others can fill here; only the user approves.
+    #[cfg(feature = "simulator")]
+    pub fn sizes(&self) -> [super::inside::Size; 4] {
+        [
+            ("queue", self.queue.len(), MAX_ENTRIES),
+            ("waiting", self.waiting.len(), MAX_WAITING),
+            ("approved", self.approved.len(), MAX_ENTRIES),
+            ("accepted", self.accepted.len(), MAX_ACCEPTED),
+        ]
+    }
+
     pub fn tick(&mut self, now: BootTime) {
         self.waiting.retain(|_, waiting| now.since(waiting.seen) < WAIT);
         self.approved.retain(|_, until| now <= *until);

@@ -132,6 +132,24 @@ impl Epochs {
         self.keys.back().map(|key| key.epoch)
     }
 
+    /// All keys there are.
+    #[cfg(feature = "simulator")]
+    pub fn keys(&self) -> impl Iterator<Item = &EpochKey> {
+        self.keys.iter()
+    }
+
+    /// The newest epoch anybody entitled spoke of.
+    #[cfg(feature = "simulator")]
+    pub fn newest_spoken(&self) -> u64 {
+        self.retired_below
+    }
+
+    /// What others can fill here.
+    #[cfg(feature = "simulator")]
+    pub fn size(&self) -> super::inside::Size {
+        ("commitments", self.commitments.len(), MAX_COMMITMENTS)
+    }
+
     /// Lets old keys go when their time has come.
     pub fn tick(&mut self, cx: &mut Cx<'_>) {
         while self.closing.front().is_some_and(|(at, _)| cx.now >= *at) {

@@ -3,7 +3,10 @@
 mod chain;
 mod wrap;
 
-use std::{collections::HashMap, time::Duration};
+use std::{
+    collections::{BTreeMap, HashMap},
+    time::Duration,
+};
 
 use meeting_wire::{Encode, ParticipantId};
 
@@ -66,7 +69,7 @@ pub(super) struct Follow {
     /// For a successor: what it needs to pair with everybody.
     pub announces: HashMap<ParticipantId, SignedAnnounce>,
     /// For a successor: who else finds the leader silent.
-    pub votes: HashMap<ParticipantId, Signed<SilenceVote>>,
+    pub votes: BTreeMap<ParticipantId, Signed<SilenceVote>>,
     pub next_vote: BootTime,
     /// A takeover that came while our own last heartbeat was too young.
     pub early_takeover: Option<SignedLink>,
@@ -91,7 +94,7 @@ impl Follow {
             stale_since: None,
             own,
             announces: HashMap::new(),
-            votes: HashMap::new(),
+            votes: BTreeMap::new(),
             next_vote: now,
             early_takeover: None,
             called: None,
@@ -284,6 +287,17 @@ impl Follow {
             let whom = self.ask_whom.take().unwrap_or(group.roster.header.leader);
             group.ask(whom, cx);
         }
+    }
+
+    /// What others can fill here.
+    #[cfg(feature = "simulator")]
+    pub fn sizes(&self) -> [super::inside::Size; 3] {
+        use crate::roster::MAX_ENTRIES;
+        [
+            ("announces", self.announces.len(), MAX_ENTRIES),
+            ("votes", self.votes.len(), MAX_ENTRIES),
+            self.fresh.size(),
+        ]
     }
 
     fn behind(&self, group: &Group) -> bool {

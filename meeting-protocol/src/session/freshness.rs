@@ -13,7 +13,10 @@
 use std::{collections::VecDeque, time::Duration};
 
 use super::claims::Nonce;
-use crate::BootTime;
+use crate::{
+    BootTime,
+    weakness::{self, Weakness},
+};
 
 /// How old the leader's word may be.
 pub const LIMIT: Duration = Duration::from_secs(8);
@@ -56,6 +59,9 @@ impl Freshness {
         }
         if let Some((t0, leader_t0)) = self.anchor {
             self.deadline = Some(t0 + Duration::from_millis(time.saturating_sub(leader_t0)) + LIMIT);
+            if weakness::is(Weakness::FreshByCounter) {
+                self.deadline = Some(now + LIMIT);
+            }
         }
         echoed.is_some()
     }
@@ -75,6 +81,18 @@ impl Freshness {
     /// Whether the present leader has returned a nonce.
     pub fn anchored(&self) -> bool {
         self.anchor.is_some()
+    }
+
+    /// Since when the leader's clock is measured.
+    #[cfg(feature = "simulator")]
+    pub fn anchored_at(&self) -> Option<BootTime> {
+        self.anchor.map(|(sent, _)| sent)
+    }
+
+    /// What others can fill here.
+    #[cfg(feature = "simulator")]
+    pub fn size(&self) -> super::inside::Size {
+        ("pulses sent", self.sent.len(), MAX_SENT)
     }
 
     /// The leader's time now, ahead by a round trip at most; none before the first echo.

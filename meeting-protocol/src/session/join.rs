@@ -248,6 +248,12 @@ impl Join {
         }
     }
 
+    /// What others can fill here.
+    #[cfg(feature = "simulator")]
+    pub fn sizes(&self) -> Vec<super::inside::Size> {
+        vec![("sources", self.sources.len(), MAX_SOURCES), ("sent", self.sent.len(), MAX_SENT)]
+    }
+
     pub fn deadline(&self) -> BootTime {
         let patience = if self.wait == WaitReason::Approval { APPROVAL_PATIENCE } else { PATIENCE };
         self.since + patience

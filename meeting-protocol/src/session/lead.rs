@@ -5,7 +5,7 @@ mod handout;
 mod requests;
 
 use std::{
-    collections::{HashMap, HashSet, VecDeque},
+    collections::{BTreeMap, HashMap, HashSet, VecDeque},
     time::Duration,
 };
 
@@ -30,6 +30,7 @@ use crate::{
     roster::{Change, Entry, EpochOpening, Link, MAX_SUCCESSORS, Removal, Roster, Successor},
     secret::Secret,
     session::Role,
+    weakness::{self, Weakness},
 };
 
 /// Between two heartbeats.
@@ -42,6 +43,8 @@ pub(super) const CHALLENGE: Duration = Duration::from_secs(30);
 const ROTATE: Duration = Duration::from_secs(120);
 /// Joins within this time share a rotation.
 const COALESCE: Duration = Duration::from_secs(1);
+/// Leaves within this time share one too; the first has its own at once.
+const COALESCE_LEAVES: Duration = Duration::from_millis(500);
 /// After so long without a pulse somebody is gone.
 const MISSING: Duration = Duration::from_secs(90);
 /// Between two answers to one participant.
@@ -56,12 +59,15 @@ pub(super) struct Lead {
     next_beat: BootTime,
     challenges: VecDeque<(Hash, BootTime)>,
     echoes: Vec<Nonce>,
-    peers: HashMap<ParticipantId, Peer>,
+    peers: BTreeMap<ParticipantId, Peer>,
     /// Accepted announces of those who are in, for successors and welcomes.
     pub announces: HashMap<ParticipantId, SignedAnnounce>,
     pub own: SignedAnnounce,
     pub admission: Admission,
     next_join: BootTime,
+    /// Said that they leave, and no link says so yet.
+    leaving: Vec<ParticipantId>,
+    next_leave: BootTime,
     /// Proved, but no link says so yet.
     proved: Vec<ParticipantId>,
     next_rotation: BootTime,
@@ -107,11 +113,13 @@ impl Lead {
             next_beat: now,
             challenges: VecDeque::new(),
             echoes: Vec::new(),
-            peers: HashMap::new(),
+            peers: BTreeMap::new(),
             announces: HashMap::new(),
             own,
             admission: Admission::default(),
             next_join: now,
+            leaving: Vec::new(),
+            next_leave: now,
             proved: Vec::new(),
             next_rotation: now + ROTATE,
             policy,
@@ -211,9 +219,12 @@ impl Lead {
         }
         group.adopt(link.clone(), roster, cx);
         group.tell_all(&Message::Link(link), cx);
-        self.peers.retain(|participant, _| stays.contains(participant));
+        self.peers.retain(|participant, _| {
+            weakness::is(Weakness::RecipientsUnchecked) || stays.contains(participant)
+        });
         self.announces.retain(|participant, _| stays.contains(participant));
         self.proved.retain(|participant| stays.contains(participant));
+        self.leaving.retain(|participant| stays.contains(participant));
         if let Some(key) = key {
             self.next_rotation = cx.now + ROTATE;
             self.hand_out(epoch, key, &admitted, group, cx);
@@ -285,6 +296,14 @@ impl Lead {
         if !missing.is_empty() {
             self.commit(missing, Vec::new(), true, group, cx);
         }
+        if !self.leaving.is_empty() && self.next_leave <= cx.now {
+            self.next_leave = cx.now + COALESCE_LEAVES;
+            let changes = std::mem::take(&mut self.leaving)
+                .into_iter()
+                .map(|participant| Change::Remove(Removal { participant, reason: LeaveReason::Left }))
+                .collect();
+            self.commit(changes, Vec::new(), true, group, cx);
+        }
         if self.admission.is_due() && self.next_join <= cx.now {
             self.next_join = cx.now + COALESCE;
             let newcomers = self.admission.take(&group.roster);
@@ -303,15 +322,34 @@ impl Lead {
         self.commit(Vec::new(), Vec::new(), true, group, cx);
     }
 
-    #[cfg(test)]
+    #[cfg(any(test, feature = "simulator"))]
     pub fn pairing(&mut self, participant: ParticipantId) -> &mut Pairing {
         &mut self.peers.get_mut(&participant).expect("somebody in the meeting").pairing
     }
 
+    /// What others can fill here.
+    #[cfg(feature = "simulator")]
+    pub fn sizes(&self) -> Vec<super::inside::Size> {
+        use crate::roster::MAX_ENTRIES;
+        let mut sizes = vec![
+            ("challenges", self.challenges.len(), MAX_CHALLENGES),
+            ("echoes", self.echoes.len(), super::claims::MAX_ECHOES),
+            ("peers", self.peers.len(), MAX_ENTRIES),
+            ("announces", self.announces.len(), MAX_ENTRIES),
+            ("proved", self.proved.len(), MAX_ENTRIES),
+            ("leaving", self.leaving.len(), MAX_ENTRIES),
+            ("past rosters", self.past.len(), MAX_PAST),
+            ("gone", self.gone.len(), MAX_GONE),
+        ];
+        sizes.extend(self.admission.sizes());
+        sizes
+    }
+
     pub fn deadline(&self) -> BootTime {
         let join = self.admission.is_due().then_some(self.next_join);
+        let leave = (!self.leaving.is_empty()).then_some(self.next_leave);
         let missing = self.peers.values().filter_map(|peer| self.missing_at(peer)).min();
-        [Some(self.next_beat), Some(self.next_rotation), join, missing]
+        [Some(self.next_beat), Some(self.next_rotation), join, leave, missing]
             .into_iter()
             .flatten()
             .min()

@@ -30,12 +30,12 @@ use crate::{
 
 /// A membership.
 pub(super) struct Member {
-    group: Group,
-    duty: Duty,
+    pub(super) group: Group,
+    pub(super) duty: Duty,
     verified: Option<bool>,
 }
 
-enum Duty {
+pub(super) enum Duty {
     Lead(Box<Lead>),
     Follow(Box<Follow>),
 }
@@ -273,6 +273,15 @@ impl Member {
         &self.group
     }
 
+    /// A MAC under the proof key that we share with the leader.
+    #[cfg(feature = "simulator")]
+    pub fn prove(&self, bytes: &[u8]) -> Option<[u8; 32]> {
+        match &self.duty {
+            Duty::Follow(follow) => Some(follow.pairing.as_ref()?.prove(bytes)),
+            Duty::Lead(_) => None,
+        }
+    }
+
     /// What the leader shares with a participant, to misuse it.
     #[cfg(test)]
     pub fn lead_pairing(&mut self, participant: ParticipantId) -> &mut crate::crypto::wrap::Pairing {
@@ -357,7 +366,7 @@ fn on_leave(leave: &Signed<Leave>, duty: &mut Duty, group: &mut Group, cx: &mut 
         return;
     }
     match duty {
-        Duty::Lead(lead) => lead.on_leave(body, group, cx),
+        Duty::Lead(lead) => lead.on_leave(body),
         Duty::Follow(_) => group.streams.gone(body.participant, cx),
     }
 }

@@ -21,11 +21,15 @@ mod context;
 mod epochs;
 mod error;
 mod follow;
+#[cfg(feature = "simulator")]
+pub(crate) mod forgery;
 pub(crate) mod freshness;
 #[cfg(feature = "testing")]
 pub mod fuzzing;
 mod group;
 mod input;
+#[cfg(feature = "simulator")]
+pub(crate) mod inside;
 mod join;
 pub(crate) mod lead;
 mod member;

@@ -2,7 +2,7 @@
 
 mod theirs;
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use meeting_wire::{InstanceId, Kind, ParticipantId, Slot, StreamId};
 
@@ -174,7 +174,7 @@ impl Streams {
 
     /// Everybody is gone, for us.
     pub fn all_gone(&mut self, cx: &mut Cx<'_>) {
-        let everybody: HashSet<ParticipantId> =
+        let everybody: BTreeSet<ParticipantId> =
             self.theirs.keys().map(|(participant, _)| *participant).collect();
         everybody.into_iter().for_each(|participant| self.gone(participant, cx));
         self.held.clear();
@@ -191,6 +191,19 @@ impl Streams {
             let kept = self.floors.entry((from, kid)).or_default();
             *kept = floor.max(*kept);
         }
+    }
+
+    /// What others can fill here.
+    #[cfg(feature = "simulator")]
+    pub fn sizes(&self, people: usize) -> [super::inside::Size; 6] {
+        [
+            ("own streams", self.own.len(), MAX_STREAMS),
+            ("used streams", self.used.len(), MAX_USED),
+            ("closing", self.closing.len(), MAX_STREAMS),
+            ("streams of others", self.theirs.len(), people * 5 * MAX_STREAMS),
+            ("held statements", self.held.len(), theirs::MAX_HELD),
+            ("floors", self.floors.len(), MAX_FLOORS),
+        ]
     }
 
     /// Streams of others that are open.

@@ -48,6 +48,11 @@ impl Audit {
         let Some((_, message)) = self.board.open(body) else { return };
         let message = Message::from_bytes(&message).expect("what sessions post reads back");
         self.compare(&message);
+        self.message(slot, &message);
+    }
+
+    /// The same, once it is read.
+    pub fn message(&mut self, slot: Slot, message: &Message) {
         match message {
             Message::Link(link) => self.link(&link.body),
             Message::Wrap(wrap) => {
@@ -111,8 +116,25 @@ impl Audit {
         for epoch in self.epochs.values() {
             let mut expected = epoch.roster.clone();
             expected.remove(&epoch.leader);
-            assert_eq!(epoch.wrapped, expected, "epoch {}", epoch.number);
+            let other: Vec<_> = epoch.wrapped.symmetric_difference(&expected).collect();
+            assert!(
+                other.is_empty(),
+                "epoch {}, wrapped for who is not in or not for who is: {other:?}",
+                epoch.number
+            );
         }
+    }
+
+    /// Whether the roster of the epoch that this link opened names somebody; none if no leader posted such a link.
+    #[cfg(feature = "simulator")]
+    pub fn names_at(&self, link: &Hash, participant: ParticipantId) -> Option<bool> {
+        self.epochs.get(link).map(|epoch| epoch.roster.contains(&participant))
+    }
+
+    /// The digest of the roster that a link made.
+    #[cfg(feature = "simulator")]
+    pub fn digest(&self, link: &Hash) -> Option<Hash> {
+        self.rosters.get(link).map(Roster::digest)
     }
 
     /// Whether a roster of this epoch, on whichever branch, names somebody.

@@ -5,6 +5,7 @@ use crate::{
     evidence::Word,
     roster::{Change, Entry, Link, Roster, SignedLink},
     session::{EndReason, context::Cx, group::Group, welcome::Welcome},
+    weakness::{self, Weakness},
 };
 
 impl Follow {
@@ -20,6 +21,7 @@ impl Follow {
         let by_leader = |group: &Group| {
             body.leader == group.roster.header.leader
                 && group.roster.leader_signer().is_some_and(|signer| link.is_by(&signer))
+                || weakness::is(Weakness::LinkUnsigned)
         };
         let head = group.head().body.number;
         if body.number <= head {

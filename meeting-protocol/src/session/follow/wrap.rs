@@ -7,6 +7,7 @@ use crate::{
         wrap::{Pairing, PairingContext, WrapError},
     },
     session::{context::Cx, group::Group, message::Wrap, statement::EpochKey},
+    weakness::{self, Weakness},
 };
 
 impl Follow {
@@ -51,7 +52,8 @@ impl Follow {
             cx.counters.forged += 1;
             return;
         };
-        if EpochKey::commitment(&key, cx.me.meeting, group.instance, wrap.epoch) != newest.commitment {
+        let commitment = EpochKey::commitment(&key, cx.me.meeting, group.instance, wrap.epoch);
+        if commitment != newest.commitment && !weakness::is(Weakness::CommitmentUnchecked) {
             self.caught("sent a key it had not committed to", group, cx);
             return;
         }

@@ -18,6 +18,7 @@ use crate::{
         message::{Message, Offer, Wrap},
         welcome::Welcome,
     },
+    weakness::{self, Weakness},
 };
 
 impl Lead {
@@ -34,6 +35,9 @@ impl Lead {
         // Newcomers first: their welcome must not come behind what others say in the new epoch.
         let mut order: Vec<ParticipantId> = admitted.to_vec();
         order.extend(group.roster.entries().map(|entry| entry.participant).filter(|p| !admitted.contains(p)));
+        if weakness::is(Weakness::RecipientsUnchecked) {
+            order = self.peers.keys().copied().collect();
+        }
         for participant in order {
             let Some(peer) = self.peers.get_mut(&participant) else { continue };
             let Ok(sealed) = peer.pairing.wrap(epoch, &link, &key) else { continue };

@@ -9,7 +9,7 @@ use crate::{
     crypto::sign::Signed,
     roster::SignedLink,
     session::{
-        EndReason, LeaveReason,
+        EndReason,
         claims::{Ask, Leave},
         context::Cx,
         group::Group,
@@ -100,8 +100,11 @@ impl Lead {
         }
     }
 
-    pub(in crate::session) fn on_leave(&mut self, leave: &Leave, group: &mut Group, cx: &mut Cx<'_>) {
-        self.remove(leave.participant, LeaveReason::Left, group, cx);
+    /// They are out with the next link, now or when others who leave meanwhile have said so too.
+    pub(in crate::session) fn on_leave(&mut self, leave: &Leave) {
+        if !self.leaving.contains(&leave.participant) {
+            self.leaving.push(leave.participant);
+        }
     }
 
     fn may_answer(&mut self, participant: ParticipantId, now: BootTime) -> bool {

@@ -15,7 +15,7 @@ use crate::{
 };
 
 /// Statements kept for an epoch whose key is on its way.
-const MAX_HELD: usize = 2048;
+pub(super) const MAX_HELD: usize = 2048;
 /// Their bytes.
 const MAX_HELD_BYTES: usize = 8 << 20;
 

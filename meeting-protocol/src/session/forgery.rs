@@ -1,0 +1,280 @@
+//! What a member or a leader with a modified program can say: everything its keys allow, in anybody's name.
+
+use bytes::Bytes;
+use meeting_wire::{Encode, Kind, ParticipantId, StreamId};
+use rand_core::CryptoRng;
+
+use super::{
+    LeaveReason, Place, Session,
+    claims::{Ask, Heartbeat, Leave, Over, Pulse, Resignation, SilenceVote},
+    epochs::Opened,
+    group::Group,
+    member::{Duty, Member},
+    message::{Message, ProvenPulse, Wrap},
+    statement::{EpochKey, Said, Statement, StreamFacts},
+};
+use crate::{
+    beacon::{Beacon, Context, SignedBeacon, Span},
+    crypto::sign::{Hash, Signed, SignedBody},
+    frame::{CipherSuite, KeyId},
+    identity::DevicePublic,
+    roster::{Change, Entry, EpochOpening, Link, Removal, Takeover},
+    secret::Secret,
+};
+
+/// A lie.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Lie {
+    /// A stream in the victim's name.
+    Statement,
+    /// A stream of ours under the victim's index.
+    Index,
+    /// A heartbeat in the leader's name.
+    Heartbeat,
+    /// A link in the leader's name that removes the victim.
+    Link,
+    /// The same in our own name.
+    OwnLink,
+    /// A takeover with no vote but our own.
+    Takeover,
+    /// The leader hands over to us.
+    Resignation,
+    /// The victim leaves.
+    Leave,
+    /// The leader ends the meeting.
+    Over,
+    /// The victim's pulse.
+    Pulse,
+    /// The victim's question.
+    Ask,
+    /// The victim finds the leader silent.
+    Vote,
+    /// A wrap for the victim that holds nothing.
+    Wrap,
+}
+
+impl Lie {
+    /// All.
+    pub const ALL: [Self; 13] = [
+        Self::Statement,
+        Self::Index,
+        Self::Heartbeat,
+        Self::Link,
+        Self::OwnLink,
+        Self::Takeover,
+        Self::Resignation,
+        Self::Leave,
+        Self::Over,
+        Self::Pulse,
+        Self::Ask,
+        Self::Vote,
+        Self::Wrap,
+    ];
+}
+
+impl Session {
+    /// A post that says this of the victim, sealed as every member can. None without a place.
+    pub(crate) fn lie(&self, lie: Lie, victim: ParticipantId, rng: &mut dyn CryptoRng) -> Option<Bytes> {
+        let Place::Member(member) = &self.place else { return None };
+        let group = &member.group;
+        let message = self.message(lie, victim, member)?;
+        Some(self.me.board.seal(group.instance, &message.to_bytes(), rng))
+    }
+
+    /// A beacon for these frames, as if it were the victim's.
+    pub(crate) fn false_beacon(
+        &self,
+        victim: ParticipantId,
+        spans: Vec<Span>,
+        rng: &mut dyn CryptoRng,
+    ) -> Option<Bytes> {
+        let Place::Member(member) = &self.place else { return None };
+        let Opened { epoch, link, .. } = member.group.epochs.newest;
+        let body = Beacon { number: u64::MAX >> 3, epoch, link, time: 1, spans };
+        let (meeting, instance) = (&self.me.meeting.0, &member.group.instance.0);
+        let context = Context { meeting, instance, sender: &victim.0 };
+        let beacon = SignedBeacon::new(body, &context, &self.me.signer);
+        let message = Message::Beacon(beacon).to_bytes();
+        Some(self.me.board.seal(member.group.instance, &message, rng))
+    }
+
+    fn message(&self, lie: Lie, victim: ParticipantId, member: &Member) -> Option<Message> {
+        let (group, me) = (&member.group, &self.me);
+        let (meeting, instance, own) = (me.meeting, group.instance, me.participant);
+        let (leader, head) = (group.roster.header.leader, group.head_hash());
+        let number = group.head().body.number;
+        let newest = group.epochs.newest;
+        let vote = |participant| SilenceVote {
+            meeting,
+            instance,
+            participant,
+            leader,
+            head_number: number,
+            head,
+            heartbeat: 1 << 40,
+        };
+        Some(match lie {
+            Lie::Statement => self.statement(victim, group.roster.entry(victim)?.index, group)?,
+            Lie::Index => self.statement(own, group.roster.entry(victim)?.index, group)?,
+            Lie::Heartbeat => Message::Heartbeat(me.sign(Heartbeat {
+                meeting,
+                instance,
+                leader,
+                counter: 1 << 40,
+                head_number: number,
+                head,
+                epoch: newest.epoch,
+                epoch_link: newest.link,
+                challenge: [1; 32],
+                time: 1 << 40,
+                previous: [0; 32],
+                echoes: Vec::new(),
+            })),
+            Lie::Link => Message::Link(me.sign(removal(victim, leader, group)?)),
+            Lie::OwnLink => Message::Link(me.sign(removal(victim, own, group)?)),
+            Lie::Takeover => {
+                let votes = vec![me.sign(vote(own))];
+                let takeover = Takeover { leader: own, votes, resignation: None };
+                let changes = vec![
+                    Change::Takeover(takeover),
+                    Change::Remove(Removal { participant: leader, reason: LeaveReason::Missing }),
+                ];
+                Message::Link(me.sign(next(own, changes, Some([3; 32]), group)?))
+            }
+            Lie::Resignation => {
+                Message::Resign(me.sign(Resignation { meeting, instance, leader, head, successor: own }))
+            }
+            Lie::Leave => Message::Leave(me.sign(Leave { meeting, instance, participant: victim })),
+            Lie::Over => Message::Over(me.sign(Over { meeting, instance, leader })),
+            Lie::Pulse => {
+                let pulse = Pulse {
+                    meeting,
+                    instance,
+                    participant: victim,
+                    nonce: [1; 16],
+                    head,
+                    epoch_link: newest.link,
+                    heard: 1 << 40,
+                };
+                Message::Pulse(ProvenPulse { mac: member.prove(&pulse.to_bytes())?, pulse: me.sign(pulse) })
+            }
+            Lie::Ask => Message::Ask(me.sign(Ask { meeting, instance, participant: victim, head, epoch: 0 })),
+            Lie::Vote => Message::Vote(me.sign(vote(victim))),
+            Lie::Wrap => Message::Wrap(Wrap {
+                to: victim,
+                epoch: newest.epoch,
+                link: newest.link,
+                offer: None,
+                sealed: [7; 48],
+            }),
+        })
+    }
+
+    /// A stream that nobody opened: its frames would be ours.
+    fn statement(&self, participant: ParticipantId, index: u16, group: &Group) -> Option<Message> {
+        let key = group.epochs.newest_key()?;
+        let announce = group.roster.entry(participant)?.announce;
+        let stream = StreamId(7_777);
+        let facts = StreamFacts {
+            stream,
+            kind: Kind::Video,
+            track: "forged".into(),
+            caps: String::new(),
+            instance: [7; 16],
+            kid: KeyId::new(stream, index, key.epoch),
+            suite: CipherSuite::default(),
+        };
+        let head = Statement {
+            meeting: self.me.meeting,
+            instance: group.instance,
+            participant,
+            epoch: key.epoch,
+            link: key.link,
+            counter: 1 << 40,
+            sealed: Vec::new(),
+        };
+        // Sealed as its receivers will open it: under the index that their roster has.
+        let index = group.roster.entry(participant)?.index;
+        Some(Message::Statement(Statement::seal(
+            head,
+            &Said::Open(facts),
+            key,
+            (index, &announce),
+            &self.me.signer,
+        )))
+    }
+
+    /// As a leader, against all rules: the link after the head with these changes, and an epoch of this commitment.
+    pub(crate) fn false_link(&self, changes: Vec<Change>, commitment: Option<Hash>) -> Option<Signed<Link>> {
+        let Place::Member(member) = &self.place else { return None };
+        Some(self.sign(next(self.me.participant, changes, commitment, &member.group)?))
+    }
+
+    /// As a leader: a key for somebody, for the epoch that this link opens.
+    pub(crate) fn false_wrap(&mut self, to: ParticipantId, link: &Link, key: &Secret<32>) -> Option<Message> {
+        let (hash, epoch) = (link.hash(), link.opening?.epoch);
+        let Place::Member(member) = &mut self.place else { return None };
+        let Duty::Lead(lead) = &mut member.duty else { return None };
+        let sealed = lead.pairing(to).again(epoch, &hash, key).ok()?;
+        Some(Message::Wrap(Wrap { to, epoch, link: hash, offer: None, sealed }))
+    }
+
+    /// Commits to a key as the meeting's epoch links do.
+    pub(crate) fn commitment(&self, key: &Secret<32>, epoch: u64) -> Option<Hash> {
+        let Place::Member(member) = &self.place else { return None };
+        Some(EpochKey::commitment(key, self.me.meeting, member.group.instance, epoch))
+    }
+
+    /// What the newest epoch link committed to.
+    pub(crate) fn newest_commitment(&self) -> Option<Hash> {
+        let Place::Member(member) = &self.place else { return None };
+        Some(member.group.epochs.newest.commitment)
+    }
+
+    /// Somebody who is nobody.
+    pub(crate) fn invented_entry(&self) -> Option<Entry> {
+        let Place::Member(member) = &self.place else { return None };
+        let roster = &member.group.roster;
+        let index = roster.header.next_index;
+        let own = roster.entry(self.me.participant)?.clone();
+        let participant = ParticipantId([9; 16]);
+        Some(Entry { index, participant, device: DevicePublic([9; 32]), present: false, ..own })
+    }
+
+    /// Seals a message for the board.
+    pub(crate) fn seal(&self, message: &Message, rng: &mut dyn CryptoRng) -> Option<Bytes> {
+        let Place::Member(member) = &self.place else { return None };
+        Some(self.me.board.seal(member.group.instance, &message.to_bytes(), rng))
+    }
+
+    fn sign<T: SignedBody>(&self, body: T) -> Signed<T> {
+        self.me.sign(body)
+    }
+}
+
+fn removal(victim: ParticipantId, leader: ParticipantId, group: &Group) -> Option<Link> {
+    let changes = vec![Change::Remove(Removal { participant: victim, reason: LeaveReason::Removed })];
+    next(leader, changes, Some([2; 32]), group)
+}
+
+/// The link after the head.
+fn next(
+    leader: ParticipantId,
+    changes: Vec<Change>,
+    commitment: Option<Hash>,
+    group: &Group,
+) -> Option<Link> {
+    let head = &group.head().body;
+    Some(Link {
+        meeting: head.meeting,
+        instance: head.instance,
+        number: head.number + 1,
+        previous: group.head_hash(),
+        leader,
+        digest: group.roster.after(&changes).ok()?.digest(),
+        changes,
+        time: head.time + 1,
+        opening: commitment
+            .map(|commitment| EpochOpening { epoch: group.epochs.newest.epoch + 1, commitment }),
+    })
+}

@@ -1,0 +1,65 @@
+//! What the simulator sees of a session. Never part of what is shipped.
+
+use sha2::{Digest, Sha256};
+
+use super::{Place, Session, member::Duty};
+use crate::{BootTime, crypto::sign::Hash};
+
+/// A container's name, its length, and the limit it declares.
+pub(crate) type Size = (&'static str, usize, usize);
+
+/// A meeting key: its epoch, the link that opened it, and the key's SHA-256.
+pub(crate) type HeldKey = (u64, Hash, Hash);
+
+impl Session {
+    /// The newest link.
+    pub(crate) fn head(&self) -> Option<Hash> {
+        let Place::Member(member) = &self.place else { return None };
+        Some(member.group.head_hash())
+    }
+
+    /// Of the roster.
+    pub(crate) fn digest(&self) -> Option<Hash> {
+        let Place::Member(member) = &self.place else { return None };
+        Some(member.group.roster.digest())
+    }
+
+    /// The meeting keys it holds.
+    pub(crate) fn held_keys(&self) -> Vec<HeldKey> {
+        let Place::Member(member) = &self.place else { return Vec::new() };
+        let keys = member.group.epochs.keys();
+        keys.map(|key| (key.epoch, key.link, Sha256::digest(key.key.expose()).into())).collect()
+    }
+
+    /// The newest epoch that anybody entitled spoke of.
+    pub(crate) fn newest_epoch(&self) -> u64 {
+        match &self.place {
+            Place::Member(member) => member.group.epochs.newest_spoken(),
+            _ => 0,
+        }
+    }
+
+    /// Hash of the newest heartbeat it follows, and when the clock of its leader was anchored.
+    pub(crate) fn heard(&self) -> Option<(Hash, BootTime)> {
+        let Place::Member(member) = &self.place else { return None };
+        let Duty::Follow(follow) = &member.duty else { return None };
+        let (_, hash, _) = follow.last?;
+        Some((hash, follow.fresh.anchored_at()?))
+    }
+
+    /// Every container that somebody outside can fill.
+    pub(crate) fn sizes(&self) -> Vec<Size> {
+        match &self.place {
+            Place::Joining(join) => join.sizes(),
+            Place::Member(member) => {
+                let mut sizes = member.group.sizes();
+                match &member.duty {
+                    Duty::Lead(lead) => sizes.extend(lead.sizes()),
+                    Duty::Follow(follow) => sizes.extend(follow.sizes()),
+                }
+                sizes
+            }
+            Place::Ended => Vec::new(),
+        }
+    }
+}

@@ -1,0 +1,313 @@
+//! Whole meetings against everybody who means harm, from one seed.
+//!
+//! ```text
+//!  Scene (joins, leaves, sleeps, crashes) --> Device { Session, Elements with real keys, Checker, clock }
+//!                                                 |   ^
+//!                                    Path (delay, loss), then the relay and its Moods
+//!                                                 v   |
+//!  Lies (members, ex-members, leaders) --> Relay { log, cells, everything it ever saw }
+//!
+//!  Book: what leaders signed and senders sealed, against which every step is held
+//! ```
+//!
+//! The promises are assertions at the place where they would be broken; whichever fails, [`simulate`] gives the seed's last
+//! lines. The relay is the board of PROTOCOL.md 2.1: what the real one adds, its own tests show.
+
+mod book;
+mod device;
+mod dice;
+mod elements;
+mod evil;
+mod happen;
+mod media;
+mod relay;
+mod scene;
+mod weather;
+
+use std::{
+    collections::BTreeMap,
+    panic::{AssertUnwindSafe, catch_unwind},
+    time::Duration,
+};
+
+use self::{book::Book, device::Device, dice::Dice, dice::Trace, happen::Happening, relay::Relay};
+use crate::{
+    BootTime,
+    board::Board,
+    ledger,
+    link::MeetingLink,
+    session::{Input, Phase, Successors},
+    weakness::{self, Weakness},
+};
+
+/// What became of a run.
+#[derive(Debug)]
+pub struct Outcome {
+    /// The seed it replays from.
+    pub seed: u64,
+    /// Of everything that happened.
+    pub hash: [u8; 32],
+    /// What promise was broken, with the last lines before.
+    pub failure: Option<String>,
+    /// Counts of what was tried, so that nobody takes an empty run for a good one.
+    pub tally: Tally,
+}
+
+/// What was tried and seen.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Tally {
+    /// Frames sealed.
+    pub sealed: u64,
+    /// Frames opened by somebody else.
+    pub opened: u64,
+    /// Lies told by members, ex-members and leaders.
+    pub lies: u64,
+    /// Forged frames that went through to an element.
+    pub forged: u64,
+    /// The longest time until one of them was told, in ms.
+    pub noticed: u64,
+    /// Stays that were taken up.
+    pub stays: u64,
+    /// Changes of leader.
+    pub takeovers: u64,
+    /// Epochs.
+    pub epochs: u64,
+    /// Honest people in the meeting at the end.
+    pub together: u64,
+}
+
+impl Tally {
+    /// Adds another run's.
+    pub fn add(&mut self, other: &Self) {
+        self.sealed += other.sealed;
+        self.opened += other.opened;
+        self.lies += other.lies;
+        self.forged += other.forged;
+        self.noticed = self.noticed.max(other.noticed);
+        self.stays += other.stays;
+        self.takeovers += other.takeovers;
+        self.epochs += other.epochs;
+        self.together += other.together;
+    }
+}
+
+/// Runs one meeting of this length, with a defence switched off or none.
+pub fn simulate(seed: u64, length: Duration, weakness: Option<Weakness>) -> Outcome {
+    weakness::set(weakness);
+    let scope = ledger::Scope::new();
+    let mut world = World::new(seed, length);
+    let result = catch_unwind(AssertUnwindSafe(|| world.live()));
+    drop(scope);
+    weakness::set(None);
+    let failure = result.err().map(|panic| {
+        let text = panic.downcast_ref::<String>().cloned();
+        let text = text.or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned()));
+        format!("{}{}", world.trace.tail(), text.unwrap_or_default())
+    });
+    Outcome { seed, hash: world.trace.hash(), failure, tally: world.tally }
+}
+
+/// Who takes part and how they mean it: drawn first.
+#[derive(Clone, Copy, Debug)]
+struct Cast {
+    people: u64,
+    successors: u8,
+    /// The relay does what it should.
+    honest_relay: bool,
+    /// And the network too: the short limits hold.
+    calm: bool,
+    evil_member: bool,
+    evil_leader: bool,
+    beacons: bool,
+}
+
+impl Cast {
+    fn draw(seed: u64, dice: &mut Dice) -> Self {
+        let calm = seed % 8 == 3;
+        let evil_leader = seed % 8 == 7;
+        Self {
+            people: dice.between(3, 9),
+            successors: if evil_leader || dice.chance(50) { 0 } else { dice.between(1, 4) as u8 },
+            honest_relay: calm || evil_leader || dice.chance(20),
+            calm,
+            evil_member: !evil_leader && dice.chance(60),
+            evil_leader,
+            beacons: seed % 4 == 1,
+        }
+    }
+}
+
+struct World {
+    now: u64,
+    end: u64,
+    dice: Dice,
+    cast: Cast,
+    link: MeetingLink,
+    board: Board,
+    devices: Vec<Device>,
+    relay: Relay,
+    queue: BTreeMap<(u64, u64), Happening>,
+    queued: u64,
+    lines: u64,
+    frames: u64,
+    watched: Vec<media::Watched>,
+    /// When the evil leader tried its trick, and before whom.
+    tricked: Option<(u64, Vec<usize>)>,
+    /// Everything is well again: nobody starts anything new.
+    healed: bool,
+    book: Book,
+    trace: Trace,
+    tally: Tally,
+}
+
+impl World {
+    fn new(seed: u64, length: Duration) -> Self {
+        let mut dice = Dice::new(seed);
+        let cast = Cast::draw(seed, &mut dice);
+        let key = super::device(&mut dice.0);
+        let link = MeetingLink::new("relay.example".into(), key.public().fingerprint(), None, &mut dice.0);
+        let mut world = Self {
+            now: 0,
+            end: length.as_millis() as u64,
+            board: Board::new(link.secret.duplicate(), link.meeting),
+            book: Book::new(&link),
+            link,
+            cast,
+            dice,
+            devices: Vec::new(),
+            relay: Relay::default(),
+            queue: BTreeMap::new(),
+            queued: 0,
+            lines: 0,
+            frames: 0,
+            watched: Vec::new(),
+            tricked: None,
+            healed: false,
+            trace: Trace::new(),
+            tally: Tally::default(),
+        };
+        world.trace.line(0, format!("seed {seed}: {cast:?}"));
+        world.add_device("leader".into(), key);
+        world
+    }
+
+    fn live(&mut self) {
+        self.book.leader_is_evil = self.cast.evil_leader;
+        self.devices[0].evil = self.cast.evil_leader;
+        let successors = match self.cast.successors {
+            0 => Successors::Nobody,
+            n => Successors::FirstPresent(n),
+        };
+        self.open_meeting(successors);
+        for _ in 1..self.cast.people {
+            let at = self.dice.between(0, 30_000);
+            self.at(at, Happening::Arrives);
+        }
+        self.at(5_000, Happening::Scene);
+        if !self.cast.honest_relay {
+            self.at(10_000, Happening::Mischief);
+        }
+        self.until(self.end);
+        self.heal();
+        self.until(self.end + HEALING);
+        self.converged();
+        self.book.recipients();
+    }
+
+    fn until(&mut self, end: u64) {
+        let mut still = 0;
+        loop {
+            let queued = self.queue.first_key_value().map(|((at, _), _)| *at).unwrap_or(u64::MAX);
+            let timer = |(i, device): (usize, &Device)| {
+                device.session.as_ref()?;
+                Some((device.global(device.timeout, self.now).max(device.asleep), i))
+            };
+            let (timeout, device) =
+                self.devices.iter().enumerate().filter_map(timer).min().unwrap_or((u64::MAX, 0));
+            let next = queued.min(timeout);
+            if next > end {
+                self.now = end;
+                return;
+            }
+            still = if next > self.now { 0 } else { still + 1 };
+            assert!(still < 50_000, "time stands still");
+            self.now = self.now.max(next);
+            if queued <= timeout {
+                if let Some((_, happening)) = self.queue.pop_first() {
+                    self.happens(happening);
+                }
+            } else {
+                self.feed(device, Input::Timeout);
+            }
+        }
+    }
+
+    fn at(&mut self, at: u64, happening: Happening) {
+        self.queued += 1;
+        self.queue.insert((at.max(self.now), self.queued), happening);
+    }
+
+    fn after(&mut self, delay: u64, happening: Happening) {
+        self.at(self.now + delay, happening);
+    }
+
+    fn somebody(&mut self) -> usize {
+        self.dice.between(0, self.devices.len() as u64) as usize
+    }
+
+    /// The honest ones are in one meeting, or out with a reason.
+    fn converged(&mut self) {
+        let heads: Vec<_> = self
+            .devices
+            .iter()
+            .filter(|device| device.leads())
+            .filter_map(|device| Some(device.session.as_ref()?.head()?))
+            .collect();
+        assert!(heads.len() <= 1, "{} lead when all is well again", heads.len());
+        for device in self.devices.iter().filter(|device| !device.evil && !device.gone) {
+            let Some(session) = &device.session else { continue };
+            let (state, name) = (session.state(), &device.name);
+            match heads.first() {
+                Some(head) => {
+                    let there = session.head() == Some(*head);
+                    let live = state.phase == Phase::Live && there;
+                    assert!(
+                        live,
+                        "{name} does not come back: {:?} at the leader's head: {there}",
+                        state.phase
+                    );
+                    self.tally.together += 1;
+                }
+                None => assert!(!matches!(state.phase, Phase::Live), "{name} is live and nobody leads"),
+            }
+        }
+        if self.tally.together > 1 && !self.cast.evil_leader {
+            self.heard_by_all();
+        }
+    }
+
+    /// Every honest stream is heard by every other honest person.
+    fn heard_by_all(&self) {
+        let honest = || self.devices.iter().filter(|d| !d.evil && !d.gone && d.session.is_some());
+        for sender in honest() {
+            let Some(me) = sender.me() else { continue };
+            for (stream, sealing) in &sender.elements.sealing {
+                for other in honest().filter(|other| other.me() != Some(me)) {
+                    let opens = other.elements.opening.get(&(me, *stream));
+                    let heard = opens.is_some_and(|opening| opening.opens(sealing));
+                    assert!(heard, "{} does not hear {}", other.name, sender.name);
+                }
+            }
+        }
+    }
+
+    fn local(&self, device: usize) -> BootTime {
+        self.devices[device].local(self.now)
+    }
+}
+
+/// How long everybody has to find together again: 120 s for who is stale, 90 s for who is missing, and the way back in.
+const HEALING: u64 = 240_000;
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,143 @@
+//! The book: what is true, whoever believes what. Every promise is held against it at each step.
+
+use std::collections::HashMap;
+
+use meeting_wire::{ParticipantId, Slot, StreamId};
+
+use super::super::audit::Audit;
+use crate::{
+    crypto::sign::Hash,
+    link::MeetingLink,
+    session::{inside::HeldKey, message::Message},
+};
+
+/// All that leaders signed and senders sealed.
+pub(super) struct Book {
+    audit: Audit,
+    links: HashMap<Hash, LinkFact>,
+    /// When each heartbeat was signed.
+    beats: HashMap<Hash, u64>,
+    /// The one key of each epoch.
+    keys: HashMap<Hash, Hash>,
+    pub frames: HashMap<u64, FrameFact>,
+    /// A leader that breaks the rules signs what is on no book.
+    pub leader_is_evil: bool,
+}
+
+struct LinkFact {
+    leader: ParticipantId,
+    /// The newest epoch at this link.
+    epoch_link: Hash,
+    /// When this leader opened the epoch after this link's, and when it first removed somebody afterwards.
+    superseded: Option<u64>,
+    removed: Option<u64>,
+}
+
+/// One sealed frame.
+pub(super) struct FrameFact {
+    pub from: ParticipantId,
+    pub stream: StreamId,
+    pub link: Hash,
+    pub sealed: u64,
+    pub forged: bool,
+}
+
+/// How long a key may be used after its leader has removed somebody, and after it has opened the next epoch.
+#[derive(Clone, Copy)]
+pub(super) struct Limits {
+    pub opens: bool,
+    pub removal: u64,
+    /// A stale member that comes back has 500 ms under the old key where nobody went.
+    pub replaced: Option<u64>,
+}
+
+impl Book {
+    pub fn new(link: &MeetingLink) -> Self {
+        Self {
+            audit: Audit::new(link),
+            links: HashMap::new(),
+            beats: HashMap::new(),
+            keys: HashMap::new(),
+            frames: HashMap::new(),
+            leader_is_evil: false,
+        }
+    }
+
+    /// Somebody says this by the rules.
+    pub fn said(&mut self, now: u64, slot: Slot, message: &Message) {
+        self.audit.message(slot, message);
+        match message {
+            Message::Heartbeat(beat) => {
+                self.beats.insert(beat.body.hash(), now);
+            }
+            Message::Link(link) => {
+                let (body, hash) = (&link.body, link.body.hash());
+                if self.links.contains_key(&hash) {
+                    return;
+                }
+                let before = self.links.get(&body.previous).map(|fact| fact.epoch_link);
+                let epoch_link = if body.opening.is_some() { hash } else { before.unwrap_or(hash) };
+                if body.opening.is_some()
+                    && let Some(old) = before.and_then(|before| self.links.get_mut(&before))
+                    && old.leader == body.leader
+                {
+                    old.superseded.get_or_insert(now);
+                }
+                if body.removes() {
+                    let before = self.links.values_mut().filter(|fact| fact.leader == body.leader);
+                    before.for_each(|fact| _ = fact.removed.get_or_insert(now));
+                }
+                let fact = LinkFact { leader: body.leader, epoch_link, superseded: None, removed: None };
+                self.links.insert(hash, fact);
+            }
+            _ => {}
+        }
+    }
+
+    /// Each key went to those in the signed roster and nobody else.
+    pub fn recipients(&self) {
+        self.audit.recipients();
+    }
+
+    /// Somebody stands at this link, with a roster of this digest.
+    pub fn stands(&self, who: &str, head: &Hash, digest: &Hash) {
+        match self.audit.digest(head) {
+            Some(known) => assert_eq!(known, *digest, "{who} sees another roster at one link"),
+            None => assert!(self.leader_is_evil, "{who} stands at a link that no leader signed"),
+        }
+    }
+
+    /// Somebody holds these keys.
+    pub fn holds(&mut self, who: &str, participant: ParticipantId, held: &[HeldKey]) {
+        for (epoch, link, key) in held {
+            match self.audit.names_at(link, participant) {
+                Some(named) => {
+                    assert!(named, "{who} holds the key of epoch {epoch}, whose roster is without them")
+                }
+                None => assert!(self.leader_is_evil, "{who} holds a key of an epoch that no leader opened"),
+            }
+            let known = self.keys.entry(*link).or_insert(*key);
+            assert_eq!(known, key, "two keys in epoch {epoch}: {who} has another one");
+        }
+    }
+
+    /// When the heartbeat that somebody follows was signed.
+    pub fn beat(&self, who: &str, hash: &Hash) -> Option<u64> {
+        let at = self.beats.get(hash).copied();
+        assert!(at.is_some() || self.leader_is_evil, "{who} follows a heartbeat that no leader signed");
+        at
+    }
+
+    /// A key of the epoch that this link opened is used: somebody removed since then would hear it.
+    pub fn used(&self, now: u64, who: &str, link: &Hash, limits: Limits) {
+        let Some(fact) = self.links.get(link) else { return };
+        let what = if limits.opens { "opens" } else { "seals" };
+        if let Some(age) = fact.removed.map(|at| now - at) {
+            let limit = limits.removal;
+            assert!(age <= limit, "{who} {what} {age} ms after a removal, {limit} are allowed");
+        }
+        if let (Some(age), Some(limit)) = (fact.superseded.map(|at| now - at), limits.replaced) {
+            assert!(age <= limit, "{who} {what} {age} ms after the key was replaced, {limit} are allowed");
+        }
+    }
+}

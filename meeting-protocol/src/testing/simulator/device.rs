@@ -1,0 +1,169 @@
+//! One device: key, clock, path, and the stay it is in.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+};
+
+use meeting_wire::{ParticipantId, StreamId};
+use rand_chacha::ChaCha20Rng;
+
+use super::{elements::Elements, weather::Path};
+use crate::{
+    BootTime,
+    beacon::{Checker, Sent},
+    crypto::sign::Hash,
+    frame::KeyId,
+    identity::DeviceKey,
+    session::Session,
+};
+
+/// A device, over all its stays.
+pub(super) struct Device {
+    pub name: String,
+    pub key: Arc<DeviceKey>,
+    pub rng: ChaCha20Rng,
+    pub path: Path,
+    offset: u64,
+    ppm: i64,
+    /// None before the first stay and between two.
+    pub session: Option<Session>,
+    pub elements: Elements,
+    pub sent: Sent,
+    pub checkers: HashMap<ParticipantId, Checker>,
+    /// When anything was last said against a stream.
+    pub told: BTreeMap<(ParticipantId, StreamId), u64>,
+    /// The number of its connection, 0 without one.
+    pub line: u64,
+    /// Until when nothing gets through, though nobody knows.
+    pub cut: u64,
+    /// Until when it sleeps.
+    pub asleep: u64,
+    /// The newest post of the log it has seen.
+    pub seen: u64,
+    pub timeout: BootTime,
+    /// Since when each epoch is known to be there, and whether it removed somebody.
+    pub learned: Vec<(u64, BootTime)>,
+    /// When the leader's newest word that it has heard was signed.
+    pub proved: Option<u64>,
+    /// Since when, by its own clock, the leader's clock is measured.
+    pub anchor: BootTime,
+    /// Out of its own or the leader's will: it does not come back.
+    pub gone: bool,
+    /// Removed by a leader: it is not to come back.
+    pub refused: bool,
+    /// Where it stood when it was last looked at.
+    pub head: Option<Hash>,
+    pub evil: bool,
+    /// Its pipelines run since its first stay.
+    pub begun: bool,
+    pub next_stream: u32,
+    /// Keys of others that it was ever given.
+    pub hoard: Vec<Stolen>,
+    /// When its pipelines last ran: asleep, they do not.
+    pub awake_since: u64,
+    pub down: u64,
+    pub up: u64,
+}
+
+/// Somebody else's key.
+pub(super) struct Stolen {
+    pub from: ParticipantId,
+    pub stream: StreamId,
+    pub kid: KeyId,
+    pub base_key: [u8; 32],
+    pub link: Hash,
+}
+
+impl Device {
+    pub fn new(
+        name: String,
+        key: Arc<DeviceKey>,
+        path: Path,
+        (offset, ppm): (u64, i64),
+        rng: ChaCha20Rng,
+    ) -> Self {
+        Self {
+            name,
+            key,
+            rng,
+            path,
+            offset,
+            ppm,
+            session: None,
+            elements: Elements::default(),
+            sent: Sent::default(),
+            checkers: HashMap::new(),
+            told: BTreeMap::new(),
+            line: 0,
+            cut: 0,
+            asleep: 0,
+            seen: 0,
+            timeout: BootTime(u64::MAX),
+            learned: Vec::new(),
+            proved: None,
+            anchor: BootTime(0),
+            gone: false,
+            refused: false,
+            head: None,
+            evil: false,
+            begun: false,
+            next_stream: 1,
+            hoard: Vec::new(),
+            awake_since: 0,
+            down: 0,
+            up: 0,
+        }
+    }
+
+    /// The local clock.
+    pub fn local(&self, now: u64) -> BootTime {
+        BootTime((self.offset + now).saturating_add_signed(now as i64 * self.ppm / 1_000_000))
+    }
+
+    /// The first moment at which the local clock shows this.
+    pub fn global(&self, local: BootTime, now: u64) -> u64 {
+        if local.0 == u64::MAX {
+            return u64::MAX;
+        }
+        if local <= self.local(now) {
+            return now;
+        }
+        let span = local.0.saturating_sub(self.offset) as i128;
+        let mut at = (span * 1_000_000 / i128::from(1_000_000 + self.ppm)) as u64;
+        at = at.saturating_sub(2).max(now);
+        while self.local(at) < local {
+            at += 1;
+        }
+        at
+    }
+
+    /// A stay begins.
+    pub fn enter(&mut self, session: Session, now: u64) {
+        self.session = Some(session);
+        self.elements = Elements::default();
+        self.sent = Sent::default();
+        self.checkers.clear();
+        self.told.clear();
+        self.seen = 0;
+        self.learned.clear();
+        self.proved = None;
+        self.head = None;
+        self.next_stream = 1;
+        self.awake_since = now;
+    }
+
+    /// Who it is in this stay.
+    pub fn me(&self) -> Option<ParticipantId> {
+        self.session.as_ref().map(Session::me)
+    }
+
+    pub fn leads(&self) -> bool {
+        self.session.as_ref().is_some_and(|session| session.state().leading)
+    }
+
+    /// How much both clocks may have drifted apart since they were compared, in ms.
+    pub fn drift(&self, now: u64) -> u64 {
+        10 + self.local(now).since(self.anchor).as_millis() as u64 / 900
+    }
+}

@@ -1,0 +1,216 @@
+//! Frames and beacons: sealed, checked, opened, and held against the book.
+
+use meeting_wire::{Envelope, ParticipantId, StreamId};
+
+use super::{World, book::FrameFact, book::Limits, happen::Happening, weather::Parcel};
+use crate::{
+    beacon::{FrameDigest, Trust, What},
+    session::{Command, Input},
+    weakness::{self, Weakness},
+};
+
+/// A forged frame that went through, to be told of in time.
+pub(super) struct Watched {
+    to: usize,
+    from: ParticipantId,
+    stream: StreamId,
+    came: u64,
+    due: u64,
+}
+
+impl World {
+    /// A device's pipelines run for a moment.
+    pub(super) fn media(&mut self, number: usize) {
+        self.after(TICK, Happening::Media(number));
+        let device = &self.devices[number];
+        if device.asleep > self.now || device.session.is_none() {
+            return;
+        }
+        let streams: Vec<StreamId> = device.elements.sealing.keys().copied().collect();
+        for stream in streams {
+            self.seal(number, stream);
+        }
+        if !self.cast.beacons {
+            return;
+        }
+        let spans = self.devices[number].sent.take();
+        if !spans.is_empty() {
+            self.feed(number, Input::Command(Command::Beacon(spans)));
+        }
+        let now = self.local(number);
+        let mut senders: Vec<ParticipantId> = self.devices[number].checkers.keys().copied().collect();
+        senders.sort();
+        for from in senders {
+            let checker = self.devices[number].checkers.get_mut(&from);
+            for (stream, envelope) in checker.map(|checker| checker.tick(now)).unwrap_or_default() {
+                self.open(number, from, stream, &envelope);
+            }
+            self.findings(number, from);
+        }
+        self.watch(number);
+    }
+
+    pub(super) fn seal(&mut self, number: usize, stream: StreamId) {
+        let (now, frame) = (self.local(number), self.frames);
+        let limits = self.limits(number, false);
+        let device = &mut self.devices[number];
+        let Some(from) = device.me() else { return };
+        let Some((envelope, link, epoch)) = device.elements.seal(stream, frame, now) else { return };
+        self.frames += 1;
+        self.tally.sealed += 1;
+        let name = &device.name;
+        // its own word: nothing under an epoch that it has known to be over for 500 ms
+        let over = device.learned.iter().find(|(newest, _)| *newest > epoch);
+        if let Some((_, at)) = over {
+            let since = now.since(*at).as_millis();
+            assert!(
+                since <= GRACE,
+                "{name} seals under epoch {epoch}, over since {since} ms by its own knowledge"
+            );
+        }
+        self.fresh(number, "seals");
+        let device = &mut self.devices[number];
+        self.book.used(self.now, &device.name, &link, limits);
+        self.book.frames.insert(frame, FrameFact { from, stream, link, sealed: self.now, forged: false });
+        if self.cast.beacons {
+            device.sent.frame(&envelope);
+        }
+        self.send_up(number, Parcel::Frame { from, stream, envelope });
+    }
+
+    /// Whoever seals or opens has the leader's word, which is not older than it may be.
+    fn fresh(&self, number: usize, what: &str) {
+        let device = &self.devices[number];
+        if device.leads() || self.cast.evil_leader {
+            return;
+        }
+        let age = self.now - device.proved.unwrap_or(0);
+        let limit = LIMIT + device.drift(self.now);
+        assert!(age <= limit, "{} {what} {age} ms after the leader's last word", device.name);
+    }
+
+    fn limits(&self, number: usize, opens: bool) -> Limits {
+        let closing = if opens { CLOSING } else { 0 };
+        if self.cast.calm && !self.healed {
+            // An honest relay over an even network: who is removed hears nothing that is sealed a second later.
+            let limit = 1_000 + closing;
+            return Limits { opens, removal: limit, replaced: Some(limit) };
+        }
+        let drift = self.devices[number].drift(self.now);
+        Limits { opens, removal: LIMIT + closing + drift, replaced: None }
+    }
+
+    /// A frame comes out of the network.
+    pub(super) fn receive(&mut self, to: usize, from: ParticipantId, stream: StreamId, envelope: Envelope) {
+        let now = self.local(to);
+        if !self.cast.beacons {
+            self.open(to, from, stream, &envelope);
+            return;
+        }
+        let device = &mut self.devices[to];
+        let checker = device.checkers.entry(from).or_default();
+        let digest = FrameDigest::of(&envelope);
+        if let Some(envelope) = checker.frame(stream, envelope, digest, now) {
+            self.open(to, from, stream, &envelope);
+        }
+        self.findings(to, from);
+    }
+
+    /// An element gets a frame.
+    pub(super) fn open(&mut self, to: usize, from: ParticipantId, stream: StreamId, envelope: &Envelope) {
+        let now = self.local(to);
+        let Some((frame, link)) = self.devices[to].elements.open(from, stream, envelope, now) else { return };
+        let fact = self.book.frames.get(&frame).expect("what opens was sealed by somebody");
+        let name = &self.devices[to].name;
+        assert_eq!(fact.link, link, "{name} opens a frame under the key of another epoch");
+        assert!(
+            (fact.from, fact.stream) == (from, stream),
+            "{name} opens a frame of one stream as another's"
+        );
+        let (forged, sealed) = (fact.forged, fact.sealed);
+        self.fresh(to, "opens");
+        let limits = self.limits(to, true);
+        let device = &mut self.devices[to];
+        self.book.used(self.now, &device.name, &link, limits);
+        if forged {
+            self.tally.forged += 1;
+            if self.cast.beacons {
+                let due = self.now + NOTICE;
+                self.watched.push(Watched { to, from, stream, came: self.now, due });
+            }
+            return;
+        }
+        self.tally.opened += 1;
+        let new =
+            device.elements.opening.get_mut(&(from, stream)).is_some_and(|open| open.seen.insert(frame));
+        assert!(new, "{} opens a frame a second time, sealed at {sealed}", device.name);
+    }
+
+    /// What the checker of one sender has to say.
+    pub(super) fn findings(&mut self, number: usize, from: ParticipantId) {
+        let now = self.now;
+        let device = &mut self.devices[number];
+        let Some(checker) = device.checkers.get_mut(&from) else { return };
+        if weakness::is(Weakness::BeaconsUnchecked) {
+            checker.findings();
+            return;
+        }
+        for finding in checker.findings() {
+            let stream = finding.stream;
+            match finding.what {
+                What::Forged => {
+                    // Elements start anew: the forged frame may have taken an honest one's counter.
+                    if let Some(opening) = device.elements.opening.get_mut(&(from, stream)) {
+                        opening.restart(|kid| checker.signed_below(kid).unwrap_or(0));
+                    }
+                    device.told.insert((from, stream), now);
+                }
+                What::Unverified => {
+                    device.told.insert((from, stream), now);
+                }
+                _ => {}
+            }
+        }
+    }
+
+    /// Forged frames that went through here are told by now.
+    fn watch(&mut self, number: usize) {
+        let now = self.now;
+        let device = &mut self.devices[number];
+        for watched in self.watched.iter().filter(|watched| watched.to == number) {
+            let trust = device.checkers.get(&watched.from).map(|checker| checker.trust(watched.stream).0);
+            let said = matches!(trust, Some(Trust::Forged | Trust::Unverified));
+            if said && !weakness::is(Weakness::BeaconsUnchecked) {
+                device.told.insert((watched.from, watched.stream), now);
+            }
+        }
+        let (awake, tally) = (device.awake_since, &mut self.tally);
+        self.watched.retain(|watched| {
+            if watched.to != number {
+                return true;
+            }
+            let key = (watched.from, watched.stream);
+            let there = device.elements.opening.contains_key(&key) && awake <= watched.came;
+            let told = device.told.get(&key).filter(|at| **at >= watched.came);
+            if let Some(at) = told.filter(|_| there) {
+                tally.noticed = tally.noticed.max(at - watched.came);
+            }
+            assert!(
+                !there || told.is_some() || now < watched.due,
+                "{} is not told of a forged frame within {NOTICE} ms",
+                device.name
+            );
+            there && told.is_none()
+        });
+    }
+}
+
+/// Between two frames of a stream, and between two beacons.
+const TICK: u64 = 330;
+/// How old the leader's word may be, and how long openers keep a key after the switch.
+const LIMIT: u64 = 8_000;
+const CLOSING: u64 = 2_500;
+/// How long one may seal under a key that is known to be over.
+const GRACE: u128 = 501;
+/// How long a forged frame may go untold: two seconds, and until the next look.
+const NOTICE: u64 = 2_000 + TICK;

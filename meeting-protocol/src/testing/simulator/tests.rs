@@ -1,0 +1,97 @@
+//! One attack each, by name.
+
+#![allow(clippy::unwrap_used)]
+
+use super::super::Meeting;
+use crate::{
+    BootTime,
+    secret::Secret,
+    session::{EndReason, Input, Phase, Successors, forgery::Lie, message::Message},
+};
+use meeting_wire::{Post, Slot};
+
+const fn s(seconds: u64) -> std::time::Duration {
+    std::time::Duration::from_secs(seconds)
+}
+
+/// Hands `to` a post of `from`'s, past the relay.
+fn hand(meeting: &mut Meeting, from: usize, to: usize, body: bytes::Bytes) {
+    let from = meeting.nodes[from].session.me();
+    meeting.inject(to, Post { seq: 0, from, slot: Slot::Log, body });
+}
+
+#[test]
+fn nothing_a_member_says_in_anothers_name_moves_anybody() {
+    for (number, lie) in Lie::ALL.into_iter().enumerate() {
+        let mut meeting = Meeting::of(4, 0x11e + number as u64, Successors::FirstPresent(1));
+        let camera = meeting.stream(1, "camera");
+        meeting.run(s(1));
+        let people = |meeting: &Meeting| -> Vec<_> {
+            let state = meeting.state(0);
+            state.roster.iter().map(|person| (person.participant, person.leader)).collect()
+        };
+        let before = people(&meeting);
+        for victim in 0..3 {
+            let name = meeting.nodes[victim].session.me();
+            let node = &mut meeting.nodes[3];
+            let body = crate::ledger::Scope::off(|| node.session.lie(lie, name, &mut node.rng)).unwrap();
+            for to in 0..3 {
+                hand(&mut meeting, 3, to, body.clone());
+            }
+            meeting.run(s(3));
+            assert!(meeting.together(&[0, 1, 2, 3]), "{lie:?}");
+            assert_eq!(people(&meeting), before, "{lie:?}");
+            let streams = (0..4).map(|node| meeting.state(node).streams.len()).collect::<Vec<_>>();
+            assert_eq!(streams, [1, 0, 1, 1], "{lie:?}");
+            assert!(meeting.hears(1, camera, 0) && meeting.hears(1, camera, 2), "{lie:?}");
+        }
+    }
+}
+
+#[test]
+fn who_wakes_after_a_minute_seals_nothing_before_the_leader_was_heard() {
+    let mut meeting = Meeting::of(3, 0x5111, Successors::Nobody);
+    let camera = meeting.stream(1, "camera");
+    meeting.run(s(31));
+    // Suspended: the clock goes on, nothing else does, and nobody has said so to the session.
+    (meeting.nodes[1].connected, meeting.nodes[1].timeout) = (false, BootTime(u64::MAX));
+    meeting.run(s(60));
+    assert!(meeting.nodes[1].sealing(camera, meeting.local(1)).is_none(), "before the agent has noticed");
+    meeting.feed(1, Input::Timeout);
+    assert_eq!(meeting.phase(1), Phase::Stale);
+    assert!(meeting.nodes[1].sealing(camera, meeting.local(1)).is_none());
+    meeting.feed(1, Input::Disconnected);
+    meeting.connect(1);
+    meeting.run_until(s(5), |meeting| meeting.together(&[0, 1, 2]) && meeting.hears(1, camera, 2));
+}
+
+#[test]
+fn two_histories_show_as_soon_as_two_people_compare() {
+    let mut meeting = Meeting::of(3, 0xd1, Successors::Nobody);
+    for node in [1, 2] {
+        meeting.stream(node, "camera");
+    }
+    meeting.run(s(3));
+    // Alice gives each of the two a link and a key of their own.
+    for node in [1, 2] {
+        let key = Secret::init_with(|key| *key = [node as u8; 32]);
+        let to = meeting.nodes[node].session.me();
+        let alice = &mut meeting.nodes[0];
+        let epoch = alice.session.newest_epoch() + 1;
+        let commitment = alice.session.commitment(&key, epoch);
+        let link = alice.session.false_link(Vec::new(), commitment).unwrap();
+        let wrap = alice.session.false_wrap(to, &link.body, &key).unwrap();
+        for message in [Message::Link(link), wrap] {
+            let alice = &mut meeting.nodes[0];
+            let body = alice.session.seal(&message, &mut alice.rng).unwrap();
+            hand(&mut meeting, 0, node, body);
+        }
+        assert_eq!(meeting.epoch(node), epoch);
+    }
+    let told = |meeting: &Meeting, node: usize| {
+        let session = &meeting.nodes[node].session;
+        session.counters().misbehaviour > 0
+            || session.state().phase == Phase::Ended(EndReason::LeaderMisbehaved)
+    };
+    meeting.run_until(s(4), |meeting| told(meeting, 1) && told(meeting, 2));
+}

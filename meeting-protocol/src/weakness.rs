@@ -1,0 +1,62 @@
+//! Defences that can be switched off one at a time, to see that the simulator notices.
+//!
+//! Without the feature `simulator`, which nothing but this crate's own tests turns on, none can.
+
+/// A defence that is off.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Weakness {
+    /// The leader wraps a new key for everybody it has ever paired with, not for those in the signed roster.
+    RecipientsUnchecked,
+    /// Each heartbeat gives 8 s from its coming, whenever it was sent.
+    FreshByCounter,
+    /// A key that the epoch link did not commit to is taken.
+    CommitmentUnchecked,
+    /// Anybody's signature under a statement does.
+    StatementUnsigned,
+    /// Anybody's signature under a link does.
+    LinkUnsigned,
+    /// A takeover needs no majority.
+    TakeoverUncounted,
+    /// Elements: the old key is used until the new one is there.
+    OldKeyKept,
+    /// Elements: nobody remembers which counters were opened.
+    ReplayWindowOff,
+    /// Elements: sealing goes on when the lease is over.
+    LeaseIgnored,
+    /// Elements: a sealer that starts anew under the same key counts from 0 again.
+    CounterRestarts,
+    /// Agents: beacons are not compared with the frames.
+    BeaconsUnchecked,
+}
+
+#[cfg(feature = "simulator")]
+mod switch {
+    use std::cell::Cell;
+
+    use super::Weakness;
+
+    thread_local! {
+        static WEAK: Cell<Option<Weakness>> = const { Cell::new(None) };
+    }
+
+    /// Switches a defence off in this thread, or all on.
+    pub fn set(weakness: Option<Weakness>) {
+        WEAK.set(weakness);
+    }
+
+    /// Whether this one is off.
+    pub(crate) fn is(weakness: Weakness) -> bool {
+        WEAK.get() == Some(weakness)
+    }
+}
+
+#[cfg(feature = "simulator")]
+pub(crate) use switch::is;
+#[cfg(feature = "simulator")]
+pub use switch::set;
+
+/// Whether this defence is off: never.
+#[cfg(not(feature = "simulator"))]
+pub(crate) const fn is(_: Weakness) -> bool {
+    false
+}
