@@ -23,7 +23,7 @@ fn two_hundred_meetings_of_ten_minutes_keep_every_promise() {
     let tally = run(0..200, LENGTH);
     // Not one of them is of any worth if nothing happened in it.
     assert!(tally.sealed > 1_000_000 && tally.opened > 1_000_000, "{tally:?}");
-    assert!(tally.lies > 10_000 && tally.forged > 100, "{tally:?}");
+    assert!(tally.lies > 10_000 && tally.forged > 50, "{tally:?}");
     assert!(tally.stays > 1_000 && tally.takeovers > 100 && tally.together > 200, "{tally:?}");
 }
 
@@ -69,7 +69,7 @@ fn finds(weakness: Weakness) -> bool {
 const WITHIN: u64 = 40;
 
 #[test]
-#[ignore = "plays one seed again: SEED=17, and WEAKNESS as its number in the list above"]
+#[ignore = "plays one seed again: SEED=17"]
 fn one_seed() {
     let seed = env::var("SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or(0);
     println!("{}", report(&simulate(seed, LENGTH, None)));

@@ -118,6 +118,8 @@ struct Cast {
     calm: bool,
     evil_member: bool,
     evil_leader: bool,
+    /// Which way it breaks the rules.
+    trick: u64,
     beacons: bool,
 }
 
@@ -132,6 +134,7 @@ impl Cast {
             calm,
             evil_member: !evil_leader && dice.chance(60),
             evil_leader,
+            trick: seed / 8 % 4,
             beacons: seed % 4 == 1,
         }
     }

@@ -105,14 +105,14 @@ impl Elements {
         Some((envelope(sealed, now.0), sealing.link, sealing.epoch))
     }
 
-    /// Opens a frame: its number, and the link of the key's epoch.
+    /// Opens a frame: its number, and the key's epoch and its link.
     pub fn open(
         &mut self,
         from: ParticipantId,
         stream: StreamId,
         envelope: &Envelope,
         now: BootTime,
-    ) -> Option<(u64, Hash)> {
+    ) -> Option<(u64, u64, Hash)> {
         if now >= self.until {
             return None;
         }
@@ -123,8 +123,8 @@ impl Elements {
         let frame = opening.opener.open(&envelope.sealed).ok()?;
         let number = u64::from_be_bytes(frame.try_into().ok()?);
         let (header, _) = crate::frame::Header::parse(&envelope.sealed)?;
-        let (_, link, _) = opening.keys.get(&KeyId::from(header.kid))?;
-        Some((number, *link))
+        let (epoch, link, _) = opening.keys.get(&KeyId::from(header.kid))?;
+        Some((number, *epoch, *link))
     }
 }
 

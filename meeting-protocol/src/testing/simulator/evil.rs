@@ -113,7 +113,7 @@ impl World {
             session.is_some_and(|session| session.state().phase == Phase::Live) && *device != 0
         };
         let people: Vec<usize> = (0..self.devices.len()).filter(live).collect();
-        let kind = self.dice.between(0, 4);
+        let kind = self.cast.trick;
         let done = match kind {
             0 => self.two_links(&people),
             1 => self.one_link(&people, |world| world.devices[0].session.as_ref()?.newest_commitment()),

@@ -58,16 +58,7 @@ impl World {
         let Some((envelope, link, epoch)) = device.elements.seal(stream, frame, now) else { return };
         self.frames += 1;
         self.tally.sealed += 1;
-        let name = &device.name;
-        // its own word: nothing under an epoch that it has known to be over for 500 ms
-        let over = device.learned.iter().find(|(newest, _)| *newest > epoch);
-        if let Some((_, at)) = over {
-            let since = now.since(*at).as_millis();
-            assert!(
-                since <= GRACE,
-                "{name} seals under epoch {epoch}, over since {since} ms by its own knowledge"
-            );
-        }
+        self.over(number, epoch, GRACE, "seals");
         self.fresh(number, "seals");
         let device = &mut self.devices[number];
         self.book.used(self.now, &device.name, &link, limits);
@@ -76,6 +67,19 @@ impl World {
             device.sent.frame(&envelope);
         }
         self.send_up(number, Parcel::Frame { from, stream, envelope });
+    }
+
+    /// Nothing under an epoch that it has known to be over for so long.
+    fn over(&self, number: usize, epoch: u64, limit: u64, what: &str) {
+        let device = &self.devices[number];
+        if let Some((_, at)) = device.learned.iter().find(|(newest, _)| *newest > epoch) {
+            let since = self.local(number).since(*at).as_millis() as u64;
+            let name = &device.name;
+            assert!(
+                since <= limit,
+                "{name} {what} under epoch {epoch}, over for {since} ms by its own knowledge"
+            );
+        }
     }
 
     /// Whoever seals or opens has the leader's word, which is not older than it may be.
@@ -90,14 +94,14 @@ impl World {
     }
 
     fn limits(&self, number: usize, opens: bool) -> Limits {
-        let closing = if opens { CLOSING } else { 0 };
         if self.cast.calm && !self.healed {
             // An honest relay over an even network: who is removed hears nothing that is sealed a second later.
-            let limit = 1_000 + closing;
+            let limit = if opens { 1_000 + GRACE + CLOSING } else { 1_000 };
             return Limits { opens, removal: limit, replaced: Some(limit) };
         }
-        let drift = self.devices[number].drift(self.now);
-        Limits { opens, removal: LIMIT + closing + drift, replaced: None }
+        // A stale member that comes back opens what is late for two seconds from then, as `over` holds.
+        let removal = if opens { u64::MAX } else { LIMIT + self.devices[number].drift(self.now) };
+        Limits { opens, removal, replaced: None }
     }
 
     /// A frame comes out of the network.
@@ -119,7 +123,9 @@ impl World {
     /// An element gets a frame.
     pub(super) fn open(&mut self, to: usize, from: ParticipantId, stream: StreamId, envelope: &Envelope) {
         let now = self.local(to);
-        let Some((frame, link)) = self.devices[to].elements.open(from, stream, envelope, now) else { return };
+        let Some((frame, epoch, link)) = self.devices[to].elements.open(from, stream, envelope, now) else {
+            return;
+        };
         let fact = self.book.frames.get(&frame).expect("what opens was sealed by somebody");
         let name = &self.devices[to].name;
         assert_eq!(fact.link, link, "{name} opens a frame under the key of another epoch");
@@ -128,6 +134,7 @@ impl World {
             "{name} opens a frame of one stream as another's"
         );
         let (forged, sealed) = (fact.forged, fact.sealed);
+        self.over(to, epoch, GRACE + CLOSING, "opens");
         self.fresh(to, "opens");
         let limits = self.limits(to, true);
         let device = &mut self.devices[to];
@@ -209,8 +216,8 @@ impl World {
 const TICK: u64 = 330;
 /// How old the leader's word may be, and how long openers keep a key after the switch.
 const LIMIT: u64 = 8_000;
-const CLOSING: u64 = 2_500;
+const CLOSING: u64 = 2_000;
 /// How long one may seal under a key that is known to be over.
-const GRACE: u128 = 501;
+const GRACE: u64 = 501;
 /// How long a forged frame may go untold: two seconds, and until the next look.
 const NOTICE: u64 = 2_000 + TICK;

@@ -260,8 +260,9 @@ impl World {
         }
     }
 
-    /// No session keeps more than it declares, whatever it was sent.
+    /// Keys went to those in the roster, and no session keeps more than it declares, whatever it was sent.
     pub(super) fn bounded(&self) {
+        self.book.recipients();
         for device in &self.devices {
             let Some(session) = &device.session else { continue };
             for (what, len, limit) in session.sizes() {
