@@ -274,3 +274,26 @@ fn the_end_of_a_stream_is_heard_late_early_or_without_a_key() {
     assert!(meeting.together(&[0, 1]));
     assert!(meeting.state(0).streams.is_empty() && meeting.nodes[0].opens.is_empty());
 }
+
+#[test]
+fn a_late_statement_brings_no_key_back_that_is_over() {
+    let mut meeting = Meeting::of(3, 56, Successors::Nobody);
+    let camera = meeting.stream(2, "camera");
+    meeting.run(s(1));
+    let (carol, old) = (meeting.nodes[2].session.me(), meeting.epoch(1));
+    // Carol's word on her stream is held back, and with it Bob's next two keys.
+    meeting.tamper = Some(Box::new(|_, from, to, post| {
+        let withheld = to == 1 && (from == 2 || matches!(post.slot, Slot::Direct(_)));
+        if withheld { Fate::Drop } else { Fate::Deliver }
+    }));
+    meeting.command(2, Command::StreamCaps { stream: camera, caps: "video/x-vp8".into() }).unwrap();
+    let late = meeting.recorded.iter().rfind(|post| post.from == carol).unwrap().clone();
+    assert!(meeting.nodes[1].opens.contains_key(&(carol, camera, old)));
+    for _ in 0..2 {
+        meeting.command(0, Command::Rotate).unwrap();
+        meeting.run(Duration::from_millis(300));
+    }
+    assert!(!meeting.nodes[1].opens.contains_key(&(carol, camera, old)));
+    meeting.inject(1, late);
+    assert!(!meeting.nodes[1].opens.contains_key(&(carol, camera, old)));
+}

@@ -1,5 +1,6 @@
 //! What the simulator sees of a session. Never part of what is shipped.
 
+use meeting_wire::ParticipantId;
 use sha2::{Digest, Sha256};
 
 use super::{Place, Session, member::Duty};
@@ -18,6 +19,18 @@ impl Session {
         Some(member.group.head_hash())
     }
 
+    /// Who leads.
+    pub(crate) fn leader(&self) -> Option<ParticipantId> {
+        let Place::Member(member) = &self.place else { return None };
+        Some(member.group.roster.header.leader)
+    }
+
+    /// The takeovers that led to this leader.
+    pub(crate) fn takeovers(&self) -> Vec<Hash> {
+        let Place::Member(member) = &self.place else { return Vec::new() };
+        member.group.lineage.steps.iter().map(|step| step.takeover.body.hash()).collect()
+    }
+
     /// Of the roster.
     pub(crate) fn digest(&self) -> Option<Hash> {
         let Place::Member(member) = &self.place else { return None };
@@ -29,6 +42,14 @@ impl Session {
         let Place::Member(member) = &self.place else { return Vec::new() };
         let keys = member.group.epochs.keys();
         keys.map(|key| (key.epoch, key.link, Sha256::digest(key.key.expose()).into())).collect()
+    }
+
+    /// Whether it is a membership that lacks the key of this epoch.
+    pub(crate) fn is_without(&self, epoch: u64) -> bool {
+        match &self.place {
+            Place::Member(member) => member.group.epochs.key(epoch).is_none(),
+            _ => false,
+        }
     }
 
     /// The newest epoch that anybody entitled spoke of.

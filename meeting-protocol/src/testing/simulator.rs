@@ -30,13 +30,15 @@ use std::{
     time::Duration,
 };
 
+use meeting_wire::ParticipantId;
+
 use self::{book::Book, device::Device, dice::Dice, dice::Trace, happen::Happening, relay::Relay};
 use crate::{
     BootTime,
     board::Board,
     ledger,
     link::MeetingLink,
-    session::{Input, Phase, Successors},
+    session::{Input, Phase, Session, Successors},
     weakness::{self, Weakness},
 };
 
@@ -72,6 +74,8 @@ pub struct Tally {
     pub takeovers: u64,
     /// Epochs.
     pub epochs: u64,
+    /// Meetings that ended as two.
+    pub split: u64,
     /// Honest people in the meeting at the end.
     pub together: u64,
 }
@@ -87,6 +91,7 @@ impl Tally {
         self.stays += other.stays;
         self.takeovers += other.takeovers;
         self.epochs += other.epochs;
+        self.split += other.split;
         self.together += other.together;
     }
 }
@@ -152,6 +157,8 @@ struct World {
     queue: BTreeMap<(u64, u64), Happening>,
     queued: u64,
     lines: u64,
+    /// What Eve was called in each of her stays.
+    eves: Vec<ParticipantId>,
     frames: u64,
     watched: Vec<media::Watched>,
     /// When the evil leader tried its trick, and before whom.
@@ -182,6 +189,7 @@ impl World {
             queue: BTreeMap::new(),
             queued: 0,
             lines: 0,
+            eves: Vec::new(),
             frames: 0,
             watched: Vec::new(),
             tricked: None,
@@ -260,31 +268,33 @@ impl World {
 
     /// The honest ones are in one meeting, or out with a reason.
     fn converged(&mut self) {
-        let heads: Vec<_> = self
-            .devices
-            .iter()
-            .filter(|device| device.leads())
-            .filter_map(|device| Some(device.session.as_ref()?.head()?))
-            .collect();
-        assert!(heads.len() <= 1, "{} lead when all is well again", heads.len());
+        let leaders =
+            || self.devices.iter().filter(|device| device.leads()).filter_map(|d| d.session.as_ref());
+        let heads: Vec<_> = leaders().filter_map(Session::head).collect();
+        if heads.len() > 1 {
+            // Successors of one leader who took over from different heads, while the meeting was cut, know nothing of
+            // each other; but nobody leads on who was taken over from.
+            let branches: Vec<_> = leaders().map(Session::takeovers).collect();
+            let led_on = branches.iter().flat_map(|one| branches.iter().map(move |other| (one, other)));
+            let old = led_on.filter(|(one, other)| one != other).any(|(one, other)| other.starts_with(one));
+            assert!(!old && branches.len() == 2, "{} lead when all is well again", heads.len());
+            self.tally.split += 1;
+        }
         for device in self.devices.iter().filter(|device| !device.evil && !device.gone) {
             let Some(session) = &device.session else { continue };
-            let (state, name) = (session.state(), &device.name);
-            match heads.first() {
-                Some(head) => {
-                    let there = session.head() == Some(*head);
-                    let live = state.phase == Phase::Live && there;
-                    assert!(
-                        live,
-                        "{name} does not come back: {:?} at the leader's head: {there}",
-                        state.phase
-                    );
-                    self.tally.together += 1;
-                }
-                None => assert!(!matches!(state.phase, Phase::Live), "{name} is live and nobody leads"),
+            let (phase, name) = (session.state().phase, &device.name);
+            if heads.is_empty() {
+                assert_ne!(phase, Phase::Live, "{name} is live and nobody leads");
+                continue;
             }
+            let there = session.head().is_some_and(|head| heads.contains(&head));
+            assert!(
+                phase == Phase::Live && there,
+                "{name} does not come back: {phase:?}, at a head: {there}"
+            );
+            self.tally.together += 1;
         }
-        if self.tally.together > 1 && !self.cast.evil_leader {
+        if heads.len() == 1 && !self.cast.evil_leader {
             self.heard_by_all();
         }
     }

@@ -54,6 +54,8 @@ pub(super) struct Device {
     pub refused: bool,
     /// Where it stood when it was last looked at.
     pub head: Option<Hash>,
+    /// Who led when it was last looked at.
+    pub leader: Option<ParticipantId>,
     pub evil: bool,
     /// Its pipelines run since its first stay.
     pub begun: bool,
@@ -106,6 +108,7 @@ impl Device {
             gone: false,
             refused: false,
             head: None,
+            leader: None,
             evil: false,
             begun: false,
             next_stream: 1,

@@ -141,12 +141,26 @@ impl World {
     pub(super) fn drain(&mut self, number: usize) {
         let now = self.local(number);
         let mut new_key = false;
+        // The epoch of a key that was given and taken back within one input.
+        let mut taken = 0;
         loop {
             let device = &mut self.devices[number];
             let Some(session) = &mut device.session else { return };
             match session.poll_output() {
                 Output::Post { slot, body } => self.posts(number, slot, body),
-                Output::Keys(change) => self.keys(number, change),
+                Output::Keys(change) => {
+                    match &change {
+                        KeyChange::Expire { before } if *before > taken => taken = 0,
+                        KeyChange::Seal { epoch, .. } | KeyChange::Open { epoch, .. }
+                            if session.is_without(*epoch) =>
+                        {
+                            taken = taken.max(*epoch);
+                            continue;
+                        }
+                        _ => {}
+                    }
+                    self.keys(number, change);
+                }
                 Output::Event(event) => {
                     new_key |= matches!(event, Event::Epoch(_));
                     self.told(number, event);
@@ -169,6 +183,7 @@ impl World {
                 }
             }
         }
+        assert_eq!(taken, 0, "a key to use is of an epoch whose key is there");
         self.look(number, new_key);
     }
 
@@ -182,6 +197,7 @@ impl World {
             device.learned.push((newest, now));
         }
         let Some(head) = session.head() else { return };
+        device.leader = session.leader();
         let heard = session.heard();
         let held = if new_key { session.held_keys() } else { Vec::new() };
         let (name, me) = (device.name.clone(), session.me());
@@ -211,19 +227,16 @@ impl World {
 
     fn keys(&mut self, number: usize, change: KeyChange) {
         let device = &mut self.devices[number];
+        let ended = device.session.as_ref().is_none_or(|session| session.head().is_none());
         let link = match &change {
+            // Its elements hear nothing more.
+            KeyChange::Seal { .. } | KeyChange::Open { .. } if ended => return,
             KeyChange::Seal { epoch, .. } | KeyChange::Open { epoch, .. } => {
                 let held = device.session.as_ref().map(|session| session.held_keys()).unwrap_or_default();
                 held.iter().find(|(held, ..)| held == epoch).map(|(_, link, _)| *link)
             }
             _ => None,
         };
-        if link.is_none() && device.session.as_ref().is_none_or(|session| session.head().is_none()) {
-            // The stay has ended with the same input: its elements hear nothing more.
-            if matches!(change, KeyChange::Seal { .. } | KeyChange::Open { .. }) {
-                return;
-            }
-        }
         match &change {
             KeyChange::Open { from, stream, kid, base_key, .. } => {
                 if device.evil && device.hoard.len() < 2_000 {
@@ -261,7 +274,12 @@ impl World {
         match &event {
             Event::Phase(Phase::Ended(reason)) => {
                 self.trace.line(self.now, format!("{name} ended: {reason:?}"));
-                assert!(!honest || *reason != EndReason::LeaderMisbehaved, "{name} accuses an honest leader");
+                if *reason == EndReason::LeaderMisbehaved {
+                    // What Eve said falsely as a member counts against her once she leads.
+                    let leader = self.devices[number].leader;
+                    let eve = leader.is_some_and(|leader| self.eves.contains(&leader));
+                    assert!(!honest || eve, "{name} accuses an honest leader");
+                }
                 let device = &mut self.devices[number];
                 device.gone |= matches!(reason, EndReason::Left | EndReason::Removed);
                 device.gone |= *reason == EndReason::Refused && device.refused;
@@ -275,7 +293,7 @@ impl World {
             Event::LeaderChanged { .. } => self.tally.takeovers += 1,
             Event::Epoch(epoch) => self.tally.epochs = self.tally.epochs.max(*epoch),
             Event::Misbehaviour(text) => {
-                self.trace.line(self.now, format!("{name} is told of misbehaviour"));
+                self.trace.line(self.now, format!("{name} is told: {text}"));
                 let may = self.cast.evil_member || !honest || self.cast.successors > 0;
                 assert!(may, "{name} accuses somebody honest: {text}");
             }

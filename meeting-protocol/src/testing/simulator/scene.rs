@@ -65,6 +65,9 @@ impl World {
         device.line = 0;
         let again = std::mem::replace(&mut device.begun, true);
         let session = Session::join(joining, now, &mut device.rng);
+        if device.evil {
+            self.eves.push(session.me());
+        }
         device.enter(session, self.now);
         if again {
             self.drain(number);
