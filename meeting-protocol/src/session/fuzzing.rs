@@ -120,6 +120,8 @@ impl Session {
             Message::Over(over) => Message::Over(self.again(over.body)),
             Message::Resign(resign) => Message::Resign(self.again(resign.body)),
             Message::Vote(vote) => Message::Vote(self.again(vote.body)),
+            Message::Head(head) => Message::Head(self.again(head.body)),
+            Message::Show(show) => Message::Show(self.again(show.body)),
             Message::Beacon(beacon) => {
                 let context = Context {
                     meeting: &self.me.meeting.0,
