@@ -256,7 +256,8 @@ pub(super) fn is_valid_takeover(
         None => {
             let voters: HashSet<_> = takeover.votes.iter().map(|vote| vote.body.participant).collect();
             voters.len() == takeover.votes.len()
-                && (is_majority(voters.len(), roster.entries().len()) || weakness::is(Weakness::TakeoverUncounted))
+                && (is_majority(voters.len(), roster.entries().len())
+                    || weakness::is(Weakness::TakeoverUncounted))
                 && takeover
                     .votes
                     .iter()
