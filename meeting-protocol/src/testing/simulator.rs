@@ -140,7 +140,8 @@ impl Cast {
             evil_member: !evil_leader && dice.chance(60),
             evil_leader,
             trick: seed / 8 % 4,
-            beacons: seed % 4 == 1,
+            // half of the time goes into their signatures
+            beacons: seed % 8 == 1,
         }
     }
 }

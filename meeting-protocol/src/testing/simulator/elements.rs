@@ -97,7 +97,7 @@ impl Elements {
         if !leased || retired && !weakness::is(Weakness::OldKeyKept) {
             return None;
         }
-        if weakness::is(Weakness::CounterRestarts) && number % 50 == 0 {
+        if weakness::is(Weakness::CounterRestarts) && number.is_multiple_of(50) {
             sealing.sealer =
                 Sealer::new(Lease::new(sealing.kid, CipherSuite::default(), sealing.base_key.duplicate()));
         }

@@ -136,7 +136,7 @@ impl World {
         device.next_stream += 1;
         let wish = OpenStream {
             stream,
-            kind: if stream.0 % 2 == 0 { Kind::Audio } else { Kind::Video },
+            kind: if stream.0.is_multiple_of(2) { Kind::Audio } else { Kind::Video },
             track: format!("track {}", stream.0),
             caps: "video/x-h264".into(),
             random: self.dice.bytes16(),

@@ -137,7 +137,7 @@ impl Mood {
             Act::Shuffle(ms) => vec![1 + dice.between(0, ms)],
             Act::Twice => vec![0, dice.between(1, 3_000)],
             Act::Drip(ms) => vec![(self.met * ms).min(60_000)],
-            Act::Thin if self.met % 3 == 0 => vec![0],
+            Act::Thin if self.met.is_multiple_of(3) => vec![0],
             Act::Thin => vec![],
         })
     }
