@@ -79,8 +79,9 @@ impl Board {
         }
     }
 
-    /// What a newcomer has to read: the log after `since`, in order, then the cells. A `since` that this board
-    /// has not reached comes from another board and means everything.
+    /// What a newcomer has to read: the cells, then the log after `since`, in order. With the leader's cell it can ask
+    /// for a place while the log is still on its way. A `since` that this board has not reached comes from another board
+    /// and means everything.
     pub fn replay(&self, since: u64) -> impl Iterator<Item = Post> {
         let since = if since > self.newest { 0 } else { since };
         let start = self.log.partition_point(|post| post.seq <= since);
@@ -90,7 +91,7 @@ impl Board {
             slot: Slot::Cell,
             body: cell.body.clone(),
         });
-        self.log.range(start..).cloned().chain(cells)
+        cells.chain(self.log.range(start..).cloned())
     }
 }
 

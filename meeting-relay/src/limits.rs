@@ -88,6 +88,10 @@ pub const QUEUED_CONTROL: usize = 8 * 1024 * 1024;
 /// age there, out of reach of [`LATE`].
 pub const SEND_WINDOW: u64 = 32 * 1024;
 
+/// Bytes on their way to one subscriber before the first acknowledgement: the send window, or what a board replays to a
+/// newcomer would take round trips more.
+pub const INITIAL_WINDOW: u64 = SEND_WINDOW;
+
 /// The most that the send window grows to.
 pub const SEND_WINDOW_MAX: u64 = 4 * 1024 * 1024;
 

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
+use quinn::congestion::CubicConfig;
 use quinn::crypto::rustls::QuicServerConfig;
 use quinn::{Endpoint, IdleTimeout, Incoming, TransportConfig, VarInt};
 use tokio::sync::{Notify, Semaphore};
@@ -219,6 +220,8 @@ fn server_config(tls: rustls::ServerConfig) -> Result<quinn::ServerConfig, Error
 /// quinn's settings; the reasons stand with the numbers in [`limits`]. The congestion controller is quinn's
 /// default, CUBIC.
 fn transport() -> TransportConfig {
+    let mut cubic = CubicConfig::default();
+    cubic.initial_window(limits::INITIAL_WINDOW);
     let idle = IdleTimeout::from(VarInt::from_u32(limits::IDLE.as_millis() as u32));
     let mut transport = TransportConfig::default();
     transport
@@ -227,6 +230,7 @@ fn transport() -> TransportConfig {
         .receive_window(VarInt::from_u32(limits::RECEIVE_WINDOW))
         .stream_receive_window(VarInt::from_u32(limits::STREAM_RECEIVE_WINDOW))
         .send_window(limits::SEND_WINDOW)
+        .congestion_controller_factory(Arc::new(cubic))
         .datagram_receive_buffer_size(Some(limits::DATAGRAM_RECEIVE))
         .datagram_send_buffer_size(limits::DATAGRAM_SEND)
         .max_idle_timeout(Some(idle))
