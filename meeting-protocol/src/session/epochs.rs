@@ -117,11 +117,6 @@ impl Epochs {
         self.keys.iter().find(|key| key.epoch == epoch)
     }
 
-    /// Whether this epoch is before the last one: openers have dropped it, and nothing brings it back.
-    pub fn is_over(&self, epoch: u64) -> bool {
-        epoch + 1 < self.retired_below
-    }
-
     /// The key of the newest epoch.
     pub fn newest_key(&self) -> Option<&EpochKey> {
         self.key(self.newest.epoch)

@@ -301,8 +301,8 @@ impl Group {
 
     fn open_statement(&mut self, statement: &Statement, cx: &mut Cx<'_>) {
         let sender = self.roster.entry(statement.participant);
-        let over = self.epochs.is_over(statement.epoch);
-        let key = self.epochs.key(statement.epoch).filter(|key| !over && key.link == statement.link);
+        // An epoch that has closed has no key here.
+        let key = self.epochs.key(statement.epoch).filter(|key| key.link == statement.link);
         match (sender, key) {
             (Some(entry), Some(key)) => self.streams.stated(statement, entry, key, cx),
             _ => cx.counters.stale += 1,
