@@ -97,7 +97,7 @@ fn repeat(trio: &mut Trio, to: usize, bytes: &mut Cursor<'_>) {
 fn alter(trio: &mut Trio, to: usize, bytes: &mut Cursor<'_>) {
     let end = trio.meeting.recorded.len();
     let mut post = trio.meeting.recorded[end.saturating_sub(1 + usize::from(bytes.u8()))].clone();
-    if bytes.u8() % 4 == 0 {
+    if bytes.u8().is_multiple_of(4) {
         post.from = trio.meeting.nodes[bytes.below(trio.meeting.nodes.len())].session.me();
     }
     let mut body = post.body.to_vec();

@@ -131,7 +131,7 @@ async fn the_log_is_replayed_from_where_one_was() {
     for _ in 0..3 {
         heard.push(bob.hear_post().await.body);
     }
-    assert_eq!(heard, [&b"two"[..], b"three", b"new beat"]);
+    assert_eq!(heard, [&b"new beat"[..], b"two", b"three"]);
 }
 
 #[tokio::test]

@@ -25,7 +25,7 @@ mod scene;
 mod weather;
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, HashSet},
     panic::{AssertUnwindSafe, catch_unwind},
     time::Duration,
 };
@@ -36,6 +36,7 @@ use self::{book::Book, device::Device, dice::Dice, dice::Trace, happen::Happenin
 use crate::{
     BootTime,
     board::Board,
+    crypto::sign::Hash,
     ledger,
     link::MeetingLink,
     session::{Input, Phase, Session, Successors},
@@ -164,6 +165,8 @@ struct World {
     watched: Vec<media::Watched>,
     /// When the evil leader tried its trick, and before whom.
     tricked: Option<(u64, Vec<usize>)>,
+    /// Links that it signed then.
+    lies: HashSet<Hash>,
     /// Everything is well again: nobody starts anything new.
     healed: bool,
     book: Book,
@@ -194,6 +197,7 @@ impl World {
             frames: 0,
             watched: Vec::new(),
             tricked: None,
+            lies: HashSet::new(),
             healed: false,
             trace: Trace::new(),
             tally: Tally::default(),

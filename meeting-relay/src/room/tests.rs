@@ -108,7 +108,7 @@ fn a_newcomer_reads_welcome_board_and_streams() {
     rig.room.post(rig.alice, Slot::Cell, Bytes::from_static(b"beat")).expect("allowed");
     rig.room.leave(rig.carol, true, rig.now);
     let joined = rig.room.join(claimed(CAROL), "carol", 0).expect("there is room");
-    let [FromRelay::Welcome { .. }, FromRelay::Post(log), FromRelay::Post(cell), published] =
+    let [FromRelay::Welcome { .. }, FromRelay::Post(cell), FromRelay::Post(log), published] =
         &joined.greeting[..]
     else {
         panic!("{:?}", joined.greeting)

@@ -127,12 +127,14 @@ impl World {
         }
     }
 
-    /// Everybody who was there has ended, left, or been told.
+    /// Everybody who was there has ended, left, been told, or goes on without it.
     fn is_told(&self) -> bool {
         let Some((_, people)) = &self.tricked else { return true };
         people.iter().all(|number| {
             let Some(session) = &self.devices[*number].session else { return true };
-            !matches!(session.state().phase, Phase::Live) || session.counters().misbehaviour > 0
+            // Whom the lie reached out of its turn has not believed it.
+            let believes = session.head().is_some_and(|head| self.lies.contains(&head));
+            !matches!(session.state().phase, Phase::Live) || session.counters().misbehaviour > 0 || !believes
         })
     }
 
@@ -182,6 +184,9 @@ impl World {
     }
 
     fn tell_falsely(&mut self, to: usize, message: &Message) -> Option<()> {
+        if let Message::Link(link) = message {
+            self.lies.insert(link.body.hash());
+        }
         let session = self.devices[0].session.as_ref()?;
         let from = session.me();
         let body = session.seal(message, &mut self.dice.0)?;

@@ -218,8 +218,13 @@ impl World {
         let message = self.read(&body);
         let topic = message.as_ref().map(Topic::of);
         self.trace.line(self.now, format!("{} posts {topic:?} {}", self.devices[number].name, body.len()));
-        if let Some(message) = message {
-            self.book.said(self.now, slot, &message);
+        let me = self.devices[number].me();
+        match &message {
+            // What a leader signed and others pass on, as proof against it, is not said by them.
+            Some(Message::Link(link)) if Some(link.body.leader) != me => {}
+            Some(Message::Heartbeat(beat)) if Some(beat.body.leader) != me => {}
+            Some(message) => self.book.said(self.now, slot, message),
+            None => {}
         }
         let Some(from) = self.devices[number].me() else { return };
         self.send_up(number, Parcel::Post(Post { seq: 0, from, slot, body }));
