@@ -79,6 +79,31 @@ fn nor_those_who_wait_for_approval() {
 }
 
 #[test]
+fn who_was_let_in_and_never_heard_of_it_does_not_wait_for_half_an_hour() {
+    let mut meeting = Meeting::of(2, 57, Successors::Nobody);
+    let bob = meeting.nodes[1].session.me();
+    meeting.command(0, Command::Remove(bob)).unwrap();
+    let carol = meeting.join("Carol");
+    meeting.run_until(s(5), |meeting| meeting.state(0).waiting.len() == 1);
+    meeting.run(s(60));
+    assert_eq!(meeting.phase(carol), Phase::Joining(WaitReason::Approval), "the user may think");
+    // Her welcome is withheld until she is missed.
+    meeting.tamper =
+        Some(Box::new(
+            move |_, _, to, post| {
+                if to == carol && post.slot != Slot::Cell { Fate::Drop } else { Fate::Deliver }
+            },
+        ));
+    let waiting = meeting.state(0).waiting[0].participant;
+    meeting.command(0, Command::Approve(waiting)).unwrap();
+    meeting.run(s(20));
+    assert_eq!(meeting.state(0).roster.len(), 2);
+    meeting.run_until(s(100), |meeting| meeting.state(0).roster.len() == 1);
+    meeting.tamper = None;
+    meeting.run_until(s(60), |meeting| meeting.phase(carol) == Phase::Ended(EndReason::Refused));
+}
+
+#[test]
 fn a_crowd_at_a_locked_door_gets_so_many_answers_a_second() {
     let mut meeting = Meeting::new(55, Successors::Nobody);
     meeting.command(0, Command::Lock(true)).unwrap();

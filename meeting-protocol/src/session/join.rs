@@ -44,6 +44,8 @@ pub(super) struct Join {
     wait: WaitReason,
     /// When this phase of waiting began.
     since: BootTime,
+    /// When the leader last answered.
+    answered: BootTime,
     /// When the first announce went out.
     asked: Option<BootTime>,
     /// A leader that the link vouches for has answered: no other one is believed any more.
@@ -70,6 +72,7 @@ impl Join {
             sent: VecDeque::new(),
             wait: WaitReason::Leader,
             since: now,
+            answered: now,
             asked: None,
             vouched: false,
             ending: None,
@@ -161,6 +164,7 @@ impl Join {
             return;
         }
         self.vouched = true;
+        self.answered = cx.now;
         match answer.verdict {
             Verdict::Waiting => {
                 if self.wait != WaitReason::Approval {
@@ -240,8 +244,7 @@ impl Join {
     }
 
     pub fn tick(&mut self, cx: &mut Cx<'_>) {
-        let patience = if self.wait == WaitReason::Approval { APPROVAL_PATIENCE } else { PATIENCE };
-        if cx.now.since(self.since) >= patience {
+        if cx.now >= self.deadline() {
             self.ending = Some(EndReason::Refused);
         } else {
             self.announce(cx);
@@ -255,7 +258,10 @@ impl Join {
     }
 
     pub fn deadline(&self) -> BootTime {
-        let patience = if self.wait == WaitReason::Approval { APPROVAL_PATIENCE } else { PATIENCE };
-        self.since + patience
+        match self.wait {
+            // A leader that has let us in, and missed us since, answers no more.
+            WaitReason::Approval => (self.since + APPROVAL_PATIENCE).min(self.answered + PATIENCE),
+            _ => self.since + PATIENCE,
+        }
     }
 }
