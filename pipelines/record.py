@@ -122,6 +122,8 @@ class File:
 
     def close(self):
         if self.bin is not None:
+            # Locked, or a change of state that the pipeline has begun would bring it up again.
+            self.bin.set_locked_state(True)
             self.bin.set_state(Gst.State.NULL)
             self.pipeline.remove(self.bin)
             os.fsync(self.fd)

@@ -25,8 +25,16 @@ def come(_source, pad):
 
 def go(_source, pad):
     if branch := branches.pop(pad.get_name(), None):
-        GLib.idle_add(lambda: branch.set_state(Gst.State.NULL) and pipeline.remove(branch) and False)
+        GLib.idle_add(end, branch)
         print("-", pad.get_name(), flush=True)
+
+
+def end(branch):
+    # Locked, or a change of state that the pipeline has begun would bring it up again.
+    branch.set_locked_state(True)
+    branch.set_state(Gst.State.NULL)
+    pipeline.remove(branch)
+    return False
 
 
 Gst.init(None)
