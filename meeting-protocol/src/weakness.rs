@@ -3,6 +3,10 @@
 //! Without the feature `simulator`, which nothing but this crate's own tests turns on, none can.
 
 /// A defence that is off.
+#[cfg_attr(
+    not(feature = "simulator"),
+    allow(dead_code, reason = "some are consulted by the simulator alone")
+)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Weakness {
     /// The leader wraps a new key for everybody it has ever paired with, not for those in the signed roster.
