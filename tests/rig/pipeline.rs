@@ -59,7 +59,7 @@ impl Pipeline {
         Ok(())
     }
 
-    /// Counters as of at most half a second ago.
+    /// Counters as of a moment ago; none before the pipeline plays.
     pub fn stats(&self) -> Stats {
         let read = || serde_json::from_slice(&fs::read(&self.stats).ok()?).ok();
         Stats(read().unwrap_or(Value::Null))
