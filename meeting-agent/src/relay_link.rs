@@ -18,8 +18,8 @@ use std::{sync::Arc, time::Duration};
 use bytes::Bytes;
 use meeting_protocol::BootTime;
 use meeting_wire::{
-    Admission, Claim, Decode, Encode, FromRelay, MeetingId, ParticipantId, Refusal, Slot, ToRelay, VERSION,
-    Writer, frame_len,
+    Admission, Claim, Decode, Encode, FromRelay, MeetingId, NEWCOMER, ParticipantId, Refusal, Slot, ToRelay,
+    VERSION, Writer, frame_len,
 };
 use quinn::{Connection, RecvStream, SendStream};
 use tokio::{sync::mpsc, time::timeout};
@@ -84,7 +84,7 @@ impl RelayLink {
         let dialler = dial::Dialler::new(&hail)?;
         let (out, messages) = mpsc::channel(QUEUED);
         let (happened, events) = mpsc::channel(QUEUED);
-        let caller = Caller { hail, dialler, media, messages, happened, since: 0 };
+        let caller = Caller { hail, dialler, media, messages, happened, since: NEWCOMER };
         Ok(Self { out, events, task: Task::spawn(caller.run()) })
     }
 

@@ -248,7 +248,7 @@ impl Meeting {
             offset,
             ppm,
             timeout: BootTime(u64::MAX),
-            seen: 0,
+            seen: None,
             next_stream: 0,
             ever: HashMap::new(),
             beacons: Vec::new(),

@@ -83,6 +83,34 @@ fn heartbeats_that_drip_do_not_keep_a_stale_meeting_alive() {
 }
 
 #[test]
+fn a_welcome_held_back_leaves_a_newcomer_what_is_left_since_its_announce() {
+    for held in [0, 5_000, 9_000] {
+        let mut meeting = Meeting::new(2_100 + held, Successors::Nobody);
+        meeting.run(s(1));
+        let bob = meeting.join("Bob");
+        let asked = meeting.now;
+        // All that is for Bob alone is late, and of the leader's pulses only the first one reaches him.
+        let mut beats = 0;
+        meeting.tamper = Some(Box::new(move |_, _, to, post| match post.slot {
+            Slot::Direct(_) if to == bob => Fate::Delay(held),
+            Slot::Cell if to == bob => {
+                beats += 1;
+                if beats > 1 { Fate::Drop } else { Fate::Deliver }
+            }
+            _ => Fate::Deliver,
+        }));
+        let camera = meeting.stream(bob, "camera");
+        let seals = |meeting: &Meeting| meeting.nodes[bob].sealing(camera, meeting.local(bob)).is_some();
+        let came = asked + held + 900;
+        meeting.run_until(s(20), |meeting| seals(meeting) || meeting.now > came);
+        assert_eq!(seals(&meeting), held < 8_000, "counted from the announce, {held} ms before");
+        let left = (asked + 8_500).saturating_sub(meeting.now);
+        meeting.run(Duration::from_millis(left));
+        assert!(!seals(&meeting), "nothing past 8 s, {held} ms held back");
+    }
+}
+
+#[test]
 fn a_withheld_wrap_is_asked_for_and_nothing_is_sealed_meanwhile() {
     let mut meeting = Meeting::of(2, 22, Successors::Nobody);
     let camera = meeting.stream(1, "camera");

@@ -6,7 +6,7 @@
 use std::collections::{HashMap, VecDeque};
 
 use bytes::Bytes;
-use meeting_wire::{ParticipantId, Post, Slot};
+use meeting_wire::{NEWCOMER, ParticipantId, Post, Slot};
 
 use crate::limits;
 
@@ -79,11 +79,11 @@ impl Board {
         }
     }
 
-    /// What a newcomer has to read: the cells, then the log after `since`, in order. With the leader's cell it can ask
-    /// for a place while the log is still on its way. A `since` that this board has not reached comes from another board
-    /// and means everything.
+    /// What a new connection has to read: the cells, then the log after `since`, in order. [`NEWCOMER`] wants no log: it
+    /// is told all it needs when it is let in. Any other `since` that this board has not reached comes from another
+    /// board and means everything.
     pub fn replay(&self, since: u64) -> impl Iterator<Item = Post> {
-        let since = if since > self.newest { 0 } else { since };
+        let since = if since > self.newest && since != NEWCOMER { 0 } else { since };
         let start = self.log.partition_point(|post| post.seq <= since);
         let cells = self.cells.iter().map(|(author, cell)| Post {
             seq: 0,
@@ -123,6 +123,7 @@ mod tests {
         assert_eq!(numbers(&board, 103), [0; 0]);
         assert_eq!(numbers(&board, 7), [101, 102, 103], "a number of an earlier board");
         assert_eq!(numbers(&board, 104), [101, 102, 103], "a number of a board that got further");
+        assert_eq!(numbers(&board, NEWCOMER), [0; 0]);
     }
 
     #[test]

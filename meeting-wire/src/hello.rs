@@ -18,6 +18,9 @@ pub const VERSION: u16 = 1;
 /// The longest control message in bytes: one post and its head.
 pub const MAX_CONTROL: usize = MAX_POST + 64;
 
+/// Stands for the last board counter seen in the hello of somebody who needs nothing of before.
+pub const NEWCOMER: u64 = u64::MAX;
+
 /// Why a connection should be let into a meeting.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Admission {
@@ -44,7 +47,8 @@ pub enum ToRelay {
         participant: ParticipantId,
         /// Drawn with the participant id and said to the relay alone.
         claim: Claim,
-        /// The last board counter seen, 0 for none: the log after it is replayed.
+        /// The last board counter seen: the log after it is replayed, all of it for 0, nothing of it for
+        /// [`NEWCOMER`].
         since: u64,
         /// The right to enter.
         admission: Admission,

@@ -90,13 +90,16 @@ fn a_publisher_that_sleeps_goes_on_under_the_newest_key() -> Result<()> {
     hears.until("Bob's voice again", |stats| opened(stats) > so_far + 50)?;
     println!("Bob was heard again {:?} after waking up", awake.elapsed());
     talks.until("the newest key", |stats| stats.get("seal", "epoch") == newest)?;
+    let mut under_old_keys = 0;
     for frame in stage.relay.seen()?.into_iter().filter(|seen| seen.at >= woken).filter_map(|seen| seen.frame)
     {
         // Beacons are no sealed frames: they begin with the instance. A frame names its epoch in its key id.
         if let Some((header, _)) = Header::parse(&frame.sealed).filter(|(header, _)| header.kid >> 24 == 1) {
-            assert_eq!(header.kid & 0xff, newest & 0xff, "a frame under an old key");
+            under_old_keys += usize::from(header.kid & 0xff != newest & 0xff);
         }
     }
+    // The one that was sealed and on its way from the element to the agent when the pipeline was stopped.
+    assert!(under_old_keys <= 1, "{under_old_keys} frames under old keys");
     stage.check_books().map(drop)
 }
 

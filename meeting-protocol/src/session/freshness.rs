@@ -6,6 +6,8 @@
 //!                                                    allowed until  t0 + (T - T0) + 8 s
 //! ```
 //!
+//! The announce that asked to be let in is the first nonce: a link whose roster holds its entry returns it.
+//!
 //! The leader sent T0 after we sent the nonce, so T - T0 of its time has passed since t0 at least: old heartbeats, however
 //! slowly they are let through, never move the deadline past what the leader's own clock vouches for. Drift between
 //! the clocks counts only since the last anchor, 30 s ago.
@@ -37,6 +39,13 @@ impl Freshness {
     /// Of somebody who has heard nothing yet.
     pub fn new(now: BootTime) -> Self {
         Self { sent: VecDeque::new(), anchor: None, deadline: None, heard: now }
+    }
+
+    /// A link of the leader at its `time` has taken us in by the announce that left first at `announced`.
+    pub fn taken_in(&mut self, announced: BootTime, time: u64, now: BootTime) {
+        self.heard = now;
+        self.anchor = Some((announced, time));
+        self.deadline = Some(announced + LIMIT);
     }
 
     /// A pulse leaves.
@@ -126,6 +135,15 @@ mod tests {
         fresh.heard(9_000, &[], BootTime(8_900));
         assert_eq!(fresh.deadline(), Some(BootTime(11_000)));
         assert!(!fresh.heard(9_500, &[[1; 16]], BootTime(9_500)), "a nonce counts once");
+    }
+
+    #[test]
+    fn the_link_that_takes_us_in_counts_from_the_announce() {
+        let mut fresh = Freshness::new(BootTime(100));
+        fresh.taken_in(BootTime(1_000), 50, BootTime(6_000));
+        assert_eq!(fresh.deadline(), Some(BootTime(9_000)));
+        assert!(!fresh.heard(2_050, &[], BootTime(6_500)));
+        assert_eq!(fresh.deadline(), Some(BootTime(11_000)), "the leader's time goes on from there");
     }
 
     #[test]

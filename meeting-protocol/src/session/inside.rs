@@ -60,12 +60,12 @@ impl Session {
         }
     }
 
-    /// Hash of the newest heartbeat it follows, and when the clock of its leader was anchored.
-    pub(crate) fn heard(&self) -> Option<(Hash, BootTime)> {
+    /// Hash of the newest heartbeat it follows, none while it goes by the link that let it in; and when the clock of
+    /// its leader was anchored.
+    pub(crate) fn heard(&self) -> Option<(Option<Hash>, BootTime)> {
         let Place::Member(member) = &self.place else { return None };
         let Duty::Follow(follow) = &member.duty else { return None };
-        let (_, hash, _) = follow.last?;
-        Some((hash, follow.fresh.anchored_at()?))
+        Some((follow.last.map(|(_, hash, _)| hash), follow.fresh.anchored_at()?))
     }
 
     /// Every container that somebody outside can fill.

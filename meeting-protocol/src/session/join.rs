@@ -40,7 +40,7 @@ pub(super) struct Join {
     pub kem: KemSecret,
     pub streams: Streams,
     sources: VecDeque<Source>,
-    sent: VecDeque<(Hash, InstanceId, Hash)>,
+    sent: VecDeque<Sent>,
     wait: WaitReason,
     /// When this phase of waiting began.
     since: BootTime,
@@ -61,6 +61,15 @@ struct Source {
     leader: ParticipantId,
     challenge: Hash,
     announced: Option<(BootTime, Hash)>,
+}
+
+/// An announce of ours, which a welcome may answer.
+struct Sent {
+    announce: Hash,
+    instance: InstanceId,
+    challenge: Hash,
+    /// When it left for the first time.
+    at: BootTime,
 }
 
 impl Join {
@@ -122,10 +131,15 @@ impl Join {
             self.asked.get_or_insert(cx.now);
             source.announced = Some((cx.now, source.challenge));
             let announce = cx.me.announce(source.instance, Some(source.challenge));
-            if self.sent.len() >= MAX_SENT {
-                self.sent.pop_front();
+            let hash = announce.hash();
+            // The first time it left is what counts (3.6), however often it is sent again.
+            if !self.sent.iter().any(|sent| sent.announce == hash) {
+                if self.sent.len() >= MAX_SENT {
+                    self.sent.pop_front();
+                }
+                let (instance, challenge) = (source.instance, source.challenge);
+                self.sent.push_back(Sent { announce: hash, instance, challenge, at: cx.now });
             }
-            self.sent.push_back((announce.hash(), source.instance, source.challenge));
             cx.post(Slot::Log, source.instance, &Message::Announce(announce));
             if self.wait == WaitReason::Leader {
                 self.wait = WaitReason::Answer;
@@ -146,7 +160,7 @@ impl Join {
         let answer = &reply.answer.body;
         let instance = answer.instance;
         if answer.to != cx.me.participant
-            || !self.sent.iter().any(|(hash, of, _)| (*hash, *of) == (answer.announce, instance))
+            || !self.sent.iter().any(|sent| (sent.announce, sent.instance) == (answer.announce, instance))
         {
             cx.counters.stale += 1;
             return;
@@ -188,12 +202,13 @@ impl Join {
     /// Whether this welcome is for one of our announces and holds; then the group to be in.
     pub fn on_welcome(&mut self, welcome: Welcome, cx: &mut Cx<'_>) -> Option<Group> {
         let instance = welcome.head.body.instance;
-        let sent = self.sent.iter().find(|(hash, of, _)| (*hash, *of) == (welcome.announce, instance));
-        let Some((_, _, challenge)) = sent.copied() else {
+        let Some(sent) =
+            self.sent.iter().find(|sent| (sent.announce, sent.instance) == (welcome.announce, instance))
+        else {
             cx.counters.stale += 1;
             return None;
         };
-        let own = cx.me.announce(instance, Some(challenge));
+        let own = cx.me.announce(instance, Some(sent.challenge));
         let roster = welcome.roster((cx.me.meeting, instance)).filter(|roster| {
             roster.entry(cx.me.participant).is_some_and(|entry| *entry == as_announced(entry, &own))
         });
@@ -223,9 +238,13 @@ impl Join {
     /// Becomes a follower.
     pub fn into_follow(self, group: &Group, cx: &Cx<'_>) -> Follow {
         let accepted = group.roster.entry(cx.me.participant).map(|entry| entry.announce);
-        let sent = self.sent.iter().find(|(hash, ..)| Some(*hash) == accepted);
-        let own = sent.map(|(_, instance, challenge)| cx.me.announce(*instance, Some(*challenge)));
-        Follow::new(self.kem, own, cx.now)
+        let sent = self.sent.iter().find(|sent| Some(sent.announce) == accepted);
+        let own = sent.map(|sent| cx.me.announce(sent.instance, Some(sent.challenge)));
+        let mut follow = Follow::new(self.kem, own, cx.now);
+        if let Some(sent) = sent {
+            follow.fresh.taken_in(sent.at, group.head().body.time, cx.now);
+        }
+        follow
     }
 
     pub fn command(&mut self, command: Command, cx: &mut Cx<'_>) -> Result<(), CommandError> {

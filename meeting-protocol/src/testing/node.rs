@@ -61,7 +61,7 @@ pub struct Node {
     pub(super) offset: u64,
     pub(super) ppm: i64,
     pub(super) timeout: BootTime,
-    pub(super) seen: u64,
+    pub(super) seen: Option<u64>,
     pub(super) next_stream: u32,
 }
 

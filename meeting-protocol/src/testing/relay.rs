@@ -8,7 +8,7 @@ use super::{Fate, Meeting, Node};
 use crate::session::{Input, Output};
 
 impl Meeting {
-    /// The relay can be reached: it replays what the node has not seen.
+    /// The relay can be reached: it replays what the node has not seen, and to a newcomer nothing but cells.
     pub fn connect(&mut self, node: usize) {
         self.nodes[node].connected = true;
         self.feed(node, Input::Connected);
@@ -16,7 +16,7 @@ impl Meeting {
         let replay: Vec<Post> = self
             .log
             .iter()
-            .filter(|post| post.seq > seen && post.from != me)
+            .filter(|post| seen.is_some_and(|seen| post.seq > seen) && post.from != me)
             .cloned()
             .chain(self.cells.values().filter(|post| post.from != me).cloned())
             .collect();
@@ -80,7 +80,7 @@ impl Meeting {
             if post.is_some_and(|post| post <= at) {
                 let Some((_, (to, post))) = self.wire.pop_first() else { continue };
                 if self.nodes[to].connected {
-                    self.nodes[to].seen = self.nodes[to].seen.max(post.seq);
+                    self.nodes[to].seen = self.nodes[to].seen.max(Some(post.seq));
                     self.feed(to, Input::Post(post));
                 }
             } else {

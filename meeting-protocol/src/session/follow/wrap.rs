@@ -40,6 +40,7 @@ impl Follow {
             return;
         }
         // A new pairing is kept only if its wrap opens, and a wrap that does not costs an old one nothing.
+        let new = self.pairing.is_none();
         let key = match &mut self.pairing {
             Some(pairing) => pairing.unwrap(wrap.epoch, &wrap.link, &wrap.sealed),
             None => self.pair(&wrap, group, cx).and_then(|mut pairing| {
@@ -63,7 +64,7 @@ impl Follow {
         self.next_ask = None;
         self.ask_pause = ASK_AFTER;
         group.install(wrap.epoch, wrap.link, key, cx);
-        if !self.fresh.anchored() {
+        if new {
             self.pulse(group, cx);
         }
     }

@@ -15,8 +15,8 @@ use crate::{
 pub(super) struct Book {
     audit: Audit,
     links: HashMap<Hash, LinkFact>,
-    /// When each heartbeat was signed.
-    beats: HashMap<Hash, u64>,
+    /// When each heartbeat and each link was signed.
+    words: HashMap<Hash, u64>,
     /// The one key of each epoch.
     keys: HashMap<Hash, Hash>,
     pub frames: HashMap<u64, FrameFact>,
@@ -56,7 +56,7 @@ impl Book {
         Self {
             audit: Audit::new(link),
             links: HashMap::new(),
-            beats: HashMap::new(),
+            words: HashMap::new(),
             keys: HashMap::new(),
             frames: HashMap::new(),
             leader_is_evil: false,
@@ -68,13 +68,14 @@ impl Book {
         self.audit.message(slot, message);
         match message {
             Message::Heartbeat(beat) => {
-                self.beats.insert(beat.body.hash(), now);
+                self.words.insert(beat.body.hash(), now);
             }
             Message::Link(link) => {
                 let (body, hash) = (&link.body, link.body.hash());
                 if self.links.contains_key(&hash) {
                     return;
                 }
+                self.words.insert(hash, now);
                 let before = self.links.get(&body.previous).map(|fact| fact.epoch_link);
                 let epoch_link = if body.opening.is_some() { hash } else { before.unwrap_or(hash) };
                 if body.opening.is_some()
@@ -121,10 +122,10 @@ impl Book {
         }
     }
 
-    /// When the heartbeat that somebody follows was signed.
-    pub fn beat(&self, who: &str, hash: &Hash) -> Option<u64> {
-        let at = self.beats.get(hash).copied();
-        assert!(at.is_some() || self.leader_is_evil, "{who} follows a heartbeat that no leader signed");
+    /// When the heartbeat or link that somebody goes by was signed.
+    pub fn word(&self, who: &str, hash: &Hash) -> Option<u64> {
+        let at = self.words.get(hash).copied();
+        assert!(at.is_some() || self.leader_is_evil, "{who} goes by a word that no leader signed");
         at
     }
 

@@ -40,7 +40,7 @@ pub(super) struct Device {
     /// Until when it sleeps.
     pub asleep: u64,
     /// The newest post of the log it has seen.
-    pub seen: u64,
+    pub seen: Option<u64>,
     pub timeout: BootTime,
     /// Since when each epoch is known to be there, and whether it removed somebody.
     pub learned: Vec<(u64, BootTime)>,
@@ -100,7 +100,7 @@ impl Device {
             line: 0,
             cut: 0,
             asleep: 0,
-            seen: 0,
+            seen: None,
             timeout: BootTime(u64::MAX),
             learned: Vec::new(),
             proved: None,
@@ -148,7 +148,7 @@ impl Device {
         self.sent = Sent::default();
         self.checkers.clear();
         self.told.clear();
-        self.seen = 0;
+        self.seen = None;
         self.learned.clear();
         self.proved = None;
         self.head = None;

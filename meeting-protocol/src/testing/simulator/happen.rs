@@ -72,7 +72,7 @@ impl World {
         }
         match parcel {
             Parcel::Post(post) => {
-                device.seen = device.seen.max(post.seq);
+                device.seen = device.seen.max(Some(post.seq));
                 self.feed(to, Input::Post(post));
             }
             Parcel::Beacon { from, body } => self.feed(to, Input::Beacon { from, body }),
@@ -202,7 +202,8 @@ impl World {
         let held = if new_key { session.held_keys() } else { Vec::new() };
         let (name, me) = (device.name.clone(), session.me());
         if let Some((beat, anchor)) = heard {
-            let at = self.book.beat(&name, &beat);
+            let word = beat.or((device.proved.is_none()).then_some(head));
+            let at = word.and_then(|word| self.book.word(&name, &word));
             device.proved = device.proved.max(at);
             device.anchor = anchor;
         }

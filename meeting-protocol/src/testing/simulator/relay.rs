@@ -89,7 +89,7 @@ impl World {
             .relay
             .log
             .iter()
-            .filter(|post| post.seq > seen)
+            .filter(|post| seen.is_some_and(|seen| post.seq > seen))
             .chain(self.relay.cells.values())
             .filter(|post| Some(post.from) != me)
             .filter(|post| author(self, post).is_none_or(|from| !self.relay.apart(self.now, from, to)))
