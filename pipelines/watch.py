@@ -8,14 +8,22 @@ import gi
 gi.require_version("Gst", "1.0")
 from gi.repository import GLib, Gst
 
+from shield import Shield
+
 SINKS = {"video": os.environ["SCREEN"], "audio": os.environ["SPEAKER"]}
+# A picture that stands still is shown again and again, or the shield could not tell why.
+SHIELDED = "compositor force-live=true background=black ! rsvgoverlay name=badge !"
 
 
 def come(_source, pad):
     kind, who = pad.get_name().split("_")[0], pad.get_current_caps().get_structure(0)
     sink = SINKS.get(kind, "fakesink")
+    if shield and kind == "video":
+        sink = f"{SHIELDED} {sink}"
     branch = Gst.parse_bin_from_description(f"queue name=first ! e2eeopen ! decodebin ! queue ! {sink}", False)
     branch.add_pad(Gst.GhostPad.new("sink", branch.get_by_name("first").get_static_pad("sink")))
+    if badge := branch.get_by_name("badge"):
+        GLib.idle_add(shield.cover, badge)
     pipeline.add(branch)
     branch.sync_state_with_parent()
     pad.link(branch.get_static_pad("sink"))
@@ -34,16 +42,27 @@ def end(branch):
     branch.set_locked_state(True)
     branch.set_state(Gst.State.NULL)
     pipeline.remove(branch)
+    if badge := branch.get_by_name("badge"):
+        shield.uncover(badge)
     return False
+
+
+def read(_bus, message):
+    said = message.get_structure()
+    # Other elements tell their state too; the meeting's has its code.
+    if shield and said.get_name() == "e2ee-state" and said.has_field("security-code"):
+        shield.read(said)
 
 
 Gst.init(None)
 branches, loop = {}, GLib.MainLoop()
+shield = Shield() if "--shield" in sys.argv[2:] else None
 pipeline = Gst.parse_launch("meetingkey meetingsrc name=in")
 pipeline.get_by_name("in").set_property("participant", sys.argv[1])
 pipeline.get_by_name("in").connect("pad-added", come)
 pipeline.get_by_name("in").connect("pad-removed", go)
 pipeline.get_bus().add_signal_watch()
+pipeline.get_bus().connect("message::element", read)
 pipeline.get_bus().connect("message::error", lambda _, m: print(m.parse_error()[0].message, flush=True) or loop.quit())
 GLib.unix_signal_add(GLib.PRIORITY_DEFAULT, signal.SIGINT, loop.quit)
 pipeline.set_state(Gst.State.PLAYING)

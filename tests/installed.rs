@@ -294,6 +294,8 @@ const EXPECTED: &str = "\
 755 usr/share/gst-e2ee/pipelines/publish-file
 755 usr/share/gst-e2ee/pipelines/record
 644 usr/share/gst-e2ee/pipelines/record.py
+644 usr/share/gst-e2ee/pipelines/shield.py
+644 usr/share/gst-e2ee/pipelines/shield.svg
 755 usr/share/gst-e2ee/pipelines/watch
 755 usr/share/gst-e2ee/pipelines/watch-all
 644 usr/share/gst-e2ee/pipelines/watch.py

@@ -155,7 +155,7 @@ pub fn event(event: &Event) -> Option<String> {
     })
 }
 
-/// What elements show of a meeting.
+/// What elements show of a meeting; whether its code was compared comes from elsewhere.
 pub fn for_elements(state: &State, detail: &str) -> MeetingState {
     MeetingState {
         phase: phase(state.phase).into(),
@@ -164,6 +164,7 @@ pub fn for_elements(state: &State, detail: &str) -> MeetingState {
         epoch: state.epoch.unwrap_or(0),
         participants: state.roster.len() as u32,
         leader_verified: state.leader_verified,
+        verified: false,
     }
 }
 

@@ -80,6 +80,11 @@ async fn keys(agent: &Running) -> Client {
     element(agent, Purpose::Keys { meeting: None }).await
 }
 
+/// Waits for a state in which the code is compared, or is not.
+fn verified(wanted: bool) -> impl FnMut(FromAgent) -> Option<()> {
+    move |message| matches!(message, FromAgent::State(state) if state.verified == wanted).then_some(())
+}
+
 async fn watch(agent: &Running) -> Client {
     element(agent, Purpose::Watch { meeting: None, participant: String::new(), track: String::new() }).await
 }
@@ -155,7 +160,9 @@ async fn the_shield_is_green_only_for_the_code_that_was_compared() {
     let before = bob.status().await;
     assert_eq!((before.verified, &*before.shield), (false, "amber"), "the link vouches, nobody has compared");
     let verify = |code: Option<&str>| Request::Verify { meeting: None, code: code.map(str::to_owned) };
+    let mut element = keys(&bob).await;
     done(&bob, verify(Some(&alice.status().await.code))).await;
+    element.hear_until("word of it at an element", verified(true)).await;
     let after = bob.status().await;
     assert_eq!((after.verified, &*after.shield), (true, "green"));
     assert_eq!(alice.status().await.shield, "amber", "Alice has not compared anything");
@@ -168,6 +175,7 @@ async fn the_shield_is_green_only_for_the_code_that_was_compared() {
         let Answer::Refused { text } = bob.ask(verify(doubt)).await else { panic!("the same: {doubt:?}") };
         assert!(text.contains("differ") || text.contains("40 digits"), "{text}");
         assert_eq!(bob.status().await.shield, "amber", "{doubt:?}");
+        element.hear_until("word of the doubt at an element", verified(false)).await;
     }
 }
 

@@ -20,7 +20,7 @@ use zeroize::Zeroizing;
 use crate::{BootTime, frame::KeyId, secret::Secret};
 
 /// The version of the local messages.
-pub const VERSION: u16 = 2;
+pub const VERSION: u16 = 3;
 
 /// The longest message in bytes: one frame and its envelope.
 pub const MAX_MESSAGE: usize = MAX_FRAME + 4096;
@@ -130,6 +130,8 @@ pub struct MeetingState {
     pub participants: u32,
     /// Whether the leader's chain reaches back to the creator named in the link.
     pub leader_verified: bool,
+    /// Whether this user has compared the code that holds now with the leader's.
+    pub verified: bool,
 }
 
 /// What the agent says.

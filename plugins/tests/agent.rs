@@ -50,6 +50,7 @@ fn keys_come_from_the_agent_and_the_first_frame_waits_for_them() {
     assert_eq!(bytes(&pull(&drain(&pipeline, "out"))), b"first");
     let said = pipeline.until_says("e2ee-state", |s| s.get::<&str>("state") == Ok("live"));
     assert_eq!(said.get::<&str>("meeting").unwrap(), MEETING.to_string());
+    assert_eq!((said.get("leader-verified"), said.get("verified")), (Ok(true), Ok(false)));
     let key = pipeline.element("key");
     assert_eq!(key.property::<String>("security-code"), "12345 67890");
     assert_eq!((key.property::<u64>("epoch"), key.property::<u32>("participants")), (1, 2));

@@ -209,6 +209,7 @@ impl Driver {
         let (phase, detail) = self.standing(&state);
         let mut shown = glance::for_elements(&state, &detail);
         shown.phase = phase.into();
+        shown.verified = self.verified(&shown.security_code);
         self.holders.state(shown);
         self.seen.send_if_modified(|seen| {
             let now = Glance { phase, detail };
@@ -219,6 +220,11 @@ impl Driver {
             *seen = now;
             differs
         });
+    }
+
+    /// Whether the user has compared this very code with the leader's.
+    fn verified(&self, code: &str) -> bool {
+        self.compared.as_deref() == Some(code)
     }
 
     fn standing(&self, state: &State) -> (&'static str, String) {

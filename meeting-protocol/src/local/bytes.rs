@@ -136,6 +136,7 @@ impl Encode for MeetingState {
         out.u64(self.epoch);
         out.u32(self.participants);
         out.u8(self.leader_verified as u8);
+        out.u8(self.verified as u8);
     }
 }
 
@@ -148,6 +149,7 @@ impl Decode for MeetingState {
             epoch: reader.u64()?,
             participants: reader.u32()?,
             leader_verified: flag(reader)?,
+            verified: flag(reader)?,
         })
     }
 }
@@ -406,7 +408,12 @@ mod tests {
         vec![
             FromAgent::Welcome { version: VERSION, meeting: MeetingId([1; 16]) },
             FromAgent::Refused { text: "join a meeting first".into() },
-            FromAgent::State(MeetingState { phase: "live".into(), epoch: 2, ..MeetingState::default() }),
+            FromAgent::State(MeetingState {
+                phase: "live".into(),
+                epoch: 2,
+                verified: true,
+                ..MeetingState::default()
+            }),
             FromAgent::StreamOpened { request: 1, stream, track: track.clone() },
             FromAgent::StreamRefused { request: 1, text: "no".into() },
             FromAgent::SealKey { stream, epoch: 1, kid, suite: 5, base_key: key(), keyframe: true },

@@ -92,6 +92,7 @@ pub fn state_message(
         .field("participants", state.participants)
         .field("security-code", &state.security_code)
         .field("leader-verified", state.leader_verified)
+        .field("verified", state.verified)
         .build();
     gst::message::Element::builder(structure).src(element.upcast_ref::<gst::Object>()).build()
 }

@@ -231,6 +231,7 @@ impl State {
                     epoch: self.epoch,
                     participants: 2,
                     leader_verified: true,
+                    verified: false,
                 }));
                 if self.granted {
                     self.tell_keys(&FromAgent::Lease { until: BootTime(u64::MAX) });

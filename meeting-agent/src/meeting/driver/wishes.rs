@@ -171,7 +171,7 @@ impl Driver {
             let (trust, forged) = self.media.watching.trust((stream.from, stream.stream));
             (shown.trust, shown.forged) = (glance::trust(trust).into(), forged);
         }
-        status.verified = self.compared.is_some() && self.compared.as_deref() == Some(&*status.code);
+        status.verified = self.verified(&status.code);
         let mut status = Status {
             shield: glance::shield(phase, &status).into(),
             meeting: self.plan.link.meeting.to_string(),

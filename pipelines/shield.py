@@ -1,0 +1,59 @@
+"""The shield of `watch --shield`: a badge over the picture that says how far the meeting can be relied on."""
+import pathlib
+import string
+
+BADGE = string.Template(pathlib.Path(__file__).with_suffix(".svg").read_text())
+#: The size of the badge as it is drawn.
+WIDTH, HEIGHT = 220, 48
+GREEN, AMBER, RED, GREY = "#2e9e5b", "#d98a00", "#d23b2e", "#78828c"
+#: Words for the states in which nothing is sealed or opened, or soon will not be.
+WORDS = {"stale": "Paused", "joining": "Joining", "ended": "Ended", "agent-lost": "Agent lost", "loopback": "Loopback"}
+
+
+class Shield:
+    """What `meetingkey` last said about the meeting, and every picture that shows it."""
+
+    def __init__(self):
+        self.badges, self.compared, self.svg = set(), None, ""
+
+    def read(self, said):
+        """Takes an `e2ee-state` message of `meetingkey`."""
+        state, code, verified = map(said.get_value, ("state", "security-code", "verified"))
+        if verified:
+            self.compared = code
+        if state != "live":
+            colour, word = GREY, WORDS.get(state, state)
+        elif verified:
+            colour, word = GREEN, "Verified"
+        elif self.compared not in (None, code):
+            colour, word = RED, "Code changed: compare again"
+        elif said.get_value("leader-verified"):
+            colour, word = AMBER, "Encrypted: compare the code"
+        else:
+            colour, word = RED, "Unknown leader: compare"
+        first, second = code[: len(code) // 2].strip(), code[len(code) // 2 :].strip()
+        self.svg = BADGE.substitute(colour=colour, word=word, first=first, second=second)
+        for badge in self.badges:
+            badge.set_property("data", self.svg)
+
+    def cover(self, badge):
+        """One more picture, by its rsvgoverlay."""
+        self.badges.add(badge)
+        badge.set_property("data", self.svg)
+        pad = badge.get_static_pad("sink")
+        pad.connect("notify::caps", lambda *_: resize(badge, pad))
+        resize(badge, pad)
+
+    def uncover(self, badge):
+        self.badges.discard(badge)
+
+
+def resize(badge, pad):
+    """As large as it has to be in a small picture, and not much larger in a large one."""
+    if caps := pad.get_current_caps():
+        across = caps.get_structure(0).get_value("width")
+        width = 150 + across // 5
+        badge.set_property("width", width)
+        badge.set_property("height", width * HEIGHT // WIDTH)
+        badge.set_property("x", across // 40)
+        badge.set_property("y", across // 40)

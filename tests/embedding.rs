@@ -1,0 +1,109 @@
+//! Meetings inside other programs: the examples, built and run as they stand there, and the shield over a picture.
+
+use std::{
+    path::{Path, PathBuf},
+    process::Command,
+    time::Duration,
+};
+
+use anyhow::{Result, ensure};
+use rig::{Agent, EvilRelay, Fate, Pipeline, Stage};
+
+#[path = "embedding/program.rs"]
+mod program;
+#[path = "embedding/screen.rs"]
+mod screen;
+#[path = "embedding/shield.rs"]
+mod shield;
+#[path = "embedding/window.rs"]
+mod window;
+
+use program::Program;
+
+#[test]
+fn each_example_publishes_receives_says_what_happens_and_ends() -> Result<()> {
+    let stage = Stage::open()?;
+    let (alice, bob) = (stage.agent("Alice")?, stage.agent("Bob")?);
+    let link = alice.create(&stage)?;
+    let evil = EvilRelay::start(stage.relay.address)?;
+    bob.join(&evil.bend(&link)?)?;
+    let mut examples = [
+        Program::start(&stage, &bob, &mut stage.programs().command("embed"))?,
+        Program::start(&stage, &bob, &mut python("python/embed.py"))?,
+        Program::start(&stage, &bob, &mut Command::new(made(&stage)?))?,
+    ];
+    let _talks = publishes(&stage, &alice, "smpte")?;
+    let mut sees = stage.pipeline(&alice, &watching(examples.len()))?;
+    for example in &mut examples {
+        example.says("receiving camera of Alice")?;
+        example.says("live: 2 people, key 2, code ")?;
+        example.says("(not compared yet)")?;
+    }
+    sees.until("a picture of each example", |stats| {
+        (0..3).all(|n| stats.get(&format!("open-{n}"), "opened") > 10)
+    })?;
+
+    bob.run(&["verify", &alice.code()?], "")?;
+    let mut count = 0;
+    evil.decide(move |stream, envelope| {
+        count += 1;
+        if stream.0 != 0 && count % 5 == 0 {
+            let mut sealed = envelope.sealed.to_vec();
+            if let Some(last) = sealed.last_mut() {
+                *last ^= 1;
+            }
+            envelope.sealed = sealed.into();
+        }
+        Fate::Pass
+    });
+    for example in &mut examples {
+        example.says("(compared)")?;
+        example.says("a frame of Alice's camera is refused: forged")?;
+    }
+    for example in examples {
+        let (status, said) = example.interrupt()?;
+        ensure!(status.success(), "{status}: {said}");
+    }
+    Ok(())
+}
+
+/// The C example, by its own Makefile, with all warnings taken for errors.
+fn made(stage: &Stage) -> Result<PathBuf> {
+    let folder = tempfile::tempdir_in(stage.folder())?.keep();
+    for file in ["embed.c", "Makefile"] {
+        std::fs::copy(examples().join("c").join(file), folder.join(file))?;
+    }
+    let output = Command::new("make").arg("CFLAGS=-Wall -Wextra -Werror").current_dir(&folder).output()?;
+    ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    Ok(folder.join("embed"))
+}
+
+fn examples() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples")
+}
+
+/// Debian's own Python has PyGObject, whichever comes first in PATH.
+fn python(example: &str) -> Command {
+    let mut command = Command::new("/usr/bin/python3");
+    command.arg(examples().join(example));
+    command
+}
+
+fn publishes(stage: &Stage, agent: &Agent, pattern: &str) -> Result<Pipeline> {
+    stage.pipeline(
+        agent,
+        &format!(
+            "meetingkey videotestsrc is-live=true pattern={pattern} ! video/x-raw,width=320,height=180,framerate=15/1 \
+             ! vp8enc deadline=1 keyframe-max-dist=15 ! e2eeseal track=camera ! meetingsink"
+        ),
+    )
+}
+
+fn watching(pictures: usize) -> String {
+    let branch =
+        |n| format!(" in.video_{n} ! queue ! e2eeopen name=open-{n} ! fakesink async=false sync=false");
+    "meetingkey meetingsrc name=in".to_owned() + &(0..pictures).map(branch).collect::<String>()
+}
+
+/// How long anything here may take to show.
+const PATIENCE: Duration = Duration::from_secs(40);
