@@ -12,7 +12,7 @@ from shield import Shield
 
 SINKS = {"video": os.environ["SCREEN"], "audio": os.environ["SPEAKER"]}
 # A picture that stands still is shown again and again, or the shield could not tell why.
-SHIELDED = "compositor force-live=true background=black ! rsvgoverlay name=badge !"
+SHIELDED = "compositor background=black ! rsvgoverlay name=badge !"
 
 
 def come(_source, pad):
@@ -63,6 +63,7 @@ pipeline.get_by_name("in").connect("pad-added", come)
 pipeline.get_by_name("in").connect("pad-removed", go)
 pipeline.get_bus().add_signal_watch()
 pipeline.get_bus().connect("message::element", read)
+pipeline.get_bus().connect("message::latency", lambda *_: pipeline.recalculate_latency())
 pipeline.get_bus().connect("message::error", lambda _, m: print(m.parse_error()[0].message, flush=True) or loop.quit())
 GLib.unix_signal_add(GLib.PRIORITY_DEFAULT, signal.SIGINT, loop.quit)
 pipeline.set_state(Gst.State.PLAYING)

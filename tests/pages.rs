@@ -4,12 +4,17 @@ use std::{fs, path::Path};
 
 use anyhow::{Context, Result};
 
-const PAGES: [&str; 9] = [
+const PAGES: [&str; 14] = [
     "README.md",
     "ARCHITECTURE.md",
     "PROTOCOL.md",
     "SECURITY.md",
     "CHANGELOG.md",
+    "examples/README.md",
+    "examples/c/README.md",
+    "examples/gtk/README.md",
+    "examples/python/README.md",
+    "examples/rust/README.md",
     "meeting-agent/README.md",
     "meeting-relay/README.md",
     "pipelines/README.md",

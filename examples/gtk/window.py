@@ -86,6 +86,7 @@ class Window(Gtk.Window):
         source.connect("pad-removed", lambda _, pad: GLib.idle_add(self.go, pad.get_name()))
         bus.add_signal_watch()
         bus.connect("message::element", lambda _, message: self.hear(message.get_structure()))
+        bus.connect("message::latency", lambda *_: self.pipeline.recalculate_latency())
         bus.connect("message::error", lambda _, message: self.fail(message.parse_error()[0].message))
         self.connect("destroy", Gtk.main_quit)
 
@@ -140,9 +141,10 @@ class Window(Gtk.Window):
         loader.write(SHIELD.format(colour).encode())
         loader.close()
         self.shield.set_from_pixbuf(loader.get_pixbuf())
+        if words != self.words.get_text():
+            print(words, flush=True)
         self.words.set_text(words)
         self.code.set_text(code)
-        print(words, flush=True)
 
     def fail(self, why):
         self.failed = why
