@@ -17,7 +17,10 @@ class Shield:
         self.badges, self.compared, self.svg = set(), None, ""
 
     def read(self, said):
-        """Takes an `e2ee-state` message of `meetingkey`."""
+        """Takes a message of any element."""
+        # Others tell their state too; the meeting's has its code.
+        if said.get_name() != "e2ee-state" or not said.has_field("security-code"):
+            return
         state, code, verified = map(said.get_value, ("state", "security-code", "verified"))
         if verified:
             self.compared = code
@@ -39,7 +42,8 @@ class Shield:
     def cover(self, badge):
         """One more picture, by its rsvgoverlay."""
         self.badges.add(badge)
-        badge.set_property("data", self.svg)
+        if self.svg:
+            badge.set_property("data", self.svg)
         pad = badge.get_static_pad("sink")
         pad.connect("notify::caps", lambda *_: resize(badge, pad))
         resize(badge, pad)

@@ -47,13 +47,6 @@ def end(branch):
     return False
 
 
-def read(_bus, message):
-    said = message.get_structure()
-    # Other elements tell their state too; the meeting's has its code.
-    if shield and said.get_name() == "e2ee-state" and said.has_field("security-code"):
-        shield.read(said)
-
-
 Gst.init(None)
 branches, loop = {}, GLib.MainLoop()
 shield = Shield() if "--shield" in sys.argv[2:] else None
@@ -62,7 +55,8 @@ pipeline.get_by_name("in").set_property("participant", sys.argv[1])
 pipeline.get_by_name("in").connect("pad-added", come)
 pipeline.get_by_name("in").connect("pad-removed", go)
 pipeline.get_bus().add_signal_watch()
-pipeline.get_bus().connect("message::element", read)
+if shield:
+    pipeline.get_bus().connect("message::element", lambda _, message: shield.read(message.get_structure()))
 pipeline.get_bus().connect("message::latency", lambda *_: pipeline.recalculate_latency())
 pipeline.get_bus().connect("message::error", lambda _, m: print(m.parse_error()[0].message, flush=True) or loop.quit())
 GLib.unix_signal_add(GLib.PRIORITY_DEFAULT, signal.SIGINT, loop.quit)

@@ -7,12 +7,13 @@ use std::{
 };
 
 use anyhow::{Result, ensure};
-use rig::{Agent, EvilRelay, Fate, Pipeline, Stage};
+use rig::{
+    Agent, EvilRelay, Fate, Pipeline, Stage,
+    media::{self, Picture},
+};
 
 #[path = "embedding/program.rs"]
 mod program;
-#[path = "embedding/screen.rs"]
-mod screen;
 #[path = "embedding/shield.rs"]
 mod shield;
 #[path = "embedding/window.rs"]
@@ -105,5 +106,18 @@ fn watching(pictures: usize) -> String {
     "meetingkey meetingsrc name=in".to_owned() + &(0..pictures).map(branch).collect::<String>()
 }
 
+/// Keeps a picture where a person may look at it.
+fn keep(name: &str, picture: &Picture) -> Result<()> {
+    let file = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("{name}.png"));
+    media::write_png(&file, picture.width, picture.height, &picture.rgb)
+}
+
 /// How long anything here may take to show.
 const PATIENCE: Duration = Duration::from_secs(40);
+/// Colours of the shield.
+const GREEN: [u8; 3] = [0x2e, 0x9e, 0x5b];
+const AMBER: [u8; 3] = [0xd9, 0x8a, 0x00];
+const RED: [u8; 3] = [0xd2, 0x3b, 0x2e];
+const GREY: [u8; 3] = [0x78, 0x82, 0x8c];
+/// The share of a shield's place that its colour fills; the padlock and the corners have the rest.
+const SHIELD: f64 = 0.35;

@@ -292,12 +292,16 @@ const EXPECTED: &str = "\
 755 usr/share/gst-e2ee/pipelines/loopback
 755 usr/share/gst-e2ee/pipelines/publish-camera
 755 usr/share/gst-e2ee/pipelines/publish-file
+755 usr/share/gst-e2ee/pipelines/publish-rtsp
+755 usr/share/gst-e2ee/pipelines/publish-screen
 755 usr/share/gst-e2ee/pipelines/record
 644 usr/share/gst-e2ee/pipelines/record.py
 644 usr/share/gst-e2ee/pipelines/shield.py
 644 usr/share/gst-e2ee/pipelines/shield.svg
 755 usr/share/gst-e2ee/pipelines/watch
+644 usr/share/gst-e2ee/pipelines/wall.py
 755 usr/share/gst-e2ee/pipelines/watch-all
+755 usr/share/gst-e2ee/pipelines/watch-wall
 644 usr/share/gst-e2ee/pipelines/watch.py
 644 usr/share/man/man1/meeting-agent.1
 644 usr/share/man/man1/meeting-relay.1

@@ -9,11 +9,27 @@ use std::{
 };
 
 use anyhow::{Context, Result, ensure};
-use rig::{Agent, Stage, media, until};
+use rig::{
+    Agent, Stage, media,
+    screen::{self, Place},
+    until,
+};
 use rustix::process::{Pid, Signal, kill_process_group};
+
+#[path = "pipelines/cameras.rs"]
+mod cameras;
+#[path = "pipelines/wall.rs"]
+mod wall;
 
 const CAMERA: &str =
     "videotestsrc is-live=true pattern=ball ! video/x-raw,width=160,height=90,framerate=15/1";
+
+const WHOLE: Place = Place { left: 0, top: 0, width: 160, height: 90 };
+
+/// A camera that sees one colour.
+fn coloured(colour: &str) -> String {
+    CAMERA.replace("ball", colour)
+}
 
 /// A script that runs, with what it shows and plays in files.
 struct Script {
@@ -24,6 +40,17 @@ struct Script {
 
 impl Script {
     fn start(stage: &Stage, agent: Option<&Agent>, words: &[&str], pitch: u32) -> Result<Self> {
+        Self::start_with(stage, agent, words, pitch, &[])
+    }
+
+    /// The same with more variables in its environment.
+    fn start_with(
+        stage: &Stage,
+        agent: Option<&Agent>,
+        words: &[&str],
+        pitch: u32,
+        environment: &[(&str, &str)],
+    ) -> Result<Self> {
         let name = words.join(" ");
         let folder = tempfile::tempdir_in(stage.folder())?.keep();
         let file = |name: &str| folder.join(name).display().to_string();
@@ -51,6 +78,7 @@ impl Script {
                 ),
             )
             .env("BITRATE", "300")
+            .envs(environment.iter().copied())
             .process_group(0)
             .stdin(Stdio::null())
             .stdout(fs::File::create(folder.join("out"))?)
@@ -72,13 +100,31 @@ impl Script {
         self.fills("screen", pictures * 160 * 90 * 3)
     }
 
+    /// Waits until the last picture shown has this much of some colours in some places.
+    fn shows_colours(&mut self, wanted: &[(Place, [u8; 3], f64)]) -> Result<()> {
+        let file = self.folder.join("screen");
+        until(&format!("the colours of {}", self.name), Duration::from_secs(40), || {
+            ensure!(self.child.try_wait()?.is_none(), "pipelines/{} has ended", self.name);
+            let Some(picture) = screen::last(&file, 160, 90)? else { return Ok(None) };
+            let right = |(place, colour, most): &(Place, [u8; 3], f64)| {
+                screen::share(&picture, *place, *colour) > *most
+            };
+            Ok(wanted.iter().all(right).then_some(()))
+        })
+        .with_context(|| self.said())
+    }
+
     /// Waits for two seconds of sound and gives its pitch.
     fn plays(&mut self) -> Result<f64> {
         self.fills("speaker", 2 * 96_000)?;
-        let bytes = fs::read(self.folder.join("speaker"))?;
-        let sound: Vec<i16> =
-            bytes.chunks_exact(2).map(|pair| i16::from_le_bytes([pair[0], pair[1]])).collect();
+        let sound = self.played()?;
         Ok(media::pitch(&sound[sound.len() / 2..]))
+    }
+
+    /// All sound so far.
+    fn played(&self) -> Result<Vec<i16>> {
+        let bytes = fs::read(self.folder.join("speaker"))?;
+        Ok(bytes.chunks_exact(2).map(|pair| i16::from_le_bytes([pair[0], pair[1]])).collect())
     }
 
     fn fills(&mut self, name: &str, bytes: u64) -> Result<()> {
@@ -173,6 +219,9 @@ fn who_is_in_no_meeting_or_names_nobody_is_told_what_to_type() -> Result<()> {
         (&["watch"], "pipelines/watch NAME"),
         (&["audio-only"], "pipelines/audio-only NAME"),
         (&["publish-file", "/nowhere"], "cannot be read"),
+        (&["publish-rtsp", "http://camera"], "rtsp://"),
+        (&["publish-screen"], "meeting-agent join"),
+        (&["watch-wall"], "meeting-agent join"),
     ] {
         let mut script = Script::start(&stage, Some(&alice), words, 440)?;
         let status = until("its end", Duration::from_secs(20), || Ok(script.child.try_wait()?))?;

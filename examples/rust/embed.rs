@@ -71,7 +71,8 @@ fn listen(pipeline: &gst::Pipeline, interrupted: &AtomicBool) -> Result<(), Box<
 
 /// Opens and decodes one track: a window or a file would go in place of the fakesink.
 fn receive(pipeline: &gst::Pipeline, pad: &gst::Pad) -> Result<(), Box<dyn Error>> {
-    let branch = gst::parse::bin_from_description("queue name=first ! e2eeopen ! decodebin ! fakesink", false)?;
+    let branch =
+        gst::parse::bin_from_description("queue name=first ! e2eeopen ! decodebin ! fakesink", false)?;
     branch.set_property("name", pad.name());
     let first = branch.by_name("first").and_then(|queue| queue.static_pad("sink")).ok_or("no queue")?;
     let entry = gst::GhostPad::with_target(&first)?;

@@ -3,12 +3,13 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Result, ensure};
-use rig::{Stage, media::Picture};
-
-use super::{
-    Program, publishes,
-    screen::{self, AMBER, GREEN, GREY, Place, RED, SHIELD},
+use rig::{
+    Stage,
+    media::Picture,
+    screen::{self, Place},
 };
+
+use super::{AMBER, GREEN, GREY, Program, RED, SHIELD, keep, publishes};
 
 const WIDTH: usize = 320;
 const HEIGHT: usize = 180;
@@ -55,7 +56,7 @@ fn shows(watch: &mut Program, film: &Path, state: &str) -> Result<Picture> {
         let right = STATES.iter().all(|(name, colour)| shown(*colour) == (*name == state));
         Ok(picture.filter(|it| right && screen::share(it, BELOW, [0, 0, 255]) > 0.9))
     })?;
-    screen::keep(&format!("shield-{state}"), &picture)?;
+    keep(&format!("shield-{state}"), &picture)?;
     ensure!(screen::is_written_on(&picture, CODE), "{state}: the code is not there");
     Ok(picture)
 }

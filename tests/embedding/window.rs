@@ -1,20 +1,12 @@
 //! `examples/gtk`: a window on a screen without a monitor.
 
-use std::{
-    io::{BufRead, BufReader},
-    process::{Child, Command, Stdio},
-};
-
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
 use rig::{
-    Stage,
-    media::{self, Picture},
+    Display, Stage,
+    screen::{self, Place},
 };
 
-use super::{
-    Program, publishes, python,
-    screen::{self, AMBER, GREEN, Place, SHIELD},
-};
+use super::{AMBER, GREEN, Program, SHIELD, keep, publishes, python};
 
 const LEFT: Place = Place { left: 16, top: 16, width: 384, height: 216 };
 const RIGHT: Place = Place { left: 416, ..LEFT };
@@ -28,8 +20,8 @@ fn the_window_shows_two_people_the_shield_and_the_code() -> Result<()> {
     let link = alice.create(&stage)?;
     bob.join(&link)?;
     carol.join(&link)?;
-    let display = Display::open()?;
-    let mut window = Program::start(&stage, &carol, python("gtk/window.py").env("DISPLAY", &display.name))?;
+    let display = Display::open(832, 360)?;
+    let mut window = Program::start(&stage, &carol, python("gtk/window.py").env("DISPLAY", display.name()))?;
     let mut shows = |what: &str, wanted: &[(Place, [u8; 3], f64)]| {
         let picture = window.until(what, |_| {
             let picture = display.picture()?;
@@ -37,7 +29,7 @@ fn the_window_shows_two_people_the_shield_and_the_code() -> Result<()> {
                 wanted.iter().all(|(place, colour, most)| screen::share(&picture, *place, *colour) > *most);
             Ok(right.then_some(picture))
         })?;
-        screen::keep("window", &picture)?;
+        keep("window", &picture)?;
         ensure!(screen::is_written_on(&picture, CODE), "{what}: the code is not there");
         anyhow::Ok(())
     };
@@ -55,45 +47,4 @@ fn the_window_shows_two_people_the_shield_and_the_code() -> Result<()> {
     let (status, said) = window.interrupt()?;
     ensure!(status.success() && said.contains("code compared"), "{status}: {said}");
     Ok(())
-}
-
-/// An X server that keeps its screen in memory.
-struct Display {
-    server: Child,
-    name: String,
-}
-
-impl Display {
-    fn open() -> Result<Self> {
-        let mut server = Command::new("Xvfb")
-            .args(["-displayfd", "1", "-screen", "0", "832x360x24", "-nolisten", "tcp"])
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null())
-            .spawn()
-            .context("Xvfb")?;
-        // It writes the number of its display once it listens.
-        let mut number = String::new();
-        BufReader::new(server.stdout.take().context("no stdout")?).read_line(&mut number)?;
-        ensure!(!number.trim().is_empty(), "Xvfb gave no display");
-        Ok(Self { server, name: format!(":{}", number.trim()) })
-    }
-
-    fn picture(&self) -> Result<Picture> {
-        let file = screen::kept("screen");
-        let status = Command::new("gst-launch-1.0")
-            .args(["-q", "ximagesrc", "use-damage=false", "show-pointer=false", "num-buffers=1"])
-            .arg(format!("display-name={}", self.name))
-            .args(["!", "videoconvert", "!", "pngenc", "!", "filesink"])
-            .arg(format!("location={}", file.display()))
-            .status()?;
-        ensure!(status.success(), "no picture of the screen");
-        media::pictures(&file, 832, 360, 1)?.pop().context("no picture")
-    }
-}
-
-impl Drop for Display {
-    fn drop(&mut self) {
-        let _ = self.server.kill();
-        let _ = self.server.wait();
-    }
 }

@@ -13,6 +13,7 @@
 mod agent;
 pub mod bench;
 mod delay;
+mod display;
 mod evil;
 mod hoarder;
 pub mod media;
@@ -20,12 +21,14 @@ mod pipeline;
 mod programs;
 mod proxy;
 mod relay;
+pub mod screen;
 mod stage;
 mod two_faced;
 mod witness;
 
 pub use agent::Agent;
 pub use delay::DelayLine;
+pub use display::Display;
 pub use evil::{EvilRelay, Fate, Will};
 pub use hoarder::Hoarder;
 pub use pipeline::{Pipeline, Stats};

@@ -63,20 +63,21 @@ pub fn psnr(a: &Picture, b: &Picture) -> f64 {
     if mean == 0.0 { 99.0 } else { 10.0 * (255.0_f64.powi(2) / mean).log10() }
 }
 
-/// The strongest frequency in Hz of `sound` at 48 kHz between 50 Hz and 2 kHz, by a Goertzel filter for each Hz.
+/// The strongest frequency in Hz of `sound` at 48 kHz between 50 Hz and 2 kHz.
 pub fn pitch(sound: &[i16]) -> f64 {
-    let window = &sound[..sound.len().min(48_000)];
-    let power = |hz: u32| {
-        let factor = 2.0 * (std::f64::consts::TAU * f64::from(hz) / 48_000.0).cos();
-        let (mut last, mut before) = (0.0, 0.0);
-        for sample in window {
-            let next = f64::from(*sample) + factor * last - before;
-            (before, last) = (last, next);
-        }
-        last * last + before * before - factor * last * before
-    };
-    let strongest = (50..2_000).max_by(|a, b| power(*a).total_cmp(&power(*b)));
+    let strongest = (50..2_000).max_by(|a, b| power(sound, *a).total_cmp(&power(sound, *b)));
     f64::from(strongest.unwrap_or(0))
+}
+
+/// How strong a frequency is in the first second of `sound` at 48 kHz, by a Goertzel filter.
+pub fn power(sound: &[i16], hz: u32) -> f64 {
+    let factor = 2.0 * (std::f64::consts::TAU * f64::from(hz) / 48_000.0).cos();
+    let (mut last, mut before) = (0.0, 0.0);
+    for sample in sound.iter().take(48_000) {
+        let next = f64::from(*sample) + factor * last - before;
+        (before, last) = (last, next);
+    }
+    last * last + before * before - factor * last * before
 }
 
 /// How loud `sound` is in dB below full scale.

@@ -1,0 +1,44 @@
+//! `pipelines/watch-wall`: everybody in one window and one voice.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use rig::{Stage, media, screen::Place, until};
+
+use super::{Script, WHOLE, coloured};
+
+const LEFT: Place = Place { left: 0, top: 24, width: 80, height: 42 };
+const RIGHT: Place = Place { left: 80, ..LEFT };
+const RED: [u8; 3] = [255, 0, 0];
+const BLUE: [u8; 3] = [0, 0, 255];
+const AMBER: [u8; 3] = [0xd9, 0x8a, 0x00];
+/// Where the shield is; its padlock and its edge have the rest.
+const SHIELD: Place = Place { left: 6, top: 5, width: 6, height: 8 };
+
+#[test]
+fn all_pictures_stand_side_by_side_and_all_voices_sound_together() -> Result<()> {
+    let stage = Stage::open()?;
+    let [alice, bob, carol] = [stage.agent("Alice")?, stage.agent("Bob")?, stage.agent("Carol")?];
+    let link = alice.create(&stage)?;
+    bob.join(&link)?;
+    carol.join(&link)?;
+    let mut wall = Script::start(&stage, Some(&carol), &["watch-wall", "--shield"], 440)?;
+    let publish = |agent, colour, pitch| {
+        let camera = coloured(colour);
+        Script::start_with(&stage, Some(agent), &["publish-camera"], pitch, &[("CAMERA", &camera)])
+    };
+    let alices = publish(&alice, "red", 440)?;
+    wall.shows_colours(&[(WHOLE, RED, 0.9), (SHIELD, AMBER, 0.2)])?;
+    let _bobs = publish(&bob, "blue", 660)?;
+    wall.shows_colours(&[(LEFT, RED, 0.9), (RIGHT, BLUE, 0.9)])?;
+    until("both voices at once", Duration::from_secs(20), || {
+        let played = wall.played()?;
+        let Some(second) = played.last_chunk::<48_000>() else { return Ok(None) };
+        let silent = media::power(second, 550).max(1.0);
+        let sounds = |hz| media::power(second, hz) > 1_000.0 * silent;
+        Ok((sounds(440) && sounds(660)).then_some(()))
+    })
+    .with_context(|| wall.said())?;
+    drop(alices);
+    wall.shows_colours(&[(WHOLE, BLUE, 0.9)])
+}
