@@ -50,15 +50,16 @@ def go(name):
 def arrange():
     """Gives each picture its part of a grid that is as square as can be."""
     pictures = [mixed for name, (_, mixed) in branches.items() if name.startswith("video_")]
-    across = math.ceil(math.sqrt(len(pictures)))
-    for n, picture in enumerate(pictures):
-        width, height = WIDTH // across, HEIGHT // across
-        down = math.ceil(len(pictures) / across)
-        picture.set_property("sizing-policy", "keep-aspect-ratio")
-        picture.set_property("width", width)
-        picture.set_property("height", height)
-        picture.set_property("xpos", n % across * width)
-        picture.set_property("ypos", n // across * height + (HEIGHT - down * height) // 2)
+    across = max(1, math.ceil(math.sqrt(len(pictures))))
+    rows = [pictures[n : n + across] for n in range(0, len(pictures), across)]
+    width, height = WIDTH // across, HEIGHT // across
+    for down, row in enumerate(rows):
+        for n, picture in enumerate(row):
+            picture.set_property("sizing-policy", "keep-aspect-ratio")
+            picture.set_property("width", width)
+            picture.set_property("height", height)
+            picture.set_property("xpos", n * width + (WIDTH - len(row) * width) // 2)
+            picture.set_property("ypos", down * height + (HEIGHT - len(rows) * height) // 2)
 
 
 Gst.init(None)
