@@ -14,28 +14,44 @@ class Shield:
     """What `meetingkey` last said about the meeting, and every picture that shows it."""
 
     def __init__(self):
-        self.badges, self.compared, self.svg = set(), None, ""
+        self.badges, self.said, self.compared, self.forged, self.svg = set(), None, None, set(), ""
 
     def read(self, said):
         """Takes a message of any element."""
+        kind, value = said.get_name(), said.get_value
+        if kind == "e2ee-stream":
+            change = self.forged.add if value("trust") == "forged" else self.forged.discard
+            change((value("participant"), value("stream")))
         # Others tell their state too; the meeting's has its code.
-        if said.get_name() != "e2ee-state" or not said.has_field("security-code"):
-            return
-        state, code, verified = map(said.get_value, ("state", "security-code", "verified"))
-        if verified:
-            self.compared = code
-        if state != "live":
-            colour, word = GREY, WORDS.get(state, state)
-        elif verified:
-            colour, word = GREEN, "Verified"
-        elif self.compared not in (None, code):
-            colour, word = RED, "Code changed: compare again"
-        elif said.get_value("leader-verified"):
-            colour, word = AMBER, "Encrypted: compare the code"
+        elif kind == "e2ee-state" and said.has_field("security-code"):
+            self.said = said.copy()
+            if value("verified"):
+                self.compared = value("security-code")
         else:
-            colour, word = RED, "Unknown leader: compare"
+            return
+        if self.said:
+            self.draw()
+
+    def look(self, state, code, verified, vouched):
+        """Colour and words."""
+        if state != "live":
+            return GREY, WORDS.get(state, state)
+        if self.forged:
+            return RED, "Somebody speaks as another"
+        if verified:
+            return GREEN, "Verified"
+        if self.compared not in (None, code):
+            return RED, "Code changed: compare again"
+        if not vouched:
+            return RED, "Unknown leader: compare"
+        return AMBER, "Encrypted: compare the code"
+
+    def draw(self):
+        fields = "state", "security-code", "verified", "leader-verified"
+        colour, words = self.look(*map(self.said.get_value, fields))
+        code = self.said.get_value("security-code")
         first, second = code[: len(code) // 2].strip(), code[len(code) // 2 :].strip()
-        self.svg = BADGE.substitute(colour=colour, word=word, first=first, second=second)
+        self.svg = BADGE.substitute(colour=colour, words=words, first=first, second=second)
         for badge in self.badges:
             badge.set_property("data", self.svg)
 

@@ -1,15 +1,15 @@
-//! `pipelines/watch --shield`: the four states of a meeting over its picture.
+//! `pipelines/watch --shield`: how a meeting stands, over its picture.
 
 use std::path::{Path, PathBuf};
 
 use anyhow::{Result, ensure};
 use rig::{
-    Stage,
+    EvilRelay, Fate, Stage,
     media::Picture,
     screen::{self, Place},
 };
 
-use super::{AMBER, GREEN, GREY, Program, RED, SHIELD, keep, publishes};
+use super::{AMBER, GREEN, GREY, Program, RED, SHIELD, alters_frames, keep, publishes};
 
 const WIDTH: usize = 320;
 const HEIGHT: usize = 180;
@@ -17,8 +17,7 @@ const HEIGHT: usize = 180;
 const BADGE: Place = Place { left: 18, top: 12, width: 31, height: 38 };
 const CODE: Place = Place { left: 57, top: 27, width: 156, height: 22 };
 const BELOW: Place = Place { left: 0, top: 60, width: WIDTH, height: HEIGHT - 60 };
-const STATES: [(&str, [u8; 3]); 4] =
-    [("unverified", AMBER), ("verified", GREEN), ("changed", RED), ("stale", GREY)];
+const COLOURS: [(&str, [u8; 3]); 4] = [("amber", AMBER), ("green", GREEN), ("red", RED), ("grey", GREY)];
 
 #[test]
 fn the_shield_tells_unverified_verified_changed_and_stale_apart() -> Result<()> {
@@ -32,13 +31,13 @@ fn the_shield_tells_unverified_verified_changed_and_stale_apart() -> Result<()> 
     let _talks = publishes(&stage, &bob, "blue")?;
     let mut watch = Program::start(&stage, &carol, &mut shielded(&stage, &film))?;
 
-    let unverified = shows(&mut watch, &film, "unverified")?;
+    let unverified = shows(&mut watch, &film, "amber")?;
     carol.run(&["verify", &alice.code()?], "")?;
-    let verified = shows(&mut watch, &film, "verified")?;
+    let verified = shows(&mut watch, &film, "green")?;
     alice.run(&["leave"], "")?;
-    let changed = shows(&mut watch, &film, "changed")?;
+    let changed = shows(&mut watch, &film, "red")?;
     stage.relay.kill()?;
-    let stale = shows(&mut watch, &film, "stale")?;
+    let stale = shows(&mut watch, &film, "grey")?;
 
     // The film shines through behind the digits, and no two of its pictures are the same.
     let code = |picture| screen::pixels(picture, CODE).map(|[red, ..]| red > 128).collect::<Vec<_>>();
@@ -48,16 +47,35 @@ fn the_shield_tells_unverified_verified_changed_and_stale_apart() -> Result<()> 
     Ok(())
 }
 
-/// Waits for one state's shield and no other's, over Bob's picture: the last one, where no more come.
-fn shows(watch: &mut Program, film: &Path, state: &str) -> Result<Picture> {
-    let picture = watch.until(&format!("the shield of {state}"), |_| {
+#[test]
+fn the_shield_is_red_while_somebody_speaks_as_another() -> Result<()> {
+    let stage = Stage::open()?;
+    let [alice, bob, carol] = [stage.agent("Alice")?, stage.agent("Bob")?, stage.agent("Carol")?];
+    let link = alice.create(&stage)?;
+    let evil = EvilRelay::start(stage.relay.address)?;
+    bob.join(&link)?;
+    carol.join(&evil.bend(&link)?)?;
+    let film = stage.folder().join("film");
+    let _talks = publishes(&stage, &bob, "blue")?;
+    let mut watch = Program::start(&stage, &carol, &mut shielded(&stage, &film))?;
+    carol.run(&["verify", &alice.code()?], "")?;
+    shows(&mut watch, &film, "green")?;
+    alters_frames(&evil);
+    shows(&mut watch, &film, "red")?;
+    evil.decide(|_, _| Fate::Pass);
+    shows(&mut watch, &film, "green").map(drop)
+}
+
+/// Waits for the shield of one colour and no other, over Bob's picture: the last one, where no more come.
+fn shows(watch: &mut Program, film: &Path, colour: &str) -> Result<Picture> {
+    let picture = watch.until(&format!("the {colour} shield"), |_| {
         let picture = screen::last(film, WIDTH, HEIGHT)?;
-        let shown = |colour| picture.as_ref().is_some_and(|it| screen::share(it, BADGE, colour) > SHIELD);
-        let right = STATES.iter().all(|(name, colour)| shown(*colour) == (*name == state));
+        let shown = |rgb| picture.as_ref().is_some_and(|it| screen::share(it, BADGE, rgb) > SHIELD);
+        let right = COLOURS.iter().all(|(name, rgb)| shown(*rgb) == (*name == colour));
         Ok(picture.filter(|it| right && screen::share(it, BELOW, [0, 0, 255]) > 0.9))
     })?;
-    keep(&format!("shield-{state}"), &picture)?;
-    ensure!(screen::is_written_on(&picture, CODE), "{state}: the code is not there");
+    keep(&format!("shield-{colour}"), &picture)?;
+    ensure!(screen::is_written_on(&picture, CODE), "{colour}: the code is not there");
     Ok(picture)
 }
 
