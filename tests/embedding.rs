@@ -49,6 +49,7 @@ fn each_example_publishes_receives_says_what_happens_and_ends() -> Result<()> {
     for example in &mut examples {
         example.says("(compared)")?;
         example.says("a frame of Alice's camera is refused: forged")?;
+        example.says("a frame of \"camera\" of Alice was forged")?;
     }
     for example in examples {
         let (status, said) = example.interrupt()?;

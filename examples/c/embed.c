@@ -81,6 +81,8 @@ static char *words(const GstStructure *said)
                                gst_structure_get_string(said, "security-code"),
                                verified ? "compared" : "not compared yet");
     }
+    if (gst_structure_has_name(said, "e2ee-stream"))
+        return g_strdup(gst_structure_get_string(said, "detail"));
     if (gst_structure_has_name(said, "e2ee-open-failure"))
         return g_strdup_printf("a frame of %s's %s is refused: %s", gst_structure_get_string(said, "name"),
                                gst_structure_get_string(said, "track"), gst_structure_get_string(said, "reason"));

@@ -60,7 +60,7 @@ class Place(Gtk.Box):
 class Window(Gtk.Window):
     def __init__(self):
         super().__init__(title="A meeting", border_width=16, resizable=False)
-        self.compared, self.places = None, [Place(), Place()]
+        self.meeting, self.compared, self.forged, self.places = None, None, set(), [Place(), Place()]
         self.shield, self.words, self.code = Gtk.Image(), Gtk.Label(xalign=0), Gtk.Label(xalign=0)
         self.words.get_style_context().add_class("words")
         self.code.get_style_context().add_class("code")
@@ -120,21 +120,34 @@ class Window(Gtk.Window):
         value, kind = said.get_value, said.get_name()
         # Other elements tell their state too; the meeting's has its code.
         if kind == "e2ee-state" and said.has_field("security-code"):
-            code, verified = value("security-code"), value("verified")
-            if verified:
-                self.compared = code
-            if value("state") != "live":
-                self.rely(GREY, value("detail") or value("state"), code)
-            elif verified:
-                self.rely(GREEN, "Encrypted, code compared: nobody is in between", code)
-            elif self.compared not in (None, code):
-                self.rely(RED, "The code has changed: compare it again", code)
-            elif value("leader-verified"):
-                self.rely(AMBER, "Encrypted: compare this code with the leader's", code)
-            else:
-                self.rely(RED, "Nobody vouches for the leader: compare the code", code)
+            self.meeting = said.copy()
+            if value("verified"):
+                self.compared = value("security-code")
+            self.look()
+        elif kind == "e2ee-stream":
+            change = self.forged.add if value("trust") == "forged" else self.forged.discard
+            change((value("participant"), value("stream")))
+            if self.meeting:
+                self.look()
         elif kind == "e2ee-open-failure":
             print(f"a frame of {value('name')}'s {value('track')} is refused: {value('reason')}", flush=True)
+
+    def look(self):
+        """How far to rely on the meeting, by what was last heard of it."""
+        value = self.meeting.get_value
+        code = value("security-code")
+        if value("state") != "live":
+            self.rely(GREY, value("detail") or value("state"), code)
+        elif self.forged:
+            self.rely(RED, "Somebody in the meeting speaks as another", code)
+        elif value("verified"):
+            self.rely(GREEN, "Encrypted, code compared: nobody is in between", code)
+        elif self.compared not in (None, code):
+            self.rely(RED, "The code has changed: compare it again", code)
+        elif value("leader-verified"):
+            self.rely(AMBER, "Encrypted: compare this code with the leader's", code)
+        else:
+            self.rely(RED, "Nobody vouches for the leader: compare the code", code)
 
     def rely(self, colour, words, code):
         loader = GdkPixbuf.PixbufLoader.new_with_type("svg")

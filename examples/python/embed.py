@@ -45,6 +45,8 @@ def words(said):
             return f"{value('state')}: {value('detail')}"
         compared = "compared" if value("verified") else "not compared yet"
         return f"live: {value('participants')} people, key {value('epoch')}, code {value('security-code')} ({compared})"
+    if kind == "e2ee-stream":
+        return value("detail")
     if kind == "e2ee-open-failure":
         return f"a frame of {value('name')}'s {value('track')} is refused: {value('reason')}"
 

@@ -107,6 +107,7 @@ fn words(said: &gst::StructureRef) -> Option<String> {
             let code = said.get::<&str>("security-code").ok()?;
             Some(format!("live: {people} people, key {key}, code {code} ({compared})"))
         }
+        "e2ee-stream" => said.get("detail").ok(),
         "e2ee-open-failure" => {
             let (name, track) = (said.get::<&str>("name").ok()?, said.get::<&str>("track").ok()?);
             Some(format!("a frame of {name}'s {track} is refused: {}", said.get::<&str>("reason").ok()?))
