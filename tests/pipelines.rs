@@ -172,7 +172,7 @@ fn a_camera_is_watched_alone_and_among_all() -> Result<()> {
     let _publish = Script::start(&stage, Some(&alice), &["publish-camera"], 523)?;
     watch.shows(30)?;
     ensure!((watch.plays()? - 523.0).abs() < 3.0);
-    let mut all = Script::start(&stage, Some(&bob), &["watch-all"], 440)?;
+    let mut all = Script::start(&stage, Some(&bob), &["watch-all", "--shield"], 440)?;
     all.shows(30)?;
     ensure!((all.plays()? - 523.0).abs() < 3.0);
     ensure!(

@@ -45,10 +45,16 @@ fn a_network_camera_is_seen_and_heard() -> Result<()> {
     let mut url = String::new();
     BufReader::new(server.0.stdout.take().context("no stdout")?).read_line(&mut url)?;
     ensure!(url.starts_with("rtsp://"), "the server says {url:?}");
-    let mut watch = Script::start(&stage, Some(&bob), &["watch", "Alice"], 440)?;
-    let _publish = Script::start(&stage, Some(&alice), &["publish-rtsp", "--sound", url.trim()], 440)?;
-    watch.shows_colours(&[(WHOLE, GREEN, 0.9)])?;
-    ensure!((watch.plays()? - 523.0).abs() < 3.0);
+    for (words, heard) in
+        [(&["publish-rtsp", url.trim()][..], false), (&["publish-rtsp", "--sound", url.trim()], true)]
+    {
+        let mut watch = Script::start(&stage, Some(&bob), &["watch", "Alice"], 440)?;
+        let _publish = Script::start(&stage, Some(&alice), words, 440)?;
+        watch.shows_colours(&[(WHOLE, GREEN, 0.9)])?;
+        if heard {
+            ensure!((watch.plays()? - 523.0).abs() < 3.0);
+        }
+    }
     Ok(())
 }
 
