@@ -27,14 +27,33 @@ impl Flags {
     pub fn has(self, bit: u8) -> bool {
         self.0 & bit != 0
     }
+
+    /// Which of its stream's caps the frame has: their number modulo [`CAPS_VERSIONS`](Self::CAPS_VERSIONS).
+    ///
+    /// Caps travel another way than frames, and a decoder must not meet a frame with those of the frame before.
+    pub fn caps_version(self) -> u8 {
+        self.0 >> CAPS_SHIFT
+    }
+
+    /// The same flags on a frame that has these caps of its stream.
+    #[must_use]
+    pub fn with_caps_version(self, version: u32) -> Self {
+        let version = (version % u32::from(Self::CAPS_VERSIONS)) as u8;
+        Self((self.0 & ((1 << CAPS_SHIFT) - 1)) | (version << CAPS_SHIFT))
+    }
+
+    /// How many caps of a stream are told apart; the three highest bits hold the number.
+    pub const CAPS_VERSIONS: u8 = 8;
 }
+
+const CAPS_SHIFT: u8 = 5;
 
 /// One sealed frame and its clear companions.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Envelope {
     /// Presentation time in ns on the sender's capture clock, the same for all of a participant's streams.
     pub pts: Option<u64>,
-    /// Decode time in ns on the same clock, where it differs from `pts`.
+    /// Decode time in ns on the same clock; for sound only where it differs from `pts`.
     pub dts: Option<u64>,
     /// Duration in ns.
     pub duration: Option<u64>,
@@ -87,5 +106,22 @@ impl Decode for Envelope {
             return Err(DecodeError::TooLong("a sealed frame"));
         }
         Ok(Self { pts, dts, duration, flags, layer, sealed: Bytes::copy_from_slice(sealed) })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_caps_version_leaves_the_other_flags_alone() {
+        let flags = Flags(Flags::KEYFRAME | Flags::MARKER);
+        for version in 0..20u32 {
+            let frame = flags.with_caps_version(7).with_caps_version(version);
+            assert_eq!(u32::from(frame.caps_version()), version % 8);
+            assert!(frame.has(Flags::KEYFRAME) && frame.has(Flags::MARKER));
+            assert!(!frame.has(Flags::DROPPABLE | Flags::DISCONT | Flags::HEADER));
+        }
+        assert_eq!(flags.caps_version(), 0);
     }
 }

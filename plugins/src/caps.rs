@@ -8,6 +8,9 @@
 //!
 //! `codec_data` and `streamheader` hold codec headers, so they leave the clear caps: they travel in the stream's
 //! sealed statement, and `meetingsrc` puts them back.
+//!
+//! A stream's caps are numbered from 0. From 1 on the number is in the sealed caps, in the statement and in the envelope of
+//! each frame, so that a frame and its caps find each other, whichever comes first.
 
 use std::sync::LazyLock;
 
@@ -67,6 +70,42 @@ pub fn sealed(plain: &gst::CapsRef) -> gst::Caps {
 /// As [`sealed`], codec headers kept: for an opener, which is to restore them.
 pub fn sealed_for_opening(plain: &gst::CapsRef) -> gst::Caps {
     wrap(plain, |_| ())
+}
+
+/// The number of these caps among those of their stream.
+pub fn version(caps: &gst::CapsRef) -> u32 {
+    caps.structure(0).and_then(|structure| structure.get(VERSION).ok()).unwrap_or_default()
+}
+
+/// The same caps with their number; the first ones go without.
+pub fn with_version(mut caps: gst::Caps, version: u32) -> gst::Caps {
+    for structure in caps.make_mut().iter_mut() {
+        match version {
+            0 => structure.remove_field(VERSION),
+            version => structure.set(VERSION, version),
+        }
+    }
+    caps
+}
+
+/// What is wrong with caps that `e2eeseal` does not take, and what to do about it; for a person.
+pub fn advice(plain: &gst::CapsRef) -> String {
+    let name = plain.structure(0).map_or("nothing", |structure| structure.name().as_str());
+    let parser = match name {
+        "video/x-h264" => "h264parse",
+        "video/x-h265" => "h265parse",
+        "video/x-av1" => "av1parse",
+        "video/x-raw" => {
+            return "pictures are sealed encoded: put an encoder, such as x264enc, before e2eeseal".into();
+        }
+        SFRAME => return "these frames are sealed already: link them to meetingsink or e2eeopen".into(),
+        _ => {
+            return format!(
+                "{name} is none of the formats that e2eeseal takes: `gst-inspect-1.0 e2eeseal` lists them"
+            );
+        }
+    };
+    format!("{name} is sealed in whole pictures (alignment au or tu): put {parser} before e2eeseal")
 }
 
 /// What `e2eeseal` could take to give these caps.
@@ -151,12 +190,13 @@ fn unwrap(structure: &gst::StructureRef) -> Option<gst::Structure> {
     }
     let mut plain = structure.to_owned();
     plain.set_name(&name);
-    plain.remove_field(ORIGINAL);
+    plain.remove_fields([ORIGINAL, VERSION]);
     plain.remove_fields(OWNER);
     Some(plain)
 }
 
 const ORIGINAL: &str = "original-media-type";
+const VERSION: &str = "caps-version";
 /// Fields that hold codec headers.
 pub const CODEC_HEADERS: [&str; 2] = ["codec_data", "streamheader"];
 /// Fields that `meetingsrc` adds to say whose stream it is.
@@ -196,6 +236,15 @@ mod tests {
              participant=0a, participant-name=Bob, stream=(uint)7, track=audio",
         );
         assert_eq!(opened(&sealed), caps("audio/x-opus, rate=48000"));
+    }
+
+    #[test]
+    fn the_number_of_the_caps_does_not_reach_the_decoder() {
+        let plain = caps("audio/x-opus, rate=48000");
+        let second = with_version(sealed(&plain), 2);
+        assert_eq!((version(&sealed(&plain)), version(&second)), (0, 2));
+        assert_eq!((opened(&second), before_sealing(&second)), (plain.clone(), plain.clone()));
+        assert_eq!(with_version(second, 0), sealed(&plain));
     }
 
     #[test]

@@ -1,5 +1,7 @@
 //! Small things that several elements say in the same way.
 
+use std::sync::{Mutex, PoisonError};
+
 use gst::{glib, prelude::*};
 use gst_base::subclass::prelude::*;
 
@@ -78,6 +80,38 @@ pub fn output_for<T: BaseTransformImpl>(
     let mut outbuf = gst::Buffer::with_size(size).map_err(|_| gst::FlowError::Error)?;
     element.parent_copy_metadata(inbuf, outbuf.make_mut()).map_err(|_| gst::FlowError::Error)?;
     Ok(outbuf)
+}
+
+/// The caps whose refusal was told last.
+#[derive(Debug, Default)]
+pub struct Refusal(Mutex<Option<gst::Caps>>);
+
+impl Refusal {
+    /// Looks at an answered query of upstream: if it means that the frames to come have no place in `template`, says why,
+    /// and what to do. Upstream itself says no more than "not negotiated".
+    pub fn look(
+        &self,
+        element: &impl IsA<gst::Element>,
+        query: &gst::QueryRef,
+        template: &gst::CapsRef,
+        advice: impl FnOnce(&gst::CapsRef) -> String,
+    ) {
+        let asked = match query.view() {
+            gst::QueryView::AcceptCaps(query) => Some(query.caps_owned()),
+            gst::QueryView::Caps(query) => query.filter_owned(),
+            _ => None,
+        };
+        let refused = asked.filter(|caps| !caps.is_empty() && !caps.can_intersect(template));
+        let Some(refused) = refused else { return };
+        // A sink that waits for its first frame is on its way to PAUSED.
+        if element.current_state().max(element.pending_state()) < gst::State::Paused {
+            return;
+        }
+        let told = self.0.lock().unwrap_or_else(PoisonError::into_inner).replace(refused.clone());
+        if told.as_ref() != Some(&refused) {
+            gst::element_warning!(element, gst::StreamError::WrongType, ("{}", advice(&refused)));
+        }
+    }
 }
 
 /// Asks an encoder for a keyframe with all codec headers.

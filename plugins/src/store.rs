@@ -9,7 +9,7 @@
 //! Elements remember [`KeyStore::generation`] and lock only when it has moved.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, VecDeque},
     sync::{
         Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError,
         atomic::{AtomicU64, Ordering},
@@ -55,11 +55,24 @@ struct Inner {
     want_open: bool,
 }
 
+/// Caps with all codec headers, as a stream's statement has them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Stated {
+    /// Their number in this stream.
+    pub version: u32,
+    /// As a string, the number included.
+    pub caps: String,
+}
+
 /// A stream that an element of ours seals.
 struct Slot {
     kind: Kind,
     track: String,
-    caps: String,
+    stated: Stated,
+    /// What was stated before, the newest last: an opener of the loopback may lag behind.
+    before: VecDeque<Stated>,
+    /// The version of the caps that the agent has heard of.
+    told: u32,
     stream: Option<StreamId>,
     key: Option<SealKey>,
     refused: Option<String>,
@@ -95,8 +108,6 @@ pub struct Sender {
     pub name: String,
     /// The stream's label.
     pub track: String,
-    /// Its caps with codec headers, where the sealer is in this process.
-    pub caps: Option<String>,
 }
 
 /// A key to open with.
@@ -153,7 +164,7 @@ impl KeyStore {
         if inner.closed {
             return;
         }
-        let reply = inner.apply(message, self.local);
+        let reply = inner.apply(message);
         self.publish(inner);
         if let Some(reply) = reply {
             self.send(reply);
@@ -169,6 +180,7 @@ impl KeyStore {
             slot.stream = None;
             slot.key = None;
             slot.reset = true;
+            slot.told = slot.stated.version;
             wishes.push(slot.wish(*request));
         }
         inner.rules = Rules::default();
@@ -187,14 +199,16 @@ impl KeyStore {
     }
 
     /// Asks for a stream to seal.
-    pub fn open_stream(self: &Arc<Self>, kind: Kind, track: &str, caps: String) -> SealStream {
+    pub fn open_stream(self: &Arc<Self>, kind: Kind, track: &str, stated: Stated) -> SealStream {
         let mut inner = self.inner();
         inner.next_request += 1;
         let request = inner.next_request;
         let slot = Slot {
             kind,
             track: track.to_owned(),
-            caps,
+            told: stated.version,
+            stated,
+            before: VecDeque::new(),
             stream: None,
             key: None,
             refused: None,
@@ -242,6 +256,14 @@ impl KeyStore {
         self.send(ToAgent::Floor { from, kid, floor });
     }
 
+    /// The caps of a stream that is sealed in this process; of the loopback only.
+    pub fn stated(&self, stream: StreamId, version: u32) -> Option<String> {
+        let inner = self.inner();
+        let slot = inner.seals.values().find(|slot| self.local && slot.stream == Some(stream))?;
+        let mut all = slot.before.iter().chain([&slot.stated]);
+        all.find(|stated| stated.version == version).map(|stated| stated.caps.clone())
+    }
+
     /// Makes waiting elements look at what cancels them.
     pub fn wake(&self) {
         drop(self.inner());
@@ -279,12 +301,14 @@ impl KeyStore {
 
 impl Inner {
     /// Gives what is to be answered.
-    fn apply(&mut self, message: FromAgent, local: bool) -> Option<ToAgent> {
+    fn apply(&mut self, message: FromAgent) -> Option<ToAgent> {
         match message {
             FromAgent::StreamOpened { request, stream, track } => match self.seals.get_mut(&request) {
                 Some(slot) => {
                     slot.stream = Some(stream);
                     slot.track = track;
+                    // The caps may have changed while the answer was on its way.
+                    return slot.news();
                 }
                 // Its element has gone in the meantime.
                 None => return Some(ToAgent::CloseStream { stream }),
@@ -303,10 +327,9 @@ impl Inner {
             }
             FromAgent::Retire { before, at } => self.rules.retire(before, at),
             FromAgent::Lease { until } => self.rules.until = until,
-            FromAgent::OpenKey { from, name, stream, track, epoch, kid, suite, base_key, floor } => {
+            FromAgent::OpenKey { from, name, track, epoch, kid, suite, base_key, floor, .. } => {
                 let suite = CipherSuite::try_from(suite).ok()?;
-                let caps = self.own_caps(stream).filter(|_| local);
-                let who = Sender { participant: from, name, track, caps };
+                let who = Sender { participant: from, name, track };
                 self.insert_open(kid, epoch, suite, base_key, floor, who);
             }
             FromAgent::CloseKey { from, stream } => {
@@ -340,10 +363,6 @@ impl Inner {
         self.opens.insert(kid, Entry { who: Arc::new(who), epoch, serial, suite, base_key, floor });
     }
 
-    fn own_caps(&self, stream: StreamId) -> Option<String> {
-        self.seals.values().find(|slot| slot.stream == Some(stream)).map(|slot| slot.caps.clone())
-    }
-
     fn find(&self, kid: KeyId) -> Option<Found> {
         let entry = self.opens.get(&kid)?;
         let key =
@@ -358,9 +377,16 @@ impl Slot {
             request,
             kind: self.kind,
             track: self.track.clone(),
-            caps: self.caps.clone(),
+            caps: self.stated.caps.clone(),
             random: crate::random::bytes(),
         }
+    }
+
+    /// Caps that the agent has not heard of, once it can place them.
+    fn news(&mut self) -> Option<ToAgent> {
+        let stream = self.stream.filter(|_| self.told != self.stated.version)?;
+        self.told = self.stated.version;
+        Some(ToAgent::StreamCaps { stream, caps: self.stated.caps.clone() })
     }
 }
 
@@ -403,17 +429,21 @@ impl SealStream {
     }
 
     /// The caps have changed.
-    pub fn set_caps(&self, caps: String) {
+    pub fn set_caps(&self, stated: Stated) {
         let mut inner = self.store.inner();
         let Some(slot) = inner.seals.get_mut(&self.request) else { return };
-        if slot.caps == caps {
+        if slot.stated == stated {
             return;
         }
-        slot.caps = caps.clone();
-        let stream = slot.stream;
+        let old = std::mem::replace(&mut slot.stated, stated);
+        slot.before.push_back(old);
+        if slot.before.len() > MAX_BEFORE {
+            slot.before.pop_front();
+        }
+        let news = slot.news();
         drop(inner);
-        if let Some(stream) = stream {
-            self.store.send(ToAgent::StreamCaps { stream, caps });
+        if let Some(news) = news {
+            self.store.send(news);
         }
     }
 }
@@ -427,6 +457,8 @@ impl Drop for SealStream {
     }
 }
 
+/// As many caps of a stream as an envelope tells apart.
+const MAX_BEFORE: usize = 7;
 /// Keys to open in one process: 1,000 participants with four streams, four epochs each.
 const MAX_OPEN: usize = 16 * 1024;
 
@@ -439,4 +471,54 @@ impl std::fmt::Debug for KeyStore {
 /// The moment from which nothing more is allowed without word from the agent.
 pub fn never() -> BootTime {
     BootTime(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Clone, Default)]
+    struct Heard(Arc<Mutex<Vec<ToAgent>>>);
+
+    impl Uplink for Heard {
+        fn send(&self, message: ToAgent) {
+            self.0.lock().expect("heard").push(message);
+        }
+    }
+
+    impl Heard {
+        fn caps(&self) -> Vec<String> {
+            let heard = std::mem::take(&mut *self.0.lock().expect("heard"));
+            let caps = heard.into_iter().filter_map(|message| match message {
+                ToAgent::OpenStream { caps, .. } | ToAgent::StreamCaps { caps, .. } => Some(caps),
+                _ => None,
+            });
+            caps.collect()
+        }
+    }
+
+    fn stated(version: u32) -> Stated {
+        Stated { version, caps: format!("x/n{version}") }
+    }
+
+    #[test]
+    fn caps_that_change_before_the_stream_is_open_are_stated_when_it_is() {
+        let (store, heard) = (KeyStore::new(MeetingId([1; 16]), true), Heard::default());
+        store.attach(Box::new(heard.clone()));
+        let stream = store.open_stream(Kind::Video, "", stated(0));
+        stream.set_caps(stated(1));
+        assert_eq!(heard.caps(), ["x/n0"], "nobody could place the others yet");
+        let opened = || FromAgent::StreamOpened { request: 1, stream: StreamId(1), track: "video".into() };
+        store.apply(opened());
+        store.apply(opened());
+        assert_eq!(heard.caps(), ["x/n1"]);
+        stream.set_caps(stated(1));
+        stream.set_caps(stated(2));
+        assert_eq!(heard.caps(), ["x/n2"]);
+        store.reconnected();
+        assert_eq!(heard.caps(), ["x/n2"]);
+        assert_eq!(store.stated(StreamId(1), 2), None, "the stream is another one now");
+        store.apply(opened());
+        assert_eq!((heard.caps(), store.stated(StreamId(1), 1)), (vec![], Some("x/n1".into())));
+    }
 }

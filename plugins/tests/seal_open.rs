@@ -103,12 +103,48 @@ fn metas_cross() {
         gst::ClockTime::from_seconds(9),
         gst::ClockTime::NONE,
     );
+    // This one speaks of the picture's size, which sealing does not change as far as the decoder is concerned.
+    gst_video::VideoRegionOfInterestMeta::add(sent.get_mut().unwrap(), "face", (1, 2, 3, 4));
     harness.push(sent).unwrap();
     let got = harness.pull().unwrap();
     assert_eq!(
         got.meta::<gst::ReferenceTimestampMeta>().unwrap().timestamp(),
         gst::ClockTime::from_seconds(9)
     );
+    assert_eq!(got.meta::<gst_video::VideoRegionOfInterestMeta>().unwrap().rect(), (1, 2, 3, 4));
+}
+
+#[test]
+fn a_gap_event_crosses() {
+    let mut harness = harness("e2eeseal ! e2eeopen", OPUS);
+    harness.push(buffer(b"sound")).unwrap();
+    harness.pull().unwrap();
+    let pts = gst::ClockTime::from_mseconds(20);
+    harness.push_event(gst::event::Gap::builder(pts).duration(pts).build());
+    let gap =
+        std::iter::from_fn(|| harness.try_pull_event()).find(|event| event.type_() == gst::EventType::Gap);
+    let gst::EventView::Gap(gap) = gap.as_ref().unwrap().view() else { unreachable!() };
+    assert_eq!(gap.get(), (pts, Some(pts)));
+}
+
+#[test]
+fn new_codec_headers_reach_the_decoder_before_the_first_frame_that_needs_them() {
+    let avc = |headers: u32| {
+        format!(
+            "video/x-h264, stream-format=(string)avc, alignment=(string)au, codec_data=(buffer)014d40{headers:02x}"
+        )
+    };
+    let mut harness = harness("e2eeseal ! e2eeopen", &avc(0));
+    // More changes than are told apart at a time, and headers that were there before.
+    for headers in (0..20).chain([3, 3, 4]) {
+        harness.set_src_caps_str(&avc(headers));
+        for _ in 0..2 {
+            harness.push(buffer(&[headers as u8])).unwrap();
+            assert_eq!(bytes(&harness.pull().unwrap()), [headers as u8]);
+            let out = harness.sinkpad().unwrap().current_caps().unwrap();
+            assert_eq!(out, avc(headers).parse::<gst::Caps>().unwrap());
+        }
+    }
 }
 
 #[test]

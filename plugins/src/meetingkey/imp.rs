@@ -126,8 +126,24 @@ impl MeetingKey {
             self.start_agent(path, meeting)
                 .map_err(|error| gst::error_msg!(gst::ResourceError::NotFound, ("{error}")))?
         };
+        if self.is_second(store.meeting()) {
+            self.disconnect();
+            let text =
+                "another `meetingkey` beside this one has the keys of the same meeting: take one of them out";
+            return Err(gst::error_msg!(gst::ResourceError::Busy, ("{text}")));
+        }
         context::offer(self.obj().upcast_ref(), &store);
         Ok(())
+    }
+
+    /// Whether another one in the same bin serves the meeting: elements would take turns between the two.
+    fn is_second(&self, meeting: MeetingId) -> bool {
+        let obj = self.obj();
+        let Some(bin) = obj.parent().and_downcast::<gst::Bin>() else { return false };
+        let others =
+            bin.children().into_iter().filter_map(|child| child.downcast::<super::MeetingKey>().ok());
+        let mut stores = others.filter(|other| *other != *obj).filter_map(|other| other.imp().store());
+        stores.any(|store| store.meeting() == meeting)
     }
 
     fn start_loopback(&self, meeting: Option<MeetingId>) -> Arc<KeyStore> {

@@ -70,8 +70,8 @@ pub struct Opened {
     pub len: usize,
     /// Frames before it were dropped.
     pub discont: bool,
-    /// Who sealed it.
-    pub who: Arc<Sender>,
+    /// Whose frame it is.
+    pub stream: StreamId,
 }
 
 /// A frame that was refused.
@@ -173,8 +173,8 @@ impl Gate {
                 if !again {
                     self.used.insert(kid);
                 }
-                self.current = Some((kid, who.clone()));
-                Ok(Opened { len, discont: self.dropped, who })
+                self.current = Some((kid, who));
+                Ok(Opened { len, discont: self.dropped, stream: kid.stream() })
             }
             Err(error) => Err(refuse(reason(error), Some(who))),
         }

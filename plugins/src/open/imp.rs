@@ -28,8 +28,18 @@ struct State {
     throttle: Throttle,
     video: bool,
     asked: Option<BootTime>,
-    /// The statement whose codec headers are in the caps.
-    restored: Option<String>,
+    /// The number of the caps of the frames that come now.
+    version: u32,
+    /// The stream and the caps whose codec headers were looked for.
+    restored: Option<(StreamId, u32)>,
+}
+
+/// What a sealer of this process stated last: the sealed caps do not have the codec headers.
+#[derive(Default)]
+struct Headers {
+    stream: Option<StreamId>,
+    version: u32,
+    caps: Option<gst::Caps>,
 }
 
 #[derive(Default)]
@@ -40,8 +50,8 @@ pub struct E2eeOpen {
     counts: Mutex<Counts>,
     /// Alive between READY and PAUSED.
     store: Mutex<Option<Arc<KeyStore>>>,
-    /// Caps with the codec headers that a sealer of this process stated: the sealed caps do not have them.
-    headers: Mutex<Option<gst::Caps>>,
+    headers: Mutex<Headers>,
+    refusal: report::Refusal,
     cancelled: AtomicBool,
 }
 
@@ -58,22 +68,35 @@ impl E2eeOpen {
         self.store.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn headers(&self) -> MutexGuard<'_, Option<gst::Caps>> {
+    fn headers(&self) -> MutexGuard<'_, Headers> {
         self.headers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Puts the stated codec headers into the caps, and has it stay so.
-    fn restore_headers(&self, statement: &str) -> Result<(), gst::FlowError> {
-        *self.headers() = caps::from_statement(statement);
-        let pad = self.obj().src_pad().clone();
-        let Some(mut plain) = pad.current_caps() else { return Ok(()) };
-        self.add_headers(&mut plain);
+    /// Puts the codec headers of a stream into the caps, and has it stay so.
+    fn restore_headers(&self, stream: StreamId, version: u32) -> Result<(), gst::FlowError> {
+        let caps = self.stated(stream, version);
+        let found = caps.is_some();
+        *self.headers() = Headers { stream: Some(stream), version, caps };
+        let current = self.obj().src_pad().current_caps();
+        let Some(mut plain) = current.filter(|_| found) else { return Ok(()) };
+        self.add_headers(&mut plain, version);
         self.obj().update_src_caps(&plain).map_err(|_| gst::FlowError::NotNegotiated)
     }
 
-    fn add_headers(&self, plain: &mut gst::Caps) {
-        let headers = self.headers();
-        let Some(stated) = headers.as_ref().and_then(|caps| caps.structure(0)) else { return };
+    fn stated(&self, stream: StreamId, version: u32) -> Option<gst::Caps> {
+        let store = self.store().clone()?;
+        store.stated(stream, version).and_then(|text| caps::from_statement(&text))
+    }
+
+    fn add_headers(&self, plain: &mut gst::Caps, version: u32) {
+        let mut headers = self.headers();
+        if headers.version != version
+            && let Some(stream) = headers.stream
+        {
+            headers.caps = self.stated(stream, version);
+            headers.version = version;
+        }
+        let Some(stated) = headers.caps.as_ref().and_then(|caps| caps.structure(0)) else { return };
         let has_any = caps::CODEC_HEADERS.iter().any(|name| stated.has_field(*name));
         if plain.is_any() || !has_any {
             return;
@@ -217,6 +240,7 @@ impl BaseTransformImpl for E2eeOpen {
             throttle: Throttle::default(),
             video: false,
             asked: None,
+            version: 0,
             restored: None,
         });
         Ok(())
@@ -224,7 +248,7 @@ impl BaseTransformImpl for E2eeOpen {
 
     fn stop(&self) -> Result<(), gst::ErrorMessage> {
         *self.store() = None;
-        *self.headers() = None;
+        *self.headers() = Headers::default();
         let state = self.state().take();
         drop(state);
         Ok(())
@@ -239,7 +263,7 @@ impl BaseTransformImpl for E2eeOpen {
         let caps = match direction {
             gst::PadDirection::Sink => {
                 let mut plain = caps::opened(from);
-                self.add_headers(&mut plain);
+                self.add_headers(&mut plain, caps::version(from));
                 plain
             }
             _ => caps::sealed_for_opening(from),
@@ -247,10 +271,19 @@ impl BaseTransformImpl for E2eeOpen {
         Some(report::filtered(caps, filter))
     }
 
+    fn query(&self, direction: gst::PadDirection, query: &mut gst::QueryRef) -> bool {
+        let answered = BaseTransformImplExt::parent_query(self, direction, query);
+        if direction == gst::PadDirection::Sink {
+            self.refusal.look(&*self.obj(), query, &caps::sframe(), |_| NOT_SEALED.to_owned());
+        }
+        answered
+    }
+
     fn set_caps(&self, incaps: &gst::Caps, outcaps: &gst::Caps) -> Result<(), gst::LoggableError> {
         let mut guard = self.state();
         let state = guard.as_mut().ok_or_else(|| gst::loggable_error!(CAT, "caps before start"))?;
         state.video = caps::kind(outcaps) == Kind::Video;
+        state.version = caps::version(incaps);
         state.gate.bind(owner(incaps)?);
         Ok(())
     }
@@ -295,18 +328,15 @@ impl BaseTransformImpl for E2eeOpen {
 
         match opened {
             Ok(opened) => {
-                let stated = &opened.who.caps;
-                let news = state.restored != *stated;
-                if news {
-                    state.restored.clone_from(stated);
-                }
+                let version = state.version;
+                let news = state.restored.replace((opened.stream, version)) != Some((opened.stream, version));
                 drop(guard);
                 target.set_size(opened.len);
                 if opened.discont {
                     target.set_flags(gst::BufferFlags::DISCONT);
                 }
-                if let Some(statement) = stated.as_ref().filter(|_| news) {
-                    self.restore_headers(statement)?;
+                if news {
+                    self.restore_headers(opened.stream, version)?;
                 }
                 Ok(GenerateOutputSuccess::Buffer(outbuf))
             }
@@ -344,5 +374,6 @@ fn owner(caps: &gst::CapsRef) -> Result<Option<Owner>, gst::LoggableError> {
     }
 }
 
+const NOT_SEALED: &str = "these frames are not sealed, so there is nothing to open: leave e2eeopen out, or put it behind meetingsrc";
 /// How often the sender is asked for a keyframe.
 const ASK_EVERY: Duration = Duration::from_secs(1);

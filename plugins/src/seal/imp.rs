@@ -11,12 +11,16 @@ use gst_base::{
     subclass::{base_transform::GenerateOutputSuccess, prelude::*},
 };
 use meeting_protocol::frame::Sealer;
+use meeting_wire::Kind;
 
 use super::{
     Format,
     lane::{Counts, Lane, Sealed, Unsealed},
 };
-use crate::{CAT, address, caps, clock, context, report, store::KeyStore};
+use crate::{
+    CAT, address, caps, clock, context, report,
+    store::{KeyStore, Stated},
+};
 
 #[derive(Clone, Default)]
 struct Settings {
@@ -34,6 +38,9 @@ pub struct E2eeSeal {
     counts: Mutex<Counts>,
     /// Alive between READY and PAUSED.
     store: Mutex<Option<Arc<KeyStore>>>,
+    /// The caps of the frames that come now, and their number.
+    taken: Mutex<Option<(gst::Caps, u32)>>,
+    refusal: report::Refusal,
     cancelled: AtomicBool,
 }
 
@@ -52,6 +59,20 @@ impl E2eeSeal {
 
     fn counts(&self) -> MutexGuard<'_, Counts> {
         self.counts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The number of these caps: another one than that of the caps before.
+    fn number(&self, caps: &gst::Caps) -> u32 {
+        let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
+        match &mut *taken {
+            Some((known, number)) if known == caps => *number,
+            Some((known, number)) => {
+                *known = caps.clone();
+                *number = number.wrapping_add(1);
+                *number
+            }
+            none => none.insert((caps.clone(), 0)).1,
+        }
     }
 
     /// Ends any wait for a key, from outside the streaming thread.
@@ -195,6 +216,7 @@ impl BaseTransformImpl for E2eeSeal {
         gst::info!(CAT, imp = self, "sealing for meeting {}", store.meeting());
         self.cancelled.store(false, Ordering::Release);
         *self.counts() = Counts::default();
+        *self.taken.lock().unwrap_or_else(PoisonError::into_inner) = None;
         *self.store() = Some(store);
         Ok(())
     }
@@ -219,16 +241,40 @@ impl BaseTransformImpl for E2eeSeal {
         Some(report::filtered(caps, filter))
     }
 
-    fn set_caps(&self, incaps: &gst::Caps, _outcaps: &gst::Caps) -> Result<(), gst::LoggableError> {
-        let statement = incaps.to_string();
-        if statement.len() > MAX_CAPS {
+    fn fixate_caps(&self, direction: gst::PadDirection, caps: &gst::Caps, othercaps: gst::Caps) -> gst::Caps {
+        let fixed = self.parent_fixate_caps(direction, caps, othercaps);
+        match direction {
+            gst::PadDirection::Sink => caps::with_version(fixed, self.number(caps)),
+            _ => fixed,
+        }
+    }
+
+    fn query(&self, direction: gst::PadDirection, query: &mut gst::QueryRef) -> bool {
+        let answered = BaseTransformImplExt::parent_query(self, direction, query);
+        if direction == gst::PadDirection::Sink {
+            self.refusal.look(&*self.obj(), query, &caps::PLAIN, caps::advice);
+        }
+        answered
+    }
+
+    fn set_caps(&self, incaps: &gst::Caps, outcaps: &gst::Caps) -> Result<(), gst::LoggableError> {
+        let version = caps::version(outcaps);
+        let caps = caps::with_version(incaps.clone(), version).to_string();
+        if caps.len() > MAX_CAPS {
+            gst::element_imp_error!(
+                self,
+                gst::StreamError::Format,
+                ("the caps with their codec headers are longer than the {MAX_CAPS} bytes a meeting carries")
+            );
             return Err(gst::loggable_error!(CAT, "the caps are longer than {MAX_CAPS} bytes"));
         }
-        let track = self.settings().track.clone();
+        let stated = Stated { version, caps };
+        let (track, kind) = (self.settings().track.clone(), caps::kind(incaps));
         let store = self.store().clone().ok_or_else(|| gst::loggable_error!(CAT, "caps before start"))?;
         match &mut *self.lane() {
-            Some(lane) => lane.set_caps(statement),
-            none => *none = Some(Lane::open(store, caps::kind(incaps), &track, statement)),
+            Some(lane) if lane.kind() == kind => lane.set_caps(stated),
+            // A stream stays what it is, picture or sound: what becomes something else is a new one.
+            other => *other = Some(Lane::open(store, kind, &track, stated)),
         }
         Ok(())
     }
@@ -271,7 +317,7 @@ impl BaseTransformImpl for E2eeSeal {
         };
         let refusal = lane.take_refusal();
         self.counts().clone_from(&lane.counts);
-        let video = lane.is_video();
+        let video = lane.kind() == Kind::Video;
         drop(guard);
 
         if let Some(text) = refusal {

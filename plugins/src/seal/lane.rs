@@ -13,7 +13,7 @@ use meeting_wire::Kind;
 
 use crate::{
     rules::Rules,
-    store::{KeyStore, SealStream},
+    store::{KeyStore, SealStream, Stated},
 };
 
 /// One way from clear to sealed, from READY to PAUSED and back.
@@ -21,7 +21,7 @@ pub struct Lane {
     store: Arc<KeyStore>,
     kind: Kind,
     track: String,
-    caps: String,
+    stated: Stated,
     stream: SealStream,
     sealer: Option<Sealer>,
     generation: u64,
@@ -86,13 +86,13 @@ pub enum Unsealed {
 
 impl Lane {
     /// Opens a stream for frames with these caps.
-    pub fn open(store: Arc<KeyStore>, kind: Kind, track: &str, caps: String) -> Self {
-        let stream = store.open_stream(kind, track, caps.clone());
+    pub fn open(store: Arc<KeyStore>, kind: Kind, track: &str, stated: Stated) -> Self {
+        let stream = store.open_stream(kind, track, stated.clone());
         Self {
             store,
             kind,
             track: track.to_owned(),
-            caps,
+            stated,
             stream,
             sealer: None,
             generation: 0,
@@ -104,15 +104,15 @@ impl Lane {
         }
     }
 
-    /// Whether the frames are pictures.
-    pub fn is_video(&self) -> bool {
-        self.kind == Kind::Video
+    /// What the frames are.
+    pub fn kind(&self) -> Kind {
+        self.kind
     }
 
     /// The stream's caps have changed.
-    pub fn set_caps(&mut self, caps: String) {
-        self.stream.set_caps(caps.clone());
-        self.caps = caps;
+    pub fn set_caps(&mut self, stated: Stated) {
+        self.stream.set_caps(stated.clone());
+        self.stated = stated;
     }
 
     /// Why the agent gives no stream, once.
@@ -140,12 +140,12 @@ impl Lane {
                 self.counts.sealed += 1;
                 self.counts.bytes += frame.len() as u64;
                 let discont = std::mem::take(&mut self.dropped);
-                Sealed::Frame { len, discont, keyframe: keyframe || (discont && self.is_video()) }
+                Sealed::Frame { len, discont, keyframe: keyframe || (discont && self.kind == Kind::Video) }
             }
             Err(SealError::Exhausted) => {
                 // A spent stream never seals again; a new one has a number of its own and counts from 0.
                 self.sealer = None;
-                self.stream = self.store.open_stream(self.kind, &self.track, self.caps.clone());
+                self.stream = self.store.open_stream(self.kind, &self.track, self.stated.clone());
                 self.drop_frame(Unsealed::NoKey)
             }
             Err(SealError::Forked) => self.drop_frame(Unsealed::Forked),

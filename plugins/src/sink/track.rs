@@ -25,6 +25,8 @@ impl TrackSink {
     /// A sink that sends through `exit`.
     pub fn new(exit: &Arc<Exit>, sync: bool) -> Self {
         let sink: Self = glib::Object::new();
+        // Nothing is shown here, so nobody has to be ready before it is: else a short queue before us would be complained of.
+        sink.set_processing_deadline(gst::ClockTime::ZERO);
         let _ = sink.imp().exit.set(exit.clone());
         sink.imp().state().sync = sync;
         sink
@@ -40,10 +42,15 @@ impl TrackSink {
 struct State {
     sync: bool,
     video: bool,
+    sound: bool,
+    /// The number of the caps of the frames that come now.
+    version: u32,
     segment: gst::FormattedSegment<gst::ClockTime>,
     stream: Option<StreamId>,
     /// A frame that others need was dropped: what follows is no use before the next keyframe.
     broken: bool,
+    /// A frame that is longer than the meeting carries was told of.
+    too_long: bool,
     asked: Option<BootTime>,
 }
 
@@ -52,6 +59,7 @@ struct State {
 pub struct Track {
     exit: OnceLock<Arc<Exit>>,
     state: Mutex<State>,
+    refusal: report::Refusal,
 }
 
 impl Track {
@@ -63,6 +71,7 @@ impl Track {
     fn capture_times(
         &self,
         segment: &gst::FormattedSegment<gst::ClockTime>,
+        sound: bool,
         buffer: &gst::BufferRef,
     ) -> Times {
         let obj = self.obj();
@@ -82,7 +91,23 @@ impl Track {
             u64::try_from(base + skew + running).ok()
         };
         let (pts, dts) = (capture(buffer.pts()), capture(buffer.dts()));
-        Times { pts: pts.or(dts), dts: dts.filter(|_| dts != pts) }
+        // Some pictures have two times that differ and some have not. Sound, which is sent far more often, never does.
+        Times { pts: pts.or(dts), dts: dts.filter(|_| !sound || dts != pts) }
+    }
+
+    /// Nobody takes a frame this long: said once, as the next one will be no shorter.
+    fn refuse_long(&self, exit: &Exit, len: usize) {
+        exit.count_dropped();
+        let mut state = self.state();
+        state.broken = state.video;
+        if !std::mem::replace(&mut state.too_long, true) {
+            drop(state);
+            gst::element_imp_warning!(
+                self,
+                gst::StreamError::Format,
+                ("a frame of {len} bytes is dropped: a meeting carries {MAX_FRAME}; lower bitrate or resolution")
+            );
+        }
     }
 
     fn ask_for_keyframe(&self) {
@@ -150,8 +175,17 @@ impl BaseSinkImpl for Track {
     }
 
     fn set_caps(&self, caps: &gst::Caps) -> Result<(), gst::LoggableError> {
-        self.state().video = caps::sealed_kind(caps) == Kind::Video;
+        let mut state = self.state();
+        let kind = caps::sealed_kind(caps);
+        (state.video, state.sound) = (kind == Kind::Video, kind == Kind::Audio);
+        state.version = caps::version(caps);
         Ok(())
+    }
+
+    fn query(&self, query: &mut gst::QueryRef) -> bool {
+        let answered = BaseSinkImplExt::parent_query(self, query);
+        self.refusal.look(&*self.obj(), query, &caps::sframe(), |_| NOT_SEALED.to_owned());
+        answered
     }
 
     fn event(&self, event: gst::Event) -> bool {
@@ -166,13 +200,16 @@ impl BaseSinkImpl for Track {
     fn render(&self, buffer: &gst::Buffer) -> Result<gst::FlowSuccess, gst::FlowError> {
         let exit = self.exit.get().ok_or(gst::FlowError::Error)?;
         let sealed = buffer.map_readable().map_err(|_| gst::FlowError::Error)?;
-        let header = Header::parse(&sealed).filter(|_| sealed.len() <= MAX_FRAME);
-        let Some((header, _)) = header else {
+        if sealed.len() > MAX_FRAME {
+            self.refuse_long(exit, sealed.len());
+            return Ok(gst::FlowSuccess::Ok);
+        }
+        let Some((header, _)) = Header::parse(&sealed) else {
             if exit.count_malformed() == 0 {
                 gst::element_imp_warning!(
                     self,
                     gst::StreamError::Format,
-                    ("these buffers are not sealed frames")
+                    ("these buffers are not sealed frames: only what comes from e2eeseal can be published")
                 );
             }
             return Ok(gst::FlowSuccess::Ok);
@@ -181,7 +218,7 @@ impl BaseSinkImpl for Track {
         let flags = flags(buffer.flags());
         let keyframe = flags.has(Flags::KEYFRAME);
 
-        let (video, segment) = {
+        let (video, sound, version, segment) = {
             let mut state = self.state();
             if state.stream.replace(stream) != Some(stream) {
                 exit.route(stream, self.obj().sink_pad());
@@ -195,15 +232,15 @@ impl BaseSinkImpl for Track {
                 self.ask_for_keyframe();
                 return Ok(gst::FlowSuccess::Ok);
             }
-            (state.video, state.segment.clone())
+            (state.video, state.sound, state.version, state.segment.clone())
         };
 
-        let times = self.capture_times(&segment, buffer);
+        let times = self.capture_times(&segment, sound, buffer);
         let envelope = Envelope {
             pts: times.pts,
             dts: times.dts,
             duration: buffer.duration().map(gst::ClockTime::nseconds),
-            flags,
+            flags: flags.with_caps_version(version),
             layer: 0,
             sealed: bytes(&sealed),
         };
@@ -232,6 +269,7 @@ fn flags(flags: gst::BufferFlags) -> Flags {
     )
 }
 
+const NOT_SEALED: &str = "frames that are not sealed are not published: put e2eeseal before meetingsink";
 /// How long a keyframe waits for a slow agent; anything else is dropped at once.
 const PATIENCE: Duration = Duration::from_millis(100);
 const ASK_EVERY: Duration = Duration::from_secs(1);

@@ -41,6 +41,8 @@ struct Settings {
 struct Net {
     waiting: Option<(Connection, Arc<Watch>)>,
     link: Option<Link>,
+    /// When it is said that there is no track yet.
+    patience: Option<gst::SingleShotClockId>,
 }
 
 pub struct MeetingSrc {
@@ -238,6 +240,8 @@ impl MeetingSrc {
         }
         match event.type_() {
             gst::EventType::Qos | gst::EventType::Latency | gst::EventType::Reconfigure => true,
+            // What the others say now cannot be wound back.
+            gst::EventType::Seek => false,
             _ => gst::Pad::event_default(pad, Some(&*self.obj()), event),
         }
     }
@@ -280,11 +284,44 @@ impl MeetingSrc {
                 .map_err(|error| gst::error_msg!(gst::ResourceError::NotFound, ("{error}")))?;
             lock(&self.net).link = Some(link);
         }
+        let clock = gst::SystemClock::obtain();
+        let patience = clock.new_single_shot_id(clock.time() + PATIENCE);
+        let element = self.obj().downgrade();
+        let _ = patience.wait_async(move |_, _, _| {
+            if let Some(element) = element.upgrade() {
+                element.imp().say_if_alone();
+            }
+        });
+        lock(&self.net).patience = Some(patience);
         Ok(())
     }
 
+    /// Without a track nothing comes, and nobody would know why.
+    fn say_if_alone(&self) {
+        if !lock(&self.tracks).is_empty() {
+            return;
+        }
+        let settings = lock(&self.settings).clone();
+        let what = if settings.track.is_empty() {
+            "a track".to_owned()
+        } else {
+            format!("a track `{}`", settings.track)
+        };
+        let who = if settings.participant.is_empty() { "nobody else" } else { "nobody of that name" };
+        let detail = format!(
+            "{who} in the meeting has {what} yet: waiting; `meeting-agent status` shows who has which"
+        );
+        report::say_state(self.obj().upcast_ref(), "waiting", &detail);
+    }
+
     fn hang_up(&self) {
-        let link = lock(&self.net).link.take();
+        let (link, patience) = {
+            let mut net = lock(&self.net);
+            (net.link.take(), net.patience.take())
+        };
+        if let Some(patience) = patience {
+            patience.unschedule();
+        }
         drop(link);
         lock(&self.tracks).values().for_each(|track| track.close());
     }
@@ -422,8 +459,10 @@ impl ElementImpl for MeetingSrc {
     /// End-of-stream from the application, such as Ctrl-C under `gst-launch-1.0 -e`: every track ends after the
     /// frames that are here, and files behind them are finished.
     fn send_event(&self, event: gst::Event) -> bool {
-        if event.type_() != gst::EventType::Eos {
-            return self.parent_send_event(event);
+        match event.type_() {
+            gst::EventType::Eos => {}
+            gst::EventType::Seek => return false,
+            _ => return self.parent_send_event(event),
         }
         let tracks: Vec<_> = lock(&self.tracks).values().cloned().collect();
         tracks.iter().for_each(|track| track.end());
@@ -507,5 +546,7 @@ impl URIHandlerImpl for MeetingSrc {
 
 /// Enough for the jitter of a home network; late frames are the sink's business.
 const LATENCY_MS: u64 = 200;
+/// How long tracks may take to show up before it is said that there are none.
+const PATIENCE: gst::ClockTime = gst::ClockTime::from_seconds(2);
 /// 200 people with video, sound and a screen, and room for more.
 const MAX_TRACKS: usize = 1024;

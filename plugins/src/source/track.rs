@@ -62,7 +62,6 @@ pub struct Track {
     /// How it shows in the stream collection.
     pub stream: gst::Stream,
     queue: Queue,
-    caps: Mutex<gst::Caps>,
     asked: Mutex<Option<BootTime>>,
     unlinked: AtomicBool,
     pushed: AtomicU64,
@@ -77,8 +76,7 @@ impl Track {
             kind: about.kind,
             pad,
             stream,
-            queue: Queue::new(about.kind),
-            caps: Mutex::new(caps),
+            queue: Queue::new(about.kind, version(&caps), caps),
             asked: Mutex::new(None),
             unlinked: AtomicBool::new(false),
             pushed: AtomicU64::new(0),
@@ -107,13 +105,9 @@ impl Track {
         let _ = element.remove_pad(&self.pad);
     }
 
-    /// Caps from here on, if they differ.
+    /// Caps of the frames that name them.
     pub fn set_caps(&self, caps: gst::Caps) {
-        let mut current = self.caps.lock().unwrap_or_else(PoisonError::into_inner);
-        if *current != caps {
-            self.queue.push_event(gst::event::Caps::new(&caps));
-            *current = caps;
-        }
+        self.queue.set_caps(version(&caps), caps);
     }
 
     /// A frame for running time `pts`. False if a keyframe is wanted.
@@ -134,7 +128,7 @@ impl Track {
                 target.set_flags(flag);
             }
         }
-        self.queue.push(buffer)
+        self.queue.push(buffer, envelope.flags.caps_version())
     }
 
     /// Forgets what waits: nobody plays it.
@@ -212,6 +206,11 @@ impl Track {
     fn pause(&self) {
         let _ = self.pad.pause_task();
     }
+}
+
+/// The number of a pad's caps, as an envelope has it.
+fn version(caps: &gst::CapsRef) -> u8 {
+    Flags::default().with_caps_version(caps::version(caps)).caps_version()
 }
 
 const ASK_EVERY: std::time::Duration = std::time::Duration::from_millis(500);
