@@ -1,5 +1,8 @@
 //! Writes one stream's frames to the relay: video as a QUIC stream for each group, audio as datagrams, data as
 //! one long group.
+//!
+//! Streams overtake each other, and so would frames of sound too large for a datagram if each had its own: from such a
+//! frame on they go in short groups, in order, until they have been small for a while.
 
 use std::time::Duration;
 
@@ -23,19 +26,26 @@ pub async fn run(
     keyframe: impl Fn(),
 ) {
     let mut group = None;
+    let mut in_order = 0_usize;
     while let Some(frame) = queue.pop().await {
         let deadline = Instant::from_std(frame.since) + patience(kind, &frame);
-        if kind == Kind::Audio && datagram(id, link, &frame) {
-            sent(&frame.envelope);
-            continue;
+        if kind == Kind::Audio {
+            in_order = if fits(link, &frame) { in_order.saturating_sub(1) } else { IN_ORDER };
+            if in_order == 0 {
+                finish(&mut group);
+                if datagram(id, link, &frame) {
+                    sent(&frame.envelope);
+                    continue;
+                }
+            }
         }
         let written = timeout_at(deadline, write(id, kind, link, queue, &mut group, &frame)).await;
         match written {
             Ok(Ok(())) => sent(&frame.envelope),
             Ok(Err(WriteError::ConnectionLost(_))) => return,
             Ok(Err(_)) | Err(_) => {
-                if let Some(mut stream) = group.take() {
-                    let _ = stream.reset(VarInt::from_u32(LATE));
+                if let Some(mut group) = group.take() {
+                    let _ = group.stream.reset(VarInt::from_u32(LATE));
                 }
                 counters
                     .dropped(reason::LATE, 1 + if kind == Kind::Video { queue.give_up_group() } else { 0 });
@@ -46,9 +56,21 @@ pub async fn run(
         }
     }
     if let Some(mut last) = group {
-        let _ = last.finish();
+        let _ = last.stream.finish();
         // the relay forgets a stream's frames with the stream: it is told only after it has them all
-        let _ = timeout(FAREWELL, last.stopped()).await;
+        let _ = timeout(FAREWELL, last.stream.stopped()).await;
+    }
+}
+
+/// A group stream that has begun.
+struct Group {
+    stream: SendStream,
+    records: usize,
+}
+
+fn finish(group: &mut Option<Group>) {
+    if let Some(mut old) = group.take() {
+        let _ = old.stream.finish();
     }
 }
 
@@ -57,33 +79,32 @@ async fn write(
     kind: Kind,
     link: &Connection,
     queue: &Queue,
-    group: &mut Option<SendStream>,
+    group: &mut Option<Group>,
     frame: &Waiting,
 ) -> Result<(), WriteError> {
-    if frame.opens || group.is_none() {
-        if let Some(mut old) = group.take() {
-            let _ = old.finish();
-        }
+    let full = kind == Kind::Audio && group.as_ref().is_some_and(|group| group.records >= IN_ORDER);
+    if frame.opens || full || group.is_none() {
+        finish(group);
         let stream = link.open_uni().await?;
         let _ = stream.set_priority(priority(kind));
         let header = GroupHeader { route: Route(id.0), group: queue.next_group(), layer: 0 };
-        let opened = group.insert(stream);
-        opened.write_all(&header.to_bytes()).await?;
+        let opened = group.insert(Group { stream, records: 0 });
+        opened.stream.write_all(&header.to_bytes()).await?;
     }
-    let Some(stream) = group else { return Err(WriteError::ClosedStream) };
-    stream.write_all_chunks(&mut [Bytes::from(Record::frame(&frame.envelope).to_bytes())]).await?;
-    if kind == Kind::Audio {
-        // too large for a datagram: a group of its own
-        let _ = stream.finish();
-        *group = None;
-    }
-    Ok(())
+    let Some(group) = group else { return Err(WriteError::ClosedStream) };
+    group.records += 1;
+    group.stream.write_all_chunks(&mut [Bytes::from(Record::frame(&frame.envelope).to_bytes())]).await
+}
+
+/// Whether the path takes the frame as a datagram.
+fn fits(link: &Connection, frame: &Waiting) -> bool {
+    let most = link.max_datagram_size().unwrap_or(0).min(MAX_DATAGRAM);
+    frame.envelope.sealed.len() + ENVELOPE_HEAD <= most
 }
 
 /// Whether the frame went out as a datagram.
 fn datagram(id: StreamId, link: &Connection, frame: &Waiting) -> bool {
-    let most = link.max_datagram_size().unwrap_or(0).min(MAX_DATAGRAM);
-    if frame.envelope.sealed.len() + ENVELOPE_HEAD > most {
+    if !fits(link, frame) {
         return false;
     }
     let datagram = AudioDatagram { route: Route(id.0), envelope: frame.envelope.clone() };
@@ -113,6 +134,8 @@ fn priority(kind: Kind) -> i32 {
 const MAX_DATAGRAM: usize = 1_100;
 /// The longest clear part of a datagram: route, bits, flags, layer and three times.
 const ENVELOPE_HEAD: usize = 4 + 3 + 3 * 8;
+/// Frames of sound in one group, and small ones before they are datagrams again: half a second.
+const IN_ORDER: usize = 25;
 /// How long the end of a closed stream may take to arrive.
 const FAREWELL: Duration = Duration::from_secs(1);
 /// The application's reset code of a group that came too late.

@@ -91,9 +91,11 @@ async fn group(
             let _ = recv.stop(VarInt::from_u32(0));
             return Ok(());
         };
-        if std::mem::take(&mut first) && kind == Kind::Video {
+        if std::mem::take(&mut first) && kind != Kind::Data {
             let _ = timeout_at(Instant::now() + REORDER, place.turn()).await;
-            place.overtake();
+            if kind == Kind::Video {
+                place.overtake();
+            }
         }
         if record_kind == RecordKind::Frame {
             watching.deliver(header.route, Envelope::from_bytes(&body)?);
