@@ -14,6 +14,9 @@ pub fn init() {
     static INIT: Once = Once::new();
     INIT.call_once(|| {
         gst::init().unwrap();
+        // Warnings of GLib and GStreamer are bugs of ours.
+        let bad = gst::glib::LogLevels::LEVEL_CRITICAL | gst::glib::LogLevels::LEVEL_WARNING;
+        gst::glib::log_set_always_fatal(bad);
         gste2ee::plugin_register_static().unwrap();
     });
 }
@@ -29,6 +32,19 @@ impl Pipeline {
 
     pub fn element(&self, name: &str) -> gst::Element {
         self.0.by_name(name).unwrap()
+    }
+
+    /// Links each new pad of `src` to the element `to`: a link in the description would be made once, and each start has
+    /// pads of its own.
+    pub fn link_new_pads(&self, src: &str, to: &str) {
+        let sink = self.element(to).static_pad("sink").unwrap().downgrade();
+        self.element(src).connect_pad_added(move |_, pad| {
+            let Some(sink) = sink.upgrade() else { return };
+            if let Some(before) = sink.peer() {
+                let _ = before.unlink(&sink);
+            }
+            let _ = pad.link(&sink);
+        });
     }
 
     pub fn play(&self) {
@@ -50,6 +66,15 @@ impl Pipeline {
         let message = self.wait(&[gst::MessageType::Error], |_| true).expect("an error");
         match message.view() {
             gst::MessageView::Error(error) => error.error().to_string(),
+            _ => unreachable!(),
+        }
+    }
+
+    /// Waits for a warning and gives its text.
+    pub fn until_warning(&self) -> String {
+        let message = self.wait(&[gst::MessageType::Warning], |_| true).expect("a warning");
+        match message.view() {
+            gst::MessageView::Warning(warning) => warning.error().to_string(),
             _ => unreachable!(),
         }
     }
