@@ -23,6 +23,7 @@ mod proxy;
 mod relay;
 pub mod screen;
 mod stage;
+mod tap;
 mod two_faced;
 mod witness;
 
@@ -36,5 +37,6 @@ pub use programs::{Programs, descriptors, resident, until};
 pub use proxy::Proxy;
 pub use relay::{Relay, Seen, now};
 pub use stage::Stage;
+pub use tap::{Frame, Tap};
 pub use two_faced::TwoFaced;
 pub use witness::Witness;

@@ -49,6 +49,13 @@ impl Programs {
         command
     }
 
+    /// Brings our elements into this very process, for tests that look at single pads.
+    pub fn load_plugin(&self) -> Result<()> {
+        gst::init()?;
+        gst::Plugin::load_file(self.folder.join("libgste2ee.so"))?;
+        Ok(())
+    }
+
     /// A folder that holds the plugin and nothing else, since GStreamer searches a plugin path to its depth.
     pub fn plugin_path(&self) -> Result<PathBuf> {
         let folder = self.folder.join("gstreamer-1.0");
