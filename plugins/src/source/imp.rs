@@ -173,15 +173,20 @@ impl MeetingSrc {
         let replaced = |track: &&Arc<Track>| track.id.from == about.id.from && track.label == about.track;
         lock(&self.tracks).values().filter(replaced).for_each(|track| track.end());
         let Some(template) = obj.pad_template(&format!("{word}_%u")) else { return };
-        let n = {
+        let pad_name = {
             let mut numbers = lock(&self.numbers);
-            let n = numbers[number];
-            numbers[number] += 1;
-            n
+            loop {
+                let name = format!("{word}_{}", numbers[number]);
+                numbers[number] += 1;
+                // One from before the last stop may be on its way out still.
+                if obj.static_pad(&name).is_none() {
+                    break name;
+                }
+            }
         };
         let id = about.id;
         let pad = gst::Pad::builder_from_template(&template)
-            .name(format!("{word}_{n}"))
+            .name(pad_name)
             .event_function(move |pad, parent, event| {
                 Self::catch_panic_pad_function(parent, || false, |imp| imp.src_event(pad, id, event))
             })
