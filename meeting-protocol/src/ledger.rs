@@ -96,17 +96,25 @@ pub fn close() {
     CLOSED.store(true, Ordering::Relaxed);
 }
 
-/// Reads the ledgers of all processes in a directory and gives the number of seals on record.
+/// Reads the ledgers of all processes in and below a directory and gives the number of seals on record.
 ///
 /// # Errors
 ///
 /// A sentence if a key and nonce are there twice or a file cannot be read. A last record cut short by the end of
 /// its process counts as none.
 pub fn check_dir(dir: impl AsRef<Path>) -> Result<u64, String> {
-    let dir = dir.as_ref();
     let mut seen = HashSet::new();
+    check_into(&mut seen, dir.as_ref())?;
+    Ok(seen.len() as u64)
+}
+
+fn check_into(seen: &mut HashSet<[u8; RECORD_LEN]>, dir: &Path) -> Result<(), String> {
     for entry in fs::read_dir(dir).map_err(|error| format!("{}: {error}", dir.display()))? {
-        let path = entry.map_err(|error| format!("{}: {error}", dir.display()))?.path();
+        let entry = entry.map_err(|error| format!("{}: {error}", dir.display()))?;
+        let path = entry.path();
+        if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+            check_into(seen, &path)?;
+        }
         if path.extension().is_none_or(|extension| extension != EXTENSION) {
             continue;
         }
@@ -120,7 +128,7 @@ pub fn check_dir(dir: impl AsRef<Path>) -> Result<u64, String> {
             }
         }
     }
-    Ok(seen.len() as u64)
+    Ok(())
 }
 
 struct Ledger {

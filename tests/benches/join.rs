@@ -2,7 +2,7 @@
 //!
 //! Alice shows a picture that only asks for a keyframe bring. Bob, a new agent each time, runs `meeting-agent join` and
 //! then starts a pipeline; the clock runs from the command to the decoder's first picture. All go through a
-//! [`DelayLine`] to the relay, in turns one of no length and one of 50 ms each way: what the second takes longer, in units
+//! [`Way`] to the relay, in turns one of no length and one of 50 ms each way: what the second takes longer, in units
 //! of 100 ms, are the round trips that a join needs, whatever machine it runs on. (Alice's way to the relay stays short.)
 
 #![allow(missing_docs)]
@@ -14,7 +14,7 @@ use std::{
 
 use anyhow::{Context, Result};
 use gst::prelude::*;
-use rig::{Agent, DelayLine, Stage, bench};
+use rig::{Agent, Stage, Way, Weather, bench};
 
 const JOINS: usize = 12;
 const ONE_WAY: Duration = Duration::from_millis(50);
@@ -78,8 +78,8 @@ fn main() -> Result<()> {
 fn join(stage: &Stage, alice: &Agent, link: &str, one_way: Duration) -> Result<[f64; 4]> {
     std::thread::sleep(APART);
     let relay = stage.relay.address;
-    let line = DelayLine::start(relay, one_way)?;
-    let link = link.replace(&relay.to_string(), &line.address.to_string());
+    let way = Way::start(relay, Weather::far(one_way), 0)?;
+    let link = way.bend(link)?;
     let bob = stage.agent("Bob")?;
     let start = Instant::now();
     bob.join(&link)?;

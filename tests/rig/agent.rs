@@ -172,5 +172,9 @@ fn spawn(programs: &Programs, folder: &Path, name: &str) -> Result<Process> {
         .args(["--name", name])
         .env("RUST_LOG", "info")
         .stderr(fs::OpenOptions::new().create(true).append(true).open(folder.join("log"))?);
+    if programs.keep_books() {
+        // An agent writes nowhere but into its own directories.
+        command.env("E2EE_NONCE_LEDGER", folder.join("state/books"));
+    }
     Process::spawn(&format!("the agent of {name}"), &mut command)
 }

@@ -12,7 +12,6 @@
 
 mod agent;
 pub mod bench;
-mod delay;
 mod display;
 mod evil;
 mod hoarder;
@@ -25,10 +24,10 @@ pub mod screen;
 mod stage;
 mod tap;
 mod two_faced;
+mod weather;
 mod witness;
 
 pub use agent::Agent;
-pub use delay::DelayLine;
 pub use display::Display;
 pub use evil::{EvilRelay, Fate, Will};
 pub use hoarder::Hoarder;
@@ -39,4 +38,5 @@ pub use relay::{Relay, Seen, now};
 pub use stage::Stage;
 pub use tap::{Frame, Tap};
 pub use two_faced::TwoFaced;
+pub use weather::{Way, Weather};
 pub use witness::Witness;

@@ -14,7 +14,8 @@ use anyhow::{Context, Result, bail, ensure};
 #[derive(Clone)]
 pub struct Programs {
     folder: PathBuf,
-    ledger: Option<PathBuf>,
+    environment: Vec<(String, PathBuf)>,
+    books: bool,
 }
 
 impl Programs {
@@ -27,12 +28,23 @@ impl Programs {
             .find(|folder| folder.join("meeting-relay").is_file() && folder.join("libgste2ee.so").is_file())
             .context("the programs are not built: run `cargo build --workspace` first")?
             .to_owned();
-        Ok(Self { folder, ledger: None })
+        Ok(Self { folder, environment: Vec::new(), books: false })
     }
 
-    /// The same programs, with all their nonces on the books in `folder`.
-    pub fn with_ledger(self, folder: PathBuf) -> Self {
-        Self { ledger: Some(folder), ..self }
+    /// The same programs; each agent keeps a ledger of its nonces.
+    pub fn with_books(self) -> Self {
+        Self { books: true, ..self }
+    }
+
+    /// Whether they do.
+    pub fn keep_books(&self) -> bool {
+        self.books
+    }
+
+    /// The same programs, with something more in their environment.
+    pub fn with(mut self, name: &str, value: PathBuf) -> Self {
+        self.environment.push((name.to_owned(), value));
+        self
     }
 
     /// Where they are.
@@ -43,9 +55,7 @@ impl Programs {
     /// A command for one of the programs.
     pub fn command(&self, name: &str) -> Command {
         let mut command = Command::new(self.folder.join(name));
-        if let Some(ledger) = &self.ledger {
-            command.env("E2EE_NONCE_LEDGER", ledger);
-        }
+        command.envs(self.environment.iter().map(|(name, value)| (name, value)));
         command
     }
 

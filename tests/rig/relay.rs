@@ -34,12 +34,18 @@ pub struct Relay {
     pub certificate: String,
     programs: Programs,
     folder: PathBuf,
+    more: Vec<String>,
     process: Process,
 }
 
 impl Relay {
     /// Starts one that keeps its state in `folder`, on `address` (port 0 for any).
     pub fn start(programs: &Programs, folder: PathBuf, address: &str) -> Result<Self> {
+        Self::start_with(programs, folder, address, &[])
+    }
+
+    /// The same, with more arguments.
+    pub fn start_with(programs: &Programs, folder: PathBuf, address: &str, more: &[String]) -> Result<Self> {
         fs::create_dir_all(&folder)?;
         let ready = folder.join("ready");
         let _ = fs::remove_file(&ready);
@@ -55,6 +61,7 @@ impl Relay {
                 .arg(folder.join("stats"))
                 .arg("--record")
                 .arg(folder.join("view"))
+                .args(more)
                 .stderr(fs::OpenOptions::new().create(true).append(true).open(folder.join("log"))?),
         )?;
         let text = read_when_there(&ready, &mut process)
@@ -66,6 +73,7 @@ impl Relay {
             certificate: certificate.to_owned(),
             programs: programs.clone(),
             folder,
+            more: more.to_vec(),
             process,
         })
     }
@@ -92,7 +100,8 @@ impl Relay {
 
     /// Starts it again after its end: same address, same state.
     pub fn restart(&mut self) -> Result<()> {
-        *self = Self::start(&self.programs, self.folder.clone(), &self.address.to_string())?;
+        let address = self.address.to_string();
+        *self = Self::start_with(&self.programs, self.folder.clone(), &address, &self.more)?;
         Ok(())
     }
 
@@ -123,6 +132,11 @@ impl Relay {
         let text = fs::read_to_string(self.folder.join("stats"))?;
         let pair = |line: &str| line.split_once(' ').and_then(|(k, v)| Some((k.to_owned(), v.parse().ok()?)));
         Ok(text.lines().filter_map(pair).collect())
+    }
+
+    /// Its log so far.
+    pub fn log(&self) -> String {
+        fs::read_to_string(self.folder.join("log")).unwrap_or_default()
     }
 
     /// An error if it has ended.

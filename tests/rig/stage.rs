@@ -35,7 +35,7 @@ impl Stage {
         let folder = tempfile::Builder::new().prefix("meeting").tempdir()?;
         let mut programs = Programs::find()?;
         if books {
-            programs = programs.with_ledger(folder.path().join(BOOKS));
+            programs = programs.with_books();
         }
         let relay = Relay::start(&programs, folder.path().join("relay"), "127.0.0.1:0")?;
         Ok(Self { relay, programs, folder, agents: AtomicU32::new(0) })
@@ -75,7 +75,7 @@ impl Stage {
                 }
             }
         }
-        meeting_protocol::ledger::check_dir(self.folder.path().join(BOOKS)).map_err(anyhow::Error::msg)
+        meeting_protocol::ledger::check_dir(self.folder.path()).map_err(anyhow::Error::msg)
     }
 
     /// Where everybody's files are.
@@ -105,6 +105,3 @@ impl Drop for Stage {
         }
     }
 }
-
-/// The folder of the nonce ledger.
-const BOOKS: &str = "books";

@@ -7,6 +7,7 @@ use std::{
     path::Path,
     sync::{Arc, Mutex, MutexGuard},
     thread,
+    time::Instant,
 };
 
 use anyhow::Result;
@@ -28,8 +29,8 @@ pub struct Witness {
 #[derive(Default)]
 struct Book {
     tracks: BTreeMap<Source, (String, String)>,
-    /// The counters of the frames that came; they go on over all keys of a stream.
-    frames: BTreeMap<Source, BTreeSet<u64>>,
+    /// The counters of the frames that came, and when they came; counters go on over all keys of a stream.
+    frames: BTreeMap<Source, BTreeMap<u64, Instant>>,
 }
 
 impl Witness {
@@ -50,9 +51,15 @@ impl Witness {
 
     /// The counters of all frames that came of somebody's stream.
     pub fn counters(&self, name: &str, track: &str) -> BTreeSet<u64> {
+        self.arrivals(name, track).into_keys().collect()
+    }
+
+    /// The same, with the moments at which they came.
+    pub fn arrivals(&self, name: &str, track: &str) -> BTreeMap<u64, Instant> {
         let book = self.book();
         let named = book.tracks.iter().filter(|(_, (who, label))| (&**who, &**label) == (name, track));
-        named.flat_map(|(source, _)| book.frames.get(source).into_iter().flatten()).copied().collect()
+        let frames = named.flat_map(|(source, _)| book.frames.get(source).into_iter().flatten());
+        frames.map(|(counter, at)| (*counter, *at)).collect()
     }
 
     fn book(&self) -> MutexGuard<'_, Book> {
@@ -68,7 +75,11 @@ impl Book {
             }
             FromAgent::Frame { from, stream, envelope } => {
                 if let Some((header, _)) = Header::parse(&envelope.sealed) {
-                    self.frames.entry((from, stream)).or_default().insert(header.ctr);
+                    self.frames
+                        .entry((from, stream))
+                        .or_default()
+                        .entry(header.ctr)
+                        .or_insert_with(Instant::now);
                 }
             }
             _ => {}
