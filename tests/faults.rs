@@ -8,8 +8,12 @@ use anyhow::Result;
 use rig::{Agent, Stage, Stats, until};
 use serde_json::Value;
 
+#[path = "faults/clocks.rs"]
+mod clocks;
 #[path = "faults/leaders.rs"]
 mod leaders;
+#[path = "faults/limits.rs"]
+mod limits;
 #[path = "faults/messages.rs"]
 mod messages;
 #[path = "faults/paths.rs"]

@@ -7,7 +7,10 @@ use std::{
     sync::Arc,
 };
 
-use rustix::fs::{FlockOperation, OFlags, flock};
+use rustix::{
+    fs::{FlockOperation, OFlags, flock},
+    io::Errno,
+};
 use tokio::{net::UnixListener, sync::Semaphore};
 use tracing::{debug, warn};
 
@@ -15,7 +18,7 @@ use crate::{agent::Shared, error::AgentError, private};
 
 /// A bound socket; dropped, its file goes.
 pub struct Listener {
-    listener: UnixListener,
+    listener: net::UnixListener,
     path: PathBuf,
     /// Held as long as this agent lives: whoever holds it may replace the socket file.
     _lock: fs::File,
@@ -54,7 +57,7 @@ impl Listener {
             },
         }
         // the directory is closed to others, so nobody connects before the mode is set
-        let listener = UnixListener::bind(path).map_err(failed("listen on"))?;
+        let listener = net::UnixListener::bind(path).map_err(failed("listen on"))?;
         fs::set_permissions(path, fs::Permissions::from_mode(0o600)).map_err(failed("close to others"))?;
         if let Some(group) = group {
             private::share(path, group, 0o660)?;
@@ -64,13 +67,25 @@ impl Listener {
 
     /// Accepts connections for ever; those above the limit are closed at once.
     pub async fn serve(&self, shared: &Arc<Shared>) -> Result<(), AgentError> {
+        let failed = AgentError::io("cannot serve the socket");
+        let listener = self.listener.try_clone().and_then(|listener| {
+            listener.set_nonblocking(true)?;
+            UnixListener::from_std(listener)
+        });
+        let listener = listener.map_err(failed)?;
         let places = Arc::new(Semaphore::new(shared.config.max_clients));
+        let mut said = false;
         loop {
-            let stream = match self.listener.accept().await {
-                Ok((stream, _)) => stream,
+            let stream = match listener.accept().await {
+                Ok((stream, _)) => {
+                    said = false;
+                    stream
+                }
                 Err(error) => {
-                    // out of descriptors, most likely: others may go
-                    warn!(%error, "cannot accept a local connection");
+                    // Said once, not ten times a second.
+                    if !std::mem::replace(&mut said, true) {
+                        warn!("local connections have to wait, meetings go on: {error}{}", remedy(&error));
+                    }
                     tokio::time::sleep(std::time::Duration::from_millis(100)).await;
                     continue;
                 }
@@ -94,6 +109,16 @@ impl Drop for Listener {
     }
 }
 
+fn remedy(error: &io::Error) -> &'static str {
+    match Errno::from_io_error(error) {
+        Some(Errno::MFILE) => {
+            "; this agent has no file descriptors left: raise its limit (`ulimit -n`, systemd: LimitNOFILE)"
+        }
+        Some(Errno::NFILE) => "; this machine has no file descriptors left: `sysctl fs.file-max`",
+        _ => "",
+    }
+}
+
 fn lock(path: &Path) -> Result<fs::File, AgentError> {
     let path_of_lock = path.with_extension("lock");
     let file = fs::OpenOptions::new()
@@ -106,7 +131,7 @@ fn lock(path: &Path) -> Result<fs::File, AgentError> {
         .map_err(AgentError::io(format!("cannot open {}", path_of_lock.display())))?;
     match flock(&file, FlockOperation::NonBlockingLockExclusive) {
         Ok(()) => Ok(file),
-        Err(rustix::io::Errno::WOULDBLOCK) => Err(AgentError::AlreadyRunning(path.into())),
+        Err(Errno::WOULDBLOCK) => Err(AgentError::AlreadyRunning(path.into())),
         Err(error) => Err(AgentError::io(format!("cannot lock {}", path_of_lock.display()))(error.into())),
     }
 }
