@@ -53,7 +53,7 @@ pub struct Who {
 }
 
 impl Agent {
-    /// Reads or makes the device key and opens the socket. Needs a tokio runtime around it.
+    /// Reads or makes the device key and opens the socket.
     pub fn bind(config: Config) -> Result<Self, AgentError> {
         clock::rng()?;
         let device = identity_file::load_or_create(&config.state)?;

@@ -50,6 +50,9 @@ pub enum AgentError {
     /// No randomness, no keys.
     #[error("the operating system gives no randomness ({0}): nothing can be kept secret without it")]
     Randomness(String),
+    /// Landlock is there and did not do what was asked.
+    #[error("cannot close the file system to this agent: {0}")]
+    Fence(String),
     /// The link cannot be used.
     #[error(transparent)]
     Link(#[from] LinkError),

@@ -25,6 +25,7 @@ pub mod control;
 mod counters;
 mod error;
 mod evidence;
+pub mod fence;
 mod glance;
 mod hygiene;
 mod identity_file;

@@ -38,6 +38,8 @@ pub struct Config {
     pub log: Log,
     /// How many threads carry media.
     pub threads: usize,
+    /// Whom the relay becomes once its sockets are open.
+    pub user: Option<String>,
     /// What holds for meetings.
     pub meetings: Meetings,
 }
@@ -113,6 +115,9 @@ pub struct Args {
     /// How many threads carry media; one costs least, and fills a gigabit link [default: 1]
     #[arg(long, value_name = "N")]
     pub threads: Option<usize>,
+    /// Started as root, becomes this user once its sockets are open; certificate, key and state have to be readable for it
+    #[arg(long, value_name = "NAME")]
+    pub user: Option<String>,
 }
 
 impl Config {
@@ -130,6 +135,7 @@ impl Config {
             record: None,
             log: Log::Text,
             threads: 1,
+            user: None,
             meetings: Meetings::default(),
         }
     }
@@ -182,6 +188,7 @@ impl Config {
             record: args.record,
             log: args.log.or(file.log).unwrap_or_default(),
             threads: args.threads.or(file.threads).unwrap_or(1),
+            user: args.user.or(file.user),
             meetings,
         };
         config.check()?;

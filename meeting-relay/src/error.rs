@@ -35,7 +35,7 @@ pub enum Error {
         message: String,
     },
     /// The state directory cannot be used.
-    #[error("cannot keep the certificate in {}: {error}; make it writable, with room on its disk, or name another by --state", path.display())]
+    #[error("cannot keep the certificate in {}: {error}; make it writable for the user that runs the relay, with room on its disk, or name another by --state", path.display())]
     State {
         /// Which.
         path: PathBuf,
@@ -57,6 +57,14 @@ pub enum Error {
         address: SocketAddr,
         /// What the system said.
         error: io::Error,
+    },
+    /// It cannot become the user that it should.
+    #[error("user {name:?}: {message}")]
+    User {
+        /// Whom.
+        name: String,
+        /// What is wrong, and what to do.
+        message: String,
     },
     /// The system refused something.
     #[error("{what}: {error}")]

@@ -4,7 +4,7 @@
 //! what an agent seals, the relay carries, counts and forgets. What secrecy rests on is never enforced here.
 //!
 //! ```text
-//!  relay      socket, TLS, accept loop, shutdown        config, certificate, renewal, reset_key, files, error
+//!  relay      sockets, TLS, accept loop, shutdown       config, certificate, renewal, reset_key, files, error, privileges
 //!    |  \
 //!    |   monitor            counters and health over HTTP, for this machine alone
 //!    |
@@ -20,12 +20,14 @@
 //!  board, keyframe    pure: posts with bounds; keyframe requests merged
 //! ```
 //!
-//! [`Relay::bind`] and [`Relay::run`] are all that a program or a test needs.
+//! [`Relay::bind`] and [`Relay::run`] are all that a test needs. A program opens its [`Sockets`] first, and gives up its
+//! [`privileges`] before there is a second thread.
 
 pub mod config;
 pub mod counters;
 pub mod error;
 pub mod limits;
+pub mod privileges;
 
 mod age;
 mod board;
@@ -45,6 +47,7 @@ mod renewal;
 mod reset_key;
 mod room;
 mod session;
+mod sockets;
 
 pub use config::{Args, Config, Log};
 pub use error::Error;
@@ -52,3 +55,4 @@ pub use forward::reset;
 pub use monitor::check as check_health;
 pub use relay::Relay;
 pub use session::{SHUTDOWN, close_code};
+pub use sockets::Sockets;

@@ -7,7 +7,7 @@ use std::process::ExitCode;
 
 use anyhow::Context;
 use clap::Parser;
-use meeting_relay::{Config, Log, Relay};
+use meeting_relay::{Config, Log, Relay, Sockets, privileges};
 use sd_notify::NotifyState;
 use tokio::runtime::{Builder, Runtime};
 use tokio::signal::unix::{SignalKind, signal};
@@ -34,7 +34,9 @@ fn run() -> anyhow::Result<()> {
     }
     let config = Config::load(args)?;
     log(config.log);
-    runtime(config.threads)?.block_on(serve(config))
+    let sockets = Sockets::open(&config)?;
+    privileges::give_up(config.user.as_deref())?;
+    runtime(config.threads)?.block_on(serve(sockets, config))
 }
 
 /// One thread carries a byte for about a fifth less than several do: `./benches` measures the one.
@@ -46,7 +48,7 @@ fn runtime(threads: usize) -> anyhow::Result<Runtime> {
     builder.worker_threads(threads).enable_all().build().context("starting threads")
 }
 
-async fn serve(config: Config) -> anyhow::Result<()> {
+async fn serve(sockets: Sockets, config: Config) -> anyhow::Result<()> {
     let mut terminate = signal(SignalKind::terminate()).context("listening for SIGTERM")?;
     let shutdown = async move {
         tokio::select! {
@@ -55,7 +57,8 @@ async fn serve(config: Config) -> anyhow::Result<()> {
         }
         tell_service_manager(NotifyState::Stopping);
     };
-    let relay = Relay::bind(config)?;
+    let relay = Relay::on(sockets, config)?;
+    privileges::warn_of_root();
     let renewal = relay.renewal();
     let mut hangup = signal(SignalKind::hangup()).context("listening for SIGHUP")?;
     tokio::spawn(async move {

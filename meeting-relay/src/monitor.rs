@@ -36,16 +36,20 @@ impl Drop for Serving {
     }
 }
 
+/// Takes the address, so that one in use is an error at the start.
+pub fn listen(address: SocketAddr) -> Result<StdListener, Error> {
+    StdListener::bind(address).map_err(|error| Error::Monitor { address, error })
+}
+
 impl Monitor {
-    /// Takes the address, so that one in use is an error at the start.
-    pub fn bind(address: SocketAddr) -> Result<Self, Error> {
-        let listen = || -> io::Result<Self> {
-            let listener = StdListener::bind(address)?;
+    /// On an open socket. Needs a tokio runtime around it.
+    pub fn on(listener: StdListener) -> Result<Self, Error> {
+        let on = || -> io::Result<Self> {
             listener.set_nonblocking(true)?;
             let address = listener.local_addr()?;
             Ok(Self { listener: TcpListener::from_std(listener)?, address })
         };
-        listen().map_err(|error| Error::Monitor { address, error })
+        on().map_err(Error::io("preparing the monitor's socket"))
     }
 
     /// Where it listens.

@@ -25,6 +25,7 @@ use crate::record::Recorder;
 use crate::renewal::InUse;
 use crate::reset_key;
 use crate::session::{self, House};
+use crate::sockets::Sockets;
 
 /// A relay that listens.
 #[derive(Debug)]
@@ -41,22 +42,25 @@ pub struct Relay {
 }
 
 impl Relay {
-    /// Opens the socket. Needs a tokio runtime around it.
+    /// Opens the sockets, and stands on them. Needs a tokio runtime around it.
     pub fn bind(config: Config) -> Result<Self, Error> {
-        config.check()?;
+        Self::on(Sockets::open(&config)?, config)
+    }
+
+    /// On sockets that are open. Needs a tokio runtime around it.
+    pub fn on(sockets: Sockets, config: Config) -> Result<Self, Error> {
         let certificate = Certificate::load(&config)?;
         let in_use = InUse::new(&config, &certificate);
         let recorder = match &config.record {
             Some(path) => Recorder::open(path)?,
             None => Recorder::default(),
         };
-        let monitor = config.monitor.map(Monitor::bind).transpose()?;
+        let monitor = sockets.monitor.map(Monitor::on).transpose()?;
         let listen = |error| Error::Listen { address: config.listen, error };
-        let socket = std::net::UdpSocket::bind(config.listen).map_err(listen)?;
         let settings = reset_key::endpoint(certificate.private_key());
         let server = server_config(certificate.into_server()?)?;
-        let endpoint =
-            Endpoint::new(settings, Some(server), socket, Arc::new(quinn::TokioRuntime)).map_err(listen)?;
+        let endpoint = Endpoint::new(settings, Some(server), sockets.media, Arc::new(quinn::TokioRuntime))
+            .map_err(listen)?;
         let local_addr = endpoint.local_addr().map_err(Error::io("asking for the address"))?;
         let house = House {
             meetings: Meetings::new(config.meetings.clone()),

@@ -8,7 +8,7 @@ use sd_notify::NotifyState;
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 
-use crate::{Agent, Config, config, hygiene};
+use crate::{Agent, Config, config, fence, hygiene};
 
 #[derive(Debug, Args)]
 pub struct Run {
@@ -41,6 +41,12 @@ impl Run {
         let name = self.name.or_else(|| std::env::var("USER").ok()).unwrap_or_else(|| "somebody".into());
         let group = self.group.as_deref().map(group_id).transpose()?;
         let config = Config { group, ..Config::new(socket, state, name) };
+        let agent = Agent::bind(config.clone())?;
+        // From here on only its own files are of use to it, and there is one thread still.
+        hygiene::give_up_privileges()?;
+        if !fence::raise(&config)? {
+            tracing::info!("this kernel has no Landlock: the agent could read whatever its user can");
+        }
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
         runtime.block_on(async {
             let (mut term, mut int) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
@@ -57,7 +63,6 @@ impl Run {
                     tracing::info!("the terminal is gone; the meetings go on until SIGTERM");
                 }
             });
-            let agent = Agent::bind(config)?;
             tell_service_manager(NotifyState::Ready);
             agent.run(shutdown).await?;
             Ok(ExitCode::SUCCESS)

@@ -26,6 +26,7 @@ pub struct File {
     pub monitor: Option<SocketAddr>,
     pub log: Option<Log>,
     pub threads: Option<usize>,
+    pub user: Option<String>,
     #[serde(default)]
     pub meetings: MeetingsTable,
 }

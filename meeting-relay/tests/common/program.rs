@@ -33,7 +33,10 @@ impl Program {
         let ready = folder.join("ready");
         let _ = fs::remove_file(&ready);
         let log = fs::File::create(folder.join("log")).expect("a log");
-        command.args(["--listen", "127.0.0.1:0", "--state", "state", "--ready-file", "ready"]).args(args);
+        command.args(["--state", "state", "--ready-file", "ready"]).args(args);
+        if !args.contains(&"--listen") {
+            command.args(["--listen", "127.0.0.1:0"]);
+        }
         let child = command.current_dir(folder).stderr(log).spawn().expect("started");
         let (folder, certificate) = (folder.to_owned(), folder.join("state/certificate.pem"));
         let mut program = Self { child, folder, certificate };
