@@ -30,8 +30,8 @@ fn half_an_hour_of_coming_and_going_leaves_nothing_behind() -> Result<()> {
     let mut watched = vec![held("relay", stage.relay.pid(), GROWTH)];
     watched.extend(agents.iter().map(|agent| held(agent.name(), agent.pid(), GROWTH)));
     watched.push(held("guest", guest.pid(), ARENAS));
-    watched.extend(sending.iter().map(|pipeline| held("sends", pipeline.pid(), LEDGER)));
-    watched.push(held("watches", watching.pid(), GROWTH));
+    watched.extend(sending.iter().map(|pipeline| held("sends", pipeline.pid(), PIPELINES)));
+    watched.push(held("watches", watching.pid(), PIPELINES));
     let (started, mut turns) = (Instant::now(), 0);
     while started.elapsed() < span {
         // Samples are taken while the guest is out, so that they are alike.
@@ -147,5 +147,5 @@ const GROWTH: u64 = 4 * 1024;
 /// The same for who joins again and again: the C library keeps an arena of 3 MiB for some threads, and takes a while to have
 /// all it wants.
 const ARENAS: u64 = 16 * 1024;
-/// The same for who seals frames: the ledger has each of them.
-const LEDGER: u64 = 16 * 1024;
+/// The same for pipelines: the ledger has each frame that they seal, and GStreamer has pools.
+const PIPELINES: u64 = 16 * 1024;
