@@ -7,9 +7,11 @@
 //!               |                ^
 //!               v                |
 //!          meetingsink -> .. -> meetingsrc
+//!     or rtpsframepay -> .. -> rtpsframedepay
 //! ```
 //!
 //! - [`seal`] and [`open`] mirror each other: `imp.rs` is the shell GStreamer sees, the other file the logic.
+//! - [`rtp`] is the road through any RTP transport in place of the meeting's relay.
 //! - [`store`] holds the keys, [`context`] brings them to the elements, [`rules`] says until when they are good.
 //! - [`link`] talks to the agent; [`loopback`] stands in for it where `meetingkey loopback=true`.
 //!
@@ -26,11 +28,13 @@ pub mod open;
 pub mod outbox;
 pub mod random;
 pub mod report;
+pub mod rtp;
 pub mod rules;
 pub mod seal;
 pub mod sink;
 pub mod source;
 pub mod store;
+pub mod throttle;
 
 mod plugin;
 

@@ -4,7 +4,7 @@
 
 use gst::glib;
 
-use crate::{meetingkey, open, seal, sink, source};
+use crate::{meetingkey, open, rtp, seal, sink, source};
 
 fn plugin_init(plugin: &gst::Plugin) -> Result<(), glib::BoolError> {
     seal::register(plugin)?;
@@ -12,6 +12,7 @@ fn plugin_init(plugin: &gst::Plugin) -> Result<(), glib::BoolError> {
     meetingkey::register(plugin)?;
     sink::register(plugin)?;
     source::register(plugin)?;
+    rtp::register(plugin)?;
     Ok(())
 }
 

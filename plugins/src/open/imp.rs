@@ -17,15 +17,15 @@ use meeting_protocol::BootTime;
 use meeting_wire::{Kind, StreamId};
 
 use super::{
-    failures::{Reason, Throttle},
+    failures::Reason,
     gate::{Counts, Gate, Owner, Refused},
 };
-use crate::{CAT, address, caps, clock, context, report, store::KeyStore};
+use crate::{CAT, address, caps, clock, context, report, store::KeyStore, throttle::Throttle};
 
 /// Alive between READY and PAUSED.
 struct State {
     gate: Gate,
-    throttle: Throttle,
+    throttle: Throttle<(Reason, Option<StreamId>)>,
     video: bool,
     asked: Option<BootTime>,
     /// The number of the caps of the frames that come now.
@@ -342,7 +342,7 @@ impl BaseTransformImpl for E2eeOpen {
             }
             Err(refused) => {
                 let stream = refused.kid.map(|kid| kid.stream());
-                let say = state.throttle.admits(refused.reason, stream, now);
+                let say = state.throttle.admits((refused.reason, stream), now);
                 let ask = state.video && state.asked.is_none_or(|asked| now.since(asked) >= ASK_EVERY);
                 if ask {
                     state.asked = Some(now);
