@@ -31,7 +31,9 @@ fn everything_is_where_debian_looks_and_nothing_else() -> Result<()> {
 #[test]
 fn gstreamer_finds_the_installed_plugin() -> Result<()> {
     let tree = tree()?;
-    for element in ["e2eeseal", "e2eeopen", "meetingkey", "meetingsink", "meetingsrc"] {
+    for element in
+        ["e2eeseal", "e2eeopen", "meetingkey", "meetingsink", "meetingsrc", "rtpsframepay", "rtpsframedepay"]
+    {
         let said = shown(gst(Command::new("gst-inspect-1.0").arg(element), tree)?)?;
         ensure!(said.contains(&format!("{}", plugins(tree)?.join("libgste2ee.so").display())), "{said}");
     }

@@ -62,7 +62,9 @@ fn the_readme_shows_a_result_before_line_20_and_lists_every_element() -> Result<
     let readme = read("README.md")?;
     let line = readme.lines().position(|line| line.contains("./pipelines/demo"));
     assert!(line.is_some_and(|line| line < 20), "./pipelines/demo is on line {line:?}");
-    for element in ["e2eeseal", "e2eeopen", "meetingkey", "meetingsink", "meetingsrc"] {
+    for element in
+        ["e2eeseal", "e2eeopen", "meetingkey", "meetingsink", "meetingsrc", "rtpsframepay", "rtpsframedepay"]
+    {
         assert!(readme.contains(element), "README.md does not name {element}");
     }
     Ok(())

@@ -1,4 +1,4 @@
-//! The README's commands, run as they stand there: Alice's block, then Bob's beside it.
+//! The pages' commands, run as they stand there: Alice's block, then Bob's beside it; and the two lines over RTP.
 
 use std::{
     fs,
@@ -8,7 +8,7 @@ use std::{
 };
 
 use anyhow::{Context, Result, ensure};
-use rig::{Pipeline, Programs, until};
+use rig::{Pipeline, Programs, Stage, until};
 
 #[test]
 fn the_commands_of_the_readme_work_as_written() -> Result<()> {
@@ -26,6 +26,36 @@ fn the_commands_of_the_readme_work_as_written() -> Result<()> {
         Ok(said.contains("chain").then_some(()))
     })
     .with_context(|| fs::read_to_string(folder.path().join("said")).unwrap_or_default())
+}
+
+#[test]
+fn the_two_lines_over_rtp_work_as_written() -> Result<()> {
+    let page = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("../plugins/README.md"))?;
+    let block =
+        page.split("```sh\n").nth(1).and_then(|rest| rest.split("\n```").next()).context("a block")?;
+    let lines: Vec<&str> = block.lines().collect();
+    ensure!(lines.len() == 2, "one line to send and one to receive, not {}", lines.len());
+
+    let stage = Stage::open()?;
+    let (alice, bob) = (stage.agent("Alice")?, stage.agent("Bob")?);
+    let link = alice.create(&stage)?;
+    bob.join(&link)?;
+    // Somebody else may have the port of the page.
+    let port = std::net::UdpSocket::bind("127.0.0.1:0")?.local_addr()?.port().to_string();
+    let folders = ["sends", "receives"].map(|name| stage.folder().join(name));
+    let mut shells = Vec::new();
+    for ((agent, line), folder) in [(&alice, lines[0]), (&bob, lines[1])].into_iter().zip(&folders) {
+        fs::create_dir(folder)?;
+        let environment = vec![("MEETING_AGENT_SOCKET".into(), agent.socket().display().to_string())];
+        let mut shell = Shell { folder, environment, running: Vec::new() };
+        shell.type_in(&line.replace("5004", &port))?;
+        shells.push(shell);
+    }
+    until("a picture on Bob's screen", Duration::from_secs(20), || {
+        let said = fs::read_to_string(folders[1].join("screen")).unwrap_or_default();
+        Ok(said.contains("chain").then_some(()))
+    })
+    .with_context(|| fs::read_to_string(folders[1].join("said")).unwrap_or_default())
 }
 
 /// What a person at a terminal does, who waits for nothing but looks whether a command worked.

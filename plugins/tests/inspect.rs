@@ -8,7 +8,7 @@ use std::{collections::BTreeMap, path::PathBuf, process::Command};
 
 use gst::prelude::*;
 
-const ELEMENTS: [(&str, &[&str]); 5] = [
+const ELEMENTS: [(&str, &[&str]); 7] = [
     ("e2eeseal", &["format", "meeting", "stats", "track"]),
     ("e2eeopen", &["meeting", "stats"]),
     (
@@ -17,17 +17,19 @@ const ELEMENTS: [(&str, &[&str]); 5] = [
     ),
     ("meetingsink", &["agent", "meeting", "stats", "sync"]),
     ("meetingsrc", &["agent", "latency", "meeting", "participant", "stats", "track"]),
+    ("rtpsframepay", &[]),
+    ("rtpsframedepay", &["stats"]),
 ];
 
 #[test]
 fn each_element_has_exactly_these_properties_and_explains_them() {
     support::init();
-    let inherited: &[&str] = &["name", "parent", "qos", "async-handling", "message-forward"];
     for (name, expected) in ELEMENTS {
         let element = gst::ElementFactory::make(name).build().unwrap();
         let mut own = BTreeMap::new();
         for property in element.list_properties() {
-            if !inherited.contains(&property.name()) {
+            // What base classes have they explain themselves.
+            if property.owner_type() == element.type_() {
                 assert!(
                     property.blurb().is_some_and(|blurb| blurb.len() > 15),
                     "{name}: {}",
@@ -55,6 +57,45 @@ fn the_opener_is_what_autopluggers_look_for() {
         .unwrap();
     assert_eq!(sink.caps().to_string(), "application/x-sframe");
     assert_eq!(gst::ElementFactory::find("e2eeseal").unwrap().rank(), gst::Rank::NONE);
+}
+
+#[test]
+fn the_rtp_pair_is_placed_by_hand_and_takes_no_plain_frames() {
+    support::init();
+    for (name, klass) in
+        [("rtpsframepay", "Codec/Payloader/Network/RTP"), ("rtpsframedepay", "Codec/Depayloader/Network/RTP")]
+    {
+        let factory = gst::ElementFactory::find(name).unwrap();
+        // A rank would have autopluggers take it for any H.264.
+        assert_eq!((factory.rank(), factory.metadata("klass").unwrap()), (gst::Rank::NONE, klass));
+        for template in factory.static_pad_templates() {
+            let sealed = (name == "rtpsframepay") == (template.direction() == gst::PadDirection::Sink);
+            let expected = if sealed { "application/x-sframe" } else { "application/x-rtp" };
+            assert!(template.caps().iter().all(|structure| structure.name() == expected), "{template:?}");
+        }
+    }
+    // As `gst-inspect-1.0` shows it, so that a change of what goes in and out is seen.
+    let sealed = gst::ElementFactory::find("rtpsframepay").unwrap();
+    let sink = sealed.static_pad_templates().into_iter().find(|t| t.direction() == gst::PadDirection::Sink);
+    assert_eq!(
+        sink.unwrap().caps().iter().map(|structure| structure.to_string()).collect::<Vec<_>>(),
+        [
+            "video/x-h264, stream-format=(string)byte-stream, alignment=(string)au",
+            "video/x-h265, stream-format=(string)byte-stream, alignment=(string)au",
+            "video/x-vp8",
+            "video/x-vp9",
+            "video/x-av1, stream-format=(string)obu-stream, alignment=(string)tu",
+            "image/jpeg",
+            "audio/x-opus, channel-mapping-family=(int)0",
+            "audio/mpeg, mpegversion=(int)1",
+            "meta/x-klv, parsed=(boolean)true",
+        ]
+        .map(|plain| {
+            let (name, fields) = plain.split_once(", ").unwrap_or((plain, ""));
+            let fields = if fields.is_empty() { String::new() } else { format!("{fields}, ") };
+            format!("application/x-sframe, {fields}original-media-type=(string){name};")
+        })
+    );
 }
 
 #[test]

@@ -259,8 +259,9 @@ fn a_loss_of_pictures_asks_for_a_keyframe_and_marks_the_next_frame() {
 
 #[test]
 fn a_sender_that_seals_packets_is_told_of_once_a_second() {
-    let pipeline =
-        Pipeline::parse(&format!("appsrc name=in format=time caps=\"{VP8}\" ! rtpsframedepay name=depay ! fakesink"));
+    let pipeline = Pipeline::parse(&format!(
+        "appsrc name=in format=time caps=\"{VP8}\" ! rtpsframedepay name=depay ! fakesink"
+    ));
     pipeline.play();
     let input: gst_app::AppSrc = pipeline.element("in").downcast().unwrap();
     for n in 0..50u8 {
@@ -324,7 +325,7 @@ fn over_udp_with_two_percent_loss_every_complete_frame_opens_and_none_is_forged(
     let (video_port, audio_port) = (free_port(), free_port());
     let pipeline = Pipeline::parse(&format!(
         "meetingkey loopback=true \
-         rtpbin name=out rtpbin name=in latency=1000 \
+         rtpbin name=out rtpbin name=in latency=2000 \
          videotestsrc is-live=true num-buffers={FRAMES} ! video/x-raw,width=640,height=360,framerate=30/1 ! \
          x264enc tune=zerolatency speed-preset=ultrafast bitrate=2000 key-int-max=15 ! e2eeseal name=seal-video ! \
          rtpsframepay ! out.send_rtp_sink_0 \
@@ -346,7 +347,8 @@ fn over_udp_with_two_percent_loss_every_complete_frame_opens_and_none_is_forged(
     pipeline.element("depay-video").static_pad("sink").unwrap().add_probe(
         gst::PadProbeType::EVENT_UPSTREAM,
         move |_, info| {
-            let keyframe = info.event().and_then(|e| e.structure()).is_some_and(|s| s.name() == "GstForceKeyUnit");
+            let keyframe =
+                info.event().and_then(|e| e.structure()).is_some_and(|s| s.name() == "GstForceKeyUnit");
             *counter.lock().unwrap() += u32::from(keyframe);
             gst::PadProbeReturn::Ok
         },

@@ -82,7 +82,8 @@ impl Call {
         let pipeline = self.pipeline.downgrade();
         let watches = [self.watch_opened(0), self.watch_opened(1)];
         bob.0.connect_pad_added(move |_, pad| {
-            let Some(pipeline) = pipeline.upgrade().filter(|_| pad.direction() == gst::PadDirection::Src) else {
+            let Some(pipeline) = pipeline.upgrade().filter(|_| pad.direction() == gst::PadDirection::Src)
+            else {
                 return;
             };
             let video = pad.current_caps().is_some_and(|caps| caps.to_string().contains("video"));
@@ -157,12 +158,15 @@ impl Call {
     fn watch(&self) -> Result<()> {
         for kind in KINDS {
             let sent = self.sent.clone();
-            self.pad(&format!("seal-{kind}"), "sink")?.add_probe(gst::PadProbeType::BUFFER, move |_, info| {
-                if let (Some(frame), Ok(mut sent)) = (info.buffer().and_then(bytes), sent.lock()) {
-                    sent.insert(frame);
-                }
-                gst::PadProbeReturn::Ok
-            });
+            self.pad(&format!("seal-{kind}"), "sink")?.add_probe(
+                gst::PadProbeType::BUFFER,
+                move |_, info| {
+                    if let (Some(frame), Ok(mut sent)) = (info.buffer().and_then(bytes), sent.lock()) {
+                        sent.insert(frame);
+                    }
+                    gst::PadProbeReturn::Ok
+                },
+            );
         }
         let asked = self.asked.clone();
         self.pad("encoder", "src")?.add_probe(gst::PadProbeType::EVENT_UPSTREAM, move |_, info| {
@@ -202,7 +206,12 @@ impl Call {
         let bus = self.pipeline.bus().context("a bus")?;
         while let Some(message) = bus.pop_filtered(&[gst::MessageType::Error]) {
             if let gst::MessageView::Error(error) = message.view() {
-                anyhow::bail!("{}: {} {:?}", error.src().map(|s| s.name()).unwrap_or_default(), error.error(), error.debug());
+                anyhow::bail!(
+                    "{}: {} {:?}",
+                    error.src().map(|s| s.name()).unwrap_or_default(),
+                    error.error(),
+                    error.debug()
+                );
             }
         }
         Ok(())

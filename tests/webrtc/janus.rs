@@ -73,12 +73,16 @@ impl Janus {
              nat: {{\n ice_enforce_list = \"{NETWORK}\"\n}}\nmedia: {{\n ipv6 = false\n}}\n"
         );
         fs::write(folder.path().join("janus.jcfg"), config)?;
-        let socket = format!("general: {{\n enabled = true\n path = \"{path}/api\"\n type = \"SOCK_DGRAM\"\n}}\n");
+        let socket =
+            format!("general: {{\n enabled = true\n path = \"{path}/api\"\n type = \"SOCK_DGRAM\"\n}}\n");
         fs::write(folder.path().join("janus.transport.pfunix.jcfg"), socket)?;
         // Of its many parts two are enough.
         for (kind, part) in [("plugins", "libjanus_videoroom.so"), ("transports", "libjanus_pfunix.so")] {
             fs::create_dir(folder.path().join(kind))?;
-            std::os::unix::fs::symlink(format!("{LIBRARY}/{kind}/{part}"), folder.path().join(kind).join(part))?;
+            std::os::unix::fs::symlink(
+                format!("{LIBRARY}/{kind}/{part}"),
+                folder.path().join(kind).join(part),
+            )?;
         }
         let log = fs::File::create(folder.path().join("log"))?;
         let child = Command::new("janus")
@@ -107,7 +111,8 @@ impl Janus {
         let mut room = Room { janus: self, session: 0, owner: 0 };
         room.session = id(&room.ask(json!({ "janus": "create" }), "success")?)?;
         room.owner = room.attach()?;
-        let room_of_two = json!({ "request": "create", "room": ROOM, "videocodec": "h264", "audiocodec": "opus" });
+        let room_of_two =
+            json!({ "request": "create", "room": ROOM, "videocodec": "h264", "audiocodec": "opus" });
         room.say(room.owner, room_of_two, None)?;
         Ok(room)
     }
@@ -150,7 +155,8 @@ impl Room<'_> {
     /// Watches a feed, and gives who watches and the offer.
     pub fn subscribe(&self, feed: u64) -> Result<(u64, String)> {
         let handle = self.attach()?;
-        let request = json!({ "request": "join", "ptype": "subscriber", "room": ROOM, "streams": [{ "feed": feed }] });
+        let request =
+            json!({ "request": "join", "ptype": "subscriber", "room": ROOM, "streams": [{ "feed": feed }] });
         let reply = self.say(handle, request, None)?;
         Ok((handle, sdp(&reply)?))
     }

@@ -62,7 +62,8 @@ impl Peer {
     }
 
     fn description(&self, signal: &str, field: &str) -> Result<WebRTCSessionDescription> {
-        let reply = promised(|promise| self.0.emit_by_name::<()>(signal, &[&None::<gst::Structure>, promise]))?;
+        let reply =
+            promised(|promise| self.0.emit_by_name::<()>(signal, &[&None::<gst::Structure>, promise]))?;
         let reply = reply.with_context(|| format!("{signal}: no reply"))?;
         reply.get(field).with_context(|| format!("{signal}: {reply}"))
     }

@@ -88,12 +88,10 @@ pub fn all_sealed() -> gst::Caps {
     })
 }
 
-/// RTP packets of all formats, with these payload types.
-pub fn all_rtp(payload_types: std::ops::RangeInclusive<i32>) -> gst::Caps {
-    let payload = gst::IntRange::new(*payload_types.start(), *payload_types.end());
-    CODECS.iter().map(|codec| codec.rtp().field("payload", payload).build()).collect()
+/// RTP packets of all formats. No payload type: it is the sender's choice, and SDP's to say.
+pub fn all_rtp() -> gst::Caps {
+    CODECS.iter().map(|codec| codec.rtp().build()).collect()
 }
-
 
 #[cfg(test)]
 mod tests {

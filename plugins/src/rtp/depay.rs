@@ -48,7 +48,9 @@ impl RtpSFrameDepay {
 
     fn say_flaw(&self, flaw: Flaw, counts: &Counts) {
         let (count, detail) = match flaw {
-            Flaw::Malformed => (counts.malformed, "not a packet of a sealed frame: is the sender's m-line `a=sframe`?"),
+            Flaw::Malformed => {
+                (counts.malformed, "not a packet of a sealed frame: is the sender's m-line `a=sframe`?")
+            }
             Flaw::Packetized => (counts.packetized, "the sender seals packets, this element opens frames"),
             Flaw::TooLong => (counts.too_long, "the frame has no end"),
         };
@@ -107,7 +109,7 @@ impl ElementImpl for RtpSFrameDepay {
 
     fn pad_templates() -> &'static [gst::PadTemplate] {
         static TEMPLATES: LazyLock<Vec<gst::PadTemplate>> =
-            LazyLock::new(|| report::always_pads(&codec::all_rtp(0..=127), &codec::all_sealed()));
+            LazyLock::new(|| report::always_pads(&codec::all_rtp(), &codec::all_sealed()));
         &TEMPLATES
     }
 

@@ -30,11 +30,8 @@ impl RtpSFramePay {
         marks: bool,
     ) -> Result<gst::Buffer, glib::BoolError> {
         let obj = self.obj();
-        let descriptor = Descriptor {
-            start: fragment.start == 0,
-            end: fragment.end == frame.size(),
-            packetized: false,
-        };
+        let descriptor =
+            Descriptor { start: fragment.start == 0, end: fragment.end == frame.size(), packetized: false };
         let sources = obj.source_count(frame) as u8;
         let mut packet = obj.allocate_output_buffer(Descriptor::LEN as u32, 0, sources);
         let buffer = packet.make_mut();
@@ -63,8 +60,7 @@ impl RtpSFramePay {
         let obj = self.obj();
         let headers = gst_rtp::calc_header_len(obj.source_count(frame) as u8) as usize + Descriptor::LEN;
         let room = (obj.mtu() as usize).saturating_sub(headers).max(1);
-        let marks =
-            !self.audio.load(Ordering::Relaxed) || frame.flags().contains(gst::BufferFlags::DISCONT);
+        let marks = !self.audio.load(Ordering::Relaxed) || frame.flags().contains(gst::BufferFlags::DISCONT);
         let mut list = gst::BufferList::new_sized(frame.size().div_ceil(room));
         let packets = list.make_mut();
         for start in (0..frame.size()).step_by(room) {
@@ -101,7 +97,7 @@ impl ElementImpl for RtpSFramePay {
 
     fn pad_templates() -> &'static [gst::PadTemplate] {
         static TEMPLATES: LazyLock<Vec<gst::PadTemplate>> =
-            LazyLock::new(|| report::always_pads(&codec::all_sealed(), &codec::all_rtp(96..=127)));
+            LazyLock::new(|| report::always_pads(&codec::all_sealed(), &codec::all_rtp()));
         &TEMPLATES
     }
 }
@@ -122,7 +118,12 @@ impl RTPBasePayloadImpl for RtpSFramePay {
 
     fn handle_buffer(&self, frame: gst::Buffer) -> Result<gst::FlowSuccess, gst::FlowError> {
         if frame.size() > MAX_FRAME {
-            gst::warning!(CAT, imp = self, "dropped: a frame of {} bytes is too long for anybody", frame.size());
+            gst::warning!(
+                CAT,
+                imp = self,
+                "dropped: a frame of {} bytes is too long for anybody",
+                frame.size()
+            );
             return Ok(gst::FlowSuccess::Ok);
         }
         let packets = self.packets(&frame).map_err(|error| {
