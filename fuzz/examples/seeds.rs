@@ -32,6 +32,7 @@ fn main() -> Result<()> {
         ("insider", decisions(12, 96)),
         ("relay", decisions(12, 96)),
         ("elements", decisions(6, 160)),
+        ("rtp", decisions(6, 256)),
     ] {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("seeds").join(target);
         fs::create_dir_all(&folder)?;

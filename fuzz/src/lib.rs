@@ -16,6 +16,7 @@ mod insider;
 mod invariants;
 mod local;
 mod relay;
+mod rtp;
 mod text;
 mod wire;
 
@@ -29,7 +30,7 @@ pub struct Target {
 }
 
 /// All of them.
-pub const TARGETS: [Target; 10] = [
+pub const TARGETS: [Target; 11] = [
     Target { name: "wire", run: wire::run },
     Target { name: "local", run: local::run },
     Target { name: "text", run: text::run },
@@ -40,6 +41,7 @@ pub const TARGETS: [Target; 10] = [
     Target { name: "insider", run: insider::run },
     Target { name: "relay", run: relay::run },
     Target { name: "elements", run: elements::run },
+    Target { name: "rtp", run: rtp::run },
 ];
 
 /// The target of this name.

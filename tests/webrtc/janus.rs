@@ -40,8 +40,6 @@ pub fn in_a_network_of_its_own(test: &str, inside: impl FnOnce() -> Result<()>) 
     Ok(())
 }
 
-const LIBRARY: &str = "/usr/lib/x86_64-linux-gnu/janus";
-
 pub struct Janus {
     child: Child,
     folder: tempfile::TempDir,
@@ -50,11 +48,12 @@ pub struct Janus {
 
 impl Janus {
     pub fn start() -> Result<Self> {
-        // The thread of its socket sometimes ends before it has begun, and Janus with it.
+        // The thread of its socket sometimes ends before it has begun, and Janus mostly with it.
         for _ in 0..20 {
             let mut janus = Self::spawn()?;
             let runs = until("Janus, or its end", PATIENCE, || {
-                let ended = janus.child.try_wait()?.is_some();
+                let ended =
+                    janus.child.try_wait()?.is_some() || janus.log().contains("Unix Sockets thread ended");
                 Ok((ended || janus.answers()).then_some(!ended))
             })?;
             if runs {
@@ -77,10 +76,11 @@ impl Janus {
             format!("general: {{\n enabled = true\n path = \"{path}/api\"\n type = \"SOCK_DGRAM\"\n}}\n");
         fs::write(folder.path().join("janus.transport.pfunix.jcfg"), socket)?;
         // Of its many parts two are enough.
+        let library = format!("/usr/lib/{}-linux-gnu/janus", env::consts::ARCH);
         for (kind, part) in [("plugins", "libjanus_videoroom.so"), ("transports", "libjanus_pfunix.so")] {
             fs::create_dir(folder.path().join(kind))?;
             std::os::unix::fs::symlink(
-                format!("{LIBRARY}/{kind}/{part}"),
+                format!("{library}/{kind}/{part}"),
                 folder.path().join(kind).join(part),
             )?;
         }

@@ -62,7 +62,7 @@ impl Codec {
         let structure = rtp.structure(0)?;
         let media = structure.get::<&str>("media").ok()?;
         let name = structure.get::<&str>("encoding-name").ok()?;
-        CODECS.iter().find(|codec| codec.media == media && codec.encoding_name.eq_ignore_ascii_case(name))
+        CODECS.iter().find(|codec| codec.media == media && codec.encoding_name == name)
     }
 
     /// Sealed frames of it.
