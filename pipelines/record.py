@@ -148,9 +148,10 @@ class Recording:
     """One person's tracks, from their coming until the last of them ends; a file at a time."""
 
     def __init__(self, recorder, pad):
-        self.recorder, self.pads, self.file = recorder, [], None
+        # Files before this one are still being finished for a moment.
+        self.recorder, self.pads, self.file, self.former = recorder, [], None, []
         # What renew() needs: pads that stand still, the probes that hold them, and how often it was done.
-        self.held, self.holds, self.renewals = {}, {}, 0
+        self.held, self.holds, self.renewals, self.watches = set(), {}, 0, {}
         self.name, self.identity = describe(pad).get_string("participant-name"), describe(pad).get_string("participant")
         self.take(pad)
         GLib.timeout_add(GATHER_MS, self.start)
@@ -161,7 +162,7 @@ class Recording:
         self.watch(pad)
 
     def watch(self, pad):
-        pad.add_probe(Gst.PadProbeType.BLOCK | Gst.PadProbeType.EVENT_DOWNSTREAM, self.on_event)
+        self.watches[pad] = pad.add_probe(Gst.PadProbeType.BLOCK | Gst.PadProbeType.EVENT_DOWNSTREAM, self.on_event)
 
     def start(self):
         self.pads = [pad for pad in self.pads if pad.get_parent()]
@@ -185,11 +186,15 @@ class Recording:
         event = info.get_event()
         if event.type != Gst.EventType.CAPS or self.file is None or event.parse_caps().is_equal(self.formats[pad]):
             return Gst.PadProbeReturn.PASS
-        GLib.idle_add(self.held_at_change, pad, info.id)
+        GLib.idle_add(self.held_at_change, pad)
         return Gst.PadProbeReturn.OK
 
-    def held_at_change(self, pad, probe):
-        self.held[pad] = probe
+    def on_frame(self, pad, _info):
+        self.watch(pad)
+        return Gst.PadProbeReturn.REMOVE
+
+    def held_at_change(self, pad):
+        self.held.add(pad)
         for other in self.pads:
             if other not in self.holds and other not in self.held and other.get_parent():
                 self.holds[other] = other.add_probe(
@@ -202,7 +207,7 @@ class Recording:
 
     def held_between_frames(self, pad, renewal):
         if renewal == self.renewals:
-            self.held.setdefault(pad, None)
+            self.held.add(pad)
             self.renew()
         return False
 
@@ -211,15 +216,16 @@ class Recording:
         if not self.held or any(pad not in self.held for pad in self.pads if pad.get_parent()):
             return False
         old, self.file = self.file, None
+        self.former.append(old)
         old.finish()
         self.start()
         for pad, probe in self.holds.items():
             pad.remove_probe(probe)
-        for pad, probe in self.held.items():
-            if probe is not None:
-                pad.remove_probe(probe)
-                self.watch(pad)
-        self.held, self.holds, self.renewals = {}, {}, self.renewals + 1
+        for pad in self.held:
+            # A thread that waits goes on only once it finds no probe that could block it: the next one comes with a frame.
+            pad.remove_probe(self.watches[pad])
+            pad.add_probe(Gst.PadProbeType.BUFFER, self.on_frame)
+        self.held, self.holds, self.renewals = set(), {}, self.renewals + 1
         return False
 
     def finish(self):
@@ -231,6 +237,8 @@ class Recording:
     def closed(self, file):
         if file == self.file:
             self.recorder.forget(self)
+        elif file in self.former:
+            self.former.remove(file)
 
 
 class Recorder:
@@ -276,11 +284,11 @@ class Recorder:
     def on_error(self, _bus, message):
         error, where = message.parse_error()[0].message, message.src
         for recording in self.recordings:
-            file = recording.file
-            if file is not None and where is not None and where.has_as_ancestor(file.bin):
-                say(f"{recording.name}: {error}; what was written so far stays")
-                file.close()
-                return
+            for file in filter(None, [recording.file, *recording.former]):
+                if where is not None and where.has_as_ancestor(file.bin):
+                    say(f"{recording.name}: {error}; what was written so far stays")
+                    file.close()
+                    return
         say(error)
         self.failed = True
         self.end()

@@ -24,8 +24,15 @@ pub struct Weather {
     pub withheld: u8,
     /// When each post was made.
     made: HashMap<Bytes, u64>,
-    /// The heartbeats on their way to a node: when they come, and when they were made.
-    heartbeats: HashMap<usize, Vec<(u64, u64)>>,
+    /// What is on its way to a node and may be the leader's word.
+    words: HashMap<usize, Vec<Word>>,
+}
+
+/// A heartbeat, or what was sent to one person alone: a welcome for one.
+struct Word {
+    comes: u64,
+    made: u64,
+    heartbeat: bool,
 }
 
 /// Alice, who leads, Bob and Carol, each with a camera, and the relay.
@@ -35,6 +42,8 @@ pub struct Trio {
     /// One leader for the whole meeting, so that there is one branch.
     single: bool,
     keys: HashMap<(ParticipantId, StreamId, u64), [u8; 32]>,
+    /// Since when each node has been seen to be in.
+    entered: HashMap<usize, u64>,
 }
 
 impl Trio {
@@ -51,7 +60,7 @@ impl Trio {
         for node in 0..3 {
             meeting.stream(node, "camera");
         }
-        Self { meeting, weather, single, keys: HashMap::new() }
+        Self { meeting, weather, single, keys: HashMap::new(), entered: HashMap::new() }
     }
 
     /// Lets time pass; nobody floods the relay meanwhile.
@@ -67,7 +76,7 @@ impl Trio {
     /// Hands a node a post from before, or one made of it.
     pub fn hand(&mut self, to: usize, post: Post) {
         let now = self.meeting.now;
-        self.weather.borrow_mut().heartbeat(now, now, to, &post);
+        self.weather.borrow_mut().word(now, now, to, &post);
         self.meeting.inject(to, post);
     }
 
@@ -101,18 +110,24 @@ impl Trio {
         assert!(self.meeting.nodes[node].opens.len() <= 4 * state.streams.len() + 4);
     }
 
-    /// Nobody seals or opens later than 8 s after the newest heartbeat that has come was made.
-    fn fresh(&self, node: usize) {
+    /// Nobody seals or opens later than 8 s after the newest heartbeat that has come was made, or the welcome.
+    fn fresh(&mut self, node: usize) {
         let (now, local) = (self.meeting.now, self.meeting.local(node));
         let lease = self.meeting.nodes[node].lease;
         assert!(lease <= local + LIMIT, "a lease of more than 8 s");
         let state = self.meeting.state(node);
+        if matches!(state.phase, Phase::Joining(_)) {
+            self.entered.remove(&node);
+            return;
+        }
+        let entered = *self.entered.entry(node).or_insert(now);
         if state.leading || !self.single {
             return;
         }
         let weather = self.weather.borrow();
-        let came = weather.heartbeats.get(&node).into_iter().flatten().filter(|(comes, _)| *comes <= now);
-        let newest = came.map(|(_, made)| *made).max().unwrap_or_default();
+        let came = weather.words.get(&node).into_iter().flatten().filter(|word| word.comes <= now);
+        let counts = came.filter(|word| word.heartbeat || word.made <= entered);
+        let newest = counts.map(|word| word.made).max().unwrap_or_default();
         let until = newest + (local.0 - now) + LIMIT.as_millis() as u64;
         assert!(lease.0 <= until, "{node} goes on {} ms after 8 s without a heartbeat", lease.0 - until);
     }
@@ -156,17 +171,18 @@ impl Weather {
         let fate = self.fate.get(&to).copied().filter(|_| self.withheld != slot);
         let fate = if self.withheld == slot { Fate::Drop } else { fate.unwrap_or(Fate::Deliver) };
         match fate {
-            Fate::Deliver => self.heartbeat(now + LATENCY, now, to, post),
-            Fate::Delay(ms) => self.heartbeat(now + LATENCY + ms, now, to, post),
+            Fate::Deliver => self.word(now + LATENCY, now, to, post),
+            Fate::Delay(ms) => self.word(now + LATENCY + ms, now, to, post),
             Fate::Drop => {}
         }
         fate
     }
 
-    fn heartbeat(&mut self, comes: u64, now: u64, to: usize, post: &Post) {
-        if post.slot == Slot::Cell {
+    fn word(&mut self, comes: u64, now: u64, to: usize, post: &Post) {
+        if post.slot != Slot::Log {
             let made = self.made.get(&post.body).copied().unwrap_or(now);
-            self.heartbeats.entry(to).or_default().push((comes, made));
+            let heartbeat = post.slot == Slot::Cell;
+            self.words.entry(to).or_default().push(Word { comes, made, heartbeat });
         }
     }
 }

@@ -13,6 +13,8 @@ pub enum Weakness {
     RecipientsUnchecked,
     /// Each heartbeat gives 8 s from its coming, whenever it was sent.
     FreshByCounter,
+    /// A newcomer counts its first 8 s from the welcome's coming, whenever its announce was answered.
+    FreshFromWelcome,
     /// A key that the epoch link did not commit to is taken.
     CommitmentUnchecked,
     /// Anybody's signature under a statement does.

@@ -44,6 +44,7 @@ fn the_simulator_finds_each_broken_defence() {
     let defences = [
         Weakness::RecipientsUnchecked,
         Weakness::FreshByCounter,
+        Weakness::FreshFromWelcome,
         Weakness::CommitmentUnchecked,
         Weakness::StatementUnsigned,
         Weakness::LinkUnsigned,

@@ -17,6 +17,7 @@ use super::{
 use crate::{
     BootTime,
     crypto::{sign::Hash, wrap::KemSecret},
+    weakness::{self, Weakness},
 };
 
 /// How long an announce may go unanswered.
@@ -242,7 +243,8 @@ impl Join {
         let own = sent.map(|sent| cx.me.announce(sent.instance, Some(sent.challenge)));
         let mut follow = Follow::new(self.kem, own, cx.now);
         if let Some(sent) = sent {
-            follow.fresh.taken_in(sent.at, group.head().body.time, cx.now);
+            let announced = if weakness::is(Weakness::FreshFromWelcome) { cx.now } else { sent.at };
+            follow.fresh.taken_in(announced, group.head().body.time, cx.now);
         }
         follow
     }
