@@ -14,6 +14,13 @@ in_a_meeting() {
     meeting-agent status >/dev/null || die "join a meeting first: 'meeting-agent run &', then 'meeting-agent join'"
 }
 
+# For a script that needs more than the others: an element, and the packages that bring it.
+needs() {
+    gst-inspect-1.0 "$1" >/dev/null 2>&1 && return
+    [ -x "$here/pipelines/setup" ] || die "the element $1 is not there: 'sudo apt-get install ${*:2}'"
+    "$here/pipelines/setup" "${@:2}"
+}
+
 # What stands in where there is no camera, screen, microphone or loudspeaker: any gst-launch-1.0 description.
 camera=${CAMERA:-v4l2src ! videoconvert}
 microphone=${MICROPHONE:-autoaudiosrc}

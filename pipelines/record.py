@@ -4,12 +4,10 @@ Everybody in the meeting sees it: this device has to be there with the role reco
 is written.  Ctrl-C finishes the files; whatever ends it otherwise, what was written so far plays.
 """
 import argparse
-import json
 import os
 import re
 import shutil
 import signal
-import subprocess
 import sys
 import time
 
@@ -17,6 +15,8 @@ import gi
 
 gi.require_version("Gst", "1.0")
 from gi.repository import GLib, Gst
+
+from agent import Agent
 
 PARSERS = {"video/x-h264": "h264parse", "video/x-h265": "h265parse", "video/x-av1": "av1parse",
            "audio/x-opus": "opusparse", "audio/mpeg": "aacparse", "audio/x-flac": "flacparse"}
@@ -32,30 +32,6 @@ MIB = 1024 * 1024
 def say(text):
     clear = "\r\033[K" if sys.stderr.isatty() else ""
     print(f"{clear}{time.strftime('%H:%M:%S')}  {text}", file=sys.stderr, flush=True)
-
-
-class Agent:
-    """The command line of the agent that is in the meeting."""
-
-    def __init__(self, meeting):
-        self.options = ["--meeting", meeting] if meeting else []
-
-    def run(self, *arguments):
-        return subprocess.run(["meeting-agent", *arguments], capture_output=True, text=True)
-
-    def me(self):
-        """This device's entry in the roster; raises what to do if it is not there."""
-        answer = self.run("status", "--json", *self.options)
-        if answer.returncode:
-            raise RuntimeError(answer.stderr.strip())
-        status = json.loads(answer.stdout)
-        me = next((person for person in status["people"] if person["me"]), None)
-        if status["phase"] != "live" or me is None:
-            raise RuntimeError(f"record: not in a meeting yet: {status['detail'] or status['phase']}")
-        if me["role"] != "recorder":
-            raise RuntimeError("record: the others do not see a recorder in you: `meeting-agent leave`, then "
-                               "`meeting-agent join --role recorder`")
-        return me
 
 
 def safe(name):
@@ -344,7 +320,7 @@ def main():
     parser.add_argument("--meeting", default="", metavar="ID", help="which meeting, where the agent is in several")
     parser.add_argument("--reserve", type=int, default=200, metavar="MIB", help="leave so much of the disk free [default: 200]")
     arguments = parser.parse_args()
-    agent = Agent(arguments.meeting)
+    agent = Agent("record", "recorder", arguments.meeting)
     if arguments.link_file:
         joined = agent.run("join", "--role", "recorder", "--link-file", arguments.link_file)
         if joined.returncode:

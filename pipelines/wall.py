@@ -1,4 +1,4 @@
-"""What pipelines/watch-wall runs: a compositor for all pictures and a mixer for all voices, as people come and go."""
+"""What pipelines/watch-wall and listen run: all pictures in one and all voices in one, as people come and go."""
 import math
 import os
 import signal
@@ -14,16 +14,18 @@ from shield import Shield
 WIDTH, HEIGHT = 1280, 720
 BADGE = "rsvgoverlay name=badge !" if "--shield" in sys.argv else ""
 # Live even while nobody is there: a black window, and silence.
-PIPELINE = f"""meetingkey meetingsrc name=in
-    compositor name=video force-live=true background=black ! video/x-raw,width={WIDTH},height={HEIGHT},framerate=25/1
-      ! {BADGE} {os.environ["SCREEN"]}
-    audiomixer name=audio force-live=true ! audio/x-raw,rate=48000,channels=2 ! {os.environ["SPEAKER"]}"""
+MIX = {"video": f"""compositor name=video force-live=true background=black
+         ! video/x-raw,width={WIDTH},height={HEIGHT},framerate=25/1 ! {BADGE} {os.environ["SCREEN"]}""",
+       "audio": f"""audiomixer name=audio force-live=true
+         ! audio/x-raw,rate=48000,channels=2 ! {os.environ["SPEAKER"]}"""}
 DECODE = {"video": "decodebin ! queue name=last", "audio": "decodebin ! audioconvert ! audioresample ! queue name=last"}
+if "--voices" in sys.argv:
+    del MIX["video"]
 
 
 def come(pad):
     kind, who = pad.get_name().split("_")[0], pad.get_current_caps().get_structure(0)
-    if kind in DECODE:
+    if kind in MIX:
         branch = Gst.parse_bin_from_description(f"queue name=first ! e2eeopen ! {DECODE[kind]}", False)
         for name, end in (("sink", "first"), ("src", "last")):
             branch.add_pad(Gst.GhostPad.new(name, branch.get_by_name(end).get_static_pad(name)))
@@ -63,7 +65,8 @@ def arrange():
 
 
 Gst.init(None)
-branches, loop, shield, pipeline = {}, GLib.MainLoop(), Shield(), Gst.parse_launch(PIPELINE)
+branches, loop, shield = {}, GLib.MainLoop(), Shield()
+pipeline = Gst.parse_launch(" ".join(["meetingkey meetingsrc name=in", *MIX.values()]))
 # Pads come and go in threads of GStreamer's: one at a time is arranged.
 pipeline.get_by_name("in").connect("pad-added", lambda _, pad: GLib.idle_add(come, pad))
 pipeline.get_by_name("in").connect("pad-removed", lambda _, pad: GLib.idle_add(go, pad.get_name()))

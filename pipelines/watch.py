@@ -8,27 +8,36 @@ import gi
 gi.require_version("Gst", "1.0")
 from gi.repository import GLib, Gst
 
+from captions import OVERLAY, Captions
 from shield import Shield
 
-SINKS = {"video": os.environ["SCREEN"], "audio": os.environ["SPEAKER"]}
+shield = Shield() if "--shield" in sys.argv[2:] else None
+captions = Captions() if "--captions" in sys.argv[2:] else None
 # A picture that stands still is shown again and again, or the shield could not tell why.
-SHIELDED = "compositor background=black ! rsvgoverlay name=badge !"
+SHIELDED = "compositor background=black ! rsvgoverlay name=badge !" if shield else ""
+CAPTIONED = f"{OVERLAY} !" if captions else ""
+ENDS = {"video": f"decodebin ! queue ! {SHIELDED} {CAPTIONED} {os.environ['SCREEN']}",
+        "audio": f"decodebin ! queue ! {os.environ['SPEAKER']}",
+        "data": "fakesink name=data signal-handoffs=true sync=false async=false"}
 
 
 def come(_source, pad):
     kind, who = pad.get_name().split("_")[0], pad.get_current_caps().get_structure(0)
-    sink = SINKS.get(kind, "fakesink")
-    if shield and kind == "video":
-        sink = f"{SHIELDED} {sink}"
-    branch = Gst.parse_bin_from_description(f"queue name=first ! e2eeopen ! decodebin ! queue ! {sink}", False)
+    participant, name = who.get_string("participant"), who.get_string("participant-name")
+    branch = Gst.parse_bin_from_description(f"queue name=first ! e2eeopen ! {ENDS[kind]}", False)
     branch.add_pad(Gst.GhostPad.new("sink", branch.get_by_name("first").get_static_pad("sink")))
     if badge := branch.get_by_name("badge"):
         GLib.idle_add(shield.cover, badge)
+    if words := branch.get_by_name("words"):
+        GLib.idle_add(captions.cover, words, participant)
+    if captions and who.get_string("original-media-type") == "text/x-raw":
+        branch.get_by_name("data").connect("handoff", lambda _, frame, __: GLib.idle_add(
+            captions.hear, participant, name, frame.extract_dup(0, frame.get_size())))
     pipeline.add(branch)
     branch.sync_state_with_parent()
     pad.link(branch.get_static_pad("sink"))
     branches[pad.get_name()] = branch
-    print("+", who.get_string("participant-name"), who.get_string("track"), flush=True)
+    print("+", name, who.get_string("track"), flush=True)
 
 
 def go(_source, pad):
@@ -44,13 +53,13 @@ def end(branch):
     pipeline.remove(branch)
     if badge := branch.get_by_name("badge"):
         shield.uncover(badge)
+    if words := branch.get_by_name("words"):
+        captions.uncover(words)
     return False
 
 
 Gst.init(None)
-branches, loop = {}, GLib.MainLoop()
-shield = Shield() if "--shield" in sys.argv[2:] else None
-pipeline = Gst.parse_launch("meetingkey meetingsrc name=in")
+branches, loop, pipeline = {}, GLib.MainLoop(), Gst.parse_launch("meetingkey meetingsrc name=in")
 pipeline.get_by_name("in").set_property("participant", sys.argv[1])
 pipeline.get_by_name("in").connect("pad-added", come)
 pipeline.get_by_name("in").connect("pad-removed", go)
