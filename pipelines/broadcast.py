@@ -69,7 +69,7 @@ class Broadcast:
         try:
             self.agent.me()
         except RuntimeError as error:
-            return self.fail(error)
+            return self.fail(str(error).removeprefix("broadcast: "))
         pads = self.tracks.values()
         names = ", ".join(describe(pad).get_string("track") for pad in pads)
         say(f"{describe(next(iter(pads))).get_string('participant-name')} ({names}) goes out IN CLEAR to {self.shown}")
@@ -84,7 +84,9 @@ class Broadcast:
         self.pipeline.add(self.bin)
         self.bin.sync_state_with_parent()
         for kind, pad in self.tracks.items():
-            pad.link(self.bin.get_static_pad(kind))
+            sink = self.bin.get_static_pad(kind)
+            sink.add_probe(Gst.PadProbeType.BUFFER, from_keyframe)
+            pad.link(sink)
 
     def go(self, pad):
         if self.bin and not any(pad.get_parent() for pad in self.tracks.values()):
@@ -103,7 +105,7 @@ class Broadcast:
         GLib.timeout_add(PATIENCE_MS, self.loop.quit)
 
     def fail(self, error):
-        say(error)
+        say(f"the broadcast ends: {error}")
         self.status = 1
         self.loop.quit()
 
@@ -114,6 +116,12 @@ class Broadcast:
         self.loop.run()
         self.pipeline.set_state(Gst.State.NULL)
         return self.status
+
+
+def from_keyframe(_pad, info):
+    """Nobody out there has the pictures on which the first would lean."""
+    leans = info.get_buffer().has_flags(Gst.BufferFlags.DELTA_UNIT)
+    return Gst.PadProbeReturn.DROP if leans else Gst.PadProbeReturn.REMOVE
 
 
 def branch(pad):

@@ -289,8 +289,15 @@ const EXPECTED: &str = "\
 644 usr/share/doc/gst-e2ee/SECURITY.md
 644 usr/share/fish/vendor_completions.d/meeting-agent.fish
 644 usr/share/fish/vendor_completions.d/meeting-relay.fish
+644 usr/share/gst-e2ee/pipelines/agent.py
 755 usr/share/gst-e2ee/pipelines/audio-only
+755 usr/share/gst-e2ee/pipelines/broadcast
+644 usr/share/gst-e2ee/pipelines/broadcast.py
+755 usr/share/gst-e2ee/pipelines/caption
+644 usr/share/gst-e2ee/pipelines/caption.py
+644 usr/share/gst-e2ee/pipelines/captions.py
 644 usr/share/gst-e2ee/pipelines/common.sh
+755 usr/share/gst-e2ee/pipelines/listen
 755 usr/share/gst-e2ee/pipelines/loopback
 755 usr/share/gst-e2ee/pipelines/publish-camera
 755 usr/share/gst-e2ee/pipelines/publish-file

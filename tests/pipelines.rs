@@ -16,8 +16,12 @@ use rig::{
 };
 use rustix::process::{Pid, Signal, kill_process_group};
 
+#[path = "pipelines/broadcast.rs"]
+mod broadcast;
 #[path = "pipelines/cameras.rs"]
 mod cameras;
+#[path = "pipelines/captions.rs"]
+mod captions;
 #[path = "pipelines/wall.rs"]
 mod wall;
 
@@ -95,6 +99,16 @@ impl Script {
         read("out") + &read("err")
     }
 
+    /// Waits until it has said some words.
+    fn says(&mut self, words: &str) -> Result<()> {
+        until(&format!("{words:?} of {}", self.name), Duration::from_secs(40), || {
+            let said = self.said().contains(words);
+            ensure!(said || self.child.try_wait()?.is_none(), "pipelines/{} has ended", self.name);
+            Ok(said.then_some(()))
+        })
+        .with_context(|| self.said())
+    }
+
     /// Waits for so many decoded pictures.
     fn shows(&mut self, pictures: u64) -> Result<()> {
         self.fills("screen", pictures * 160 * 90 * 3)
@@ -123,8 +137,7 @@ impl Script {
 
     /// All sound so far.
     fn played(&self) -> Result<Vec<i16>> {
-        let bytes = fs::read(self.folder.join("speaker"))?;
-        Ok(bytes.chunks_exact(2).map(|pair| i16::from_le_bytes([pair[0], pair[1]])).collect())
+        samples(&self.folder.join("speaker"))
     }
 
     fn fills(&mut self, name: &str, bytes: u64) -> Result<()> {
@@ -145,6 +158,22 @@ impl Drop for Script {
         }
         let _ = self.child.wait();
     }
+}
+
+/// A program that ends when it is dropped.
+struct Helper(Child);
+
+impl Drop for Helper {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// The sound in a file of raw samples.
+fn samples(file: &Path) -> Result<Vec<i16>> {
+    let bytes = fs::read(file)?;
+    Ok(bytes.chunks_exact(2).map(|pair| i16::from_le_bytes([pair[0], pair[1]])).collect())
 }
 
 fn two(stage: &Stage) -> Result<(Agent, Agent)> {
@@ -222,6 +251,14 @@ fn who_is_in_no_meeting_or_names_nobody_is_told_what_to_type() -> Result<()> {
         (&["publish-rtsp", "http://camera"], "rtsp://"),
         (&["publish-screen"], "meeting-agent join"),
         (&["watch-wall"], "meeting-agent join"),
+        (&["watch", "--captions"], "pipelines/watch NAME"),
+        (&["watch-all", "--all"], "--captions"),
+        (&["listen"], "meeting-agent join"),
+        (&["listen", "Alice"], "pipelines/audio-only NAME"),
+        (&["caption"], "meeting-agent join"),
+        (&["caption", "speech.wav"], "MICROPHONE"),
+        (&["broadcast", "Alice"], "pipelines/broadcast NAME FOLDER"),
+        (&["broadcast", "Alice", "elsewhere"], "meeting-agent join"),
     ] {
         let mut script = Script::start(&stage, Some(&alice), words, 440)?;
         let status = until("its end", Duration::from_secs(20), || Ok(script.child.try_wait()?))?;

@@ -3,13 +3,13 @@
 use std::{
     io::{BufRead, BufReader},
     path::Path,
-    process::{Child, Command, Stdio},
+    process::{Command, Stdio},
 };
 
 use anyhow::{Context, Result, ensure};
 use rig::{Display, Stage};
 
-use super::{Script, WHOLE, two};
+use super::{Helper, Script, WHOLE, two};
 
 const GREEN: [u8; 3] = [0, 255, 0];
 
@@ -56,14 +56,4 @@ fn a_network_camera_is_seen_and_heard() -> Result<()> {
         }
     }
     Ok(())
-}
-
-/// A program that ends when it is dropped.
-struct Helper(Child);
-
-impl Drop for Helper {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
 }

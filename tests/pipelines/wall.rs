@@ -1,8 +1,8 @@
-//! `pipelines/watch-wall`: everybody in one window and one voice.
+//! `pipelines/watch-wall` and `listen`: everybody in one window and one voice.
 
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use rig::{Stage, media, screen::Place, until};
 
 use super::{Script, WHOLE, coloured};
@@ -31,14 +31,34 @@ fn all_pictures_stand_side_by_side_and_all_voices_sound_together() -> Result<()>
     wall.shows_colours(&[(WHOLE, RED, 0.9), (SHIELD, AMBER, 0.2)])?;
     let _bobs = publish(&bob, "blue", 660)?;
     wall.shows_colours(&[(LEFT, RED, 0.9), (RIGHT, BLUE, 0.9)])?;
-    until("both voices at once", Duration::from_secs(20), || {
-        let played = wall.played()?;
+    plays_both(&wall)?;
+    drop(alices);
+    wall.shows_colours(&[(WHOLE, BLUE, 0.9)])
+}
+
+#[test]
+fn all_voices_sound_together_without_pictures() -> Result<()> {
+    let stage = Stage::open()?;
+    let [alice, bob, carol] = [stage.agent("Alice")?, stage.agent("Bob")?, stage.agent("Carol")?];
+    let link = alice.create(&stage)?;
+    bob.join(&link)?;
+    carol.join(&link)?;
+    let listen = Script::start(&stage, Some(&carol), &["listen"], 440)?;
+    let _alices = Script::start(&stage, Some(&alice), &["publish-camera"], 440)?;
+    let _bobs = Script::start(&stage, Some(&bob), &["publish-camera"], 660)?;
+    plays_both(&listen)?;
+    ensure!(!listen.folder.join("screen").exists(), "no picture is shown");
+    Ok(())
+}
+
+/// Waits until 440 Hz and 660 Hz sound at once.
+fn plays_both(script: &Script) -> Result<()> {
+    until("both voices at once", Duration::from_secs(40), || {
+        let played = script.played().unwrap_or_default();
         let Some(second) = played.last_chunk::<48_000>() else { return Ok(None) };
         let silent = media::power(second, 550).max(1.0);
         let sounds = |hz| media::power(second, hz) > 1_000.0 * silent;
         Ok((sounds(440) && sounds(660)).then_some(()))
     })
-    .with_context(|| wall.said())?;
-    drop(alices);
-    wall.shows_colours(&[(WHOLE, BLUE, 0.9)])
+    .with_context(|| script.said())
 }
