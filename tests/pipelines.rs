@@ -251,6 +251,7 @@ fn who_is_in_no_meeting_or_names_nobody_is_told_what_to_type() -> Result<()> {
         (&["publish-rtsp", "http://camera"], "rtsp://"),
         (&["publish-screen"], "meeting-agent join"),
         (&["watch-wall"], "meeting-agent join"),
+        (&["loopback", "x"], "pipelines/loopback [SECONDS]"),
         (&["watch", "--captions"], "pipelines/watch NAME"),
         (&["watch-all", "--all"], "--captions"),
         (&["listen"], "meeting-agent join"),
