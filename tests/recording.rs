@@ -202,7 +202,7 @@ fn a_picture_that_changes_its_size_goes_on_in_a_new_file() -> Result<()> {
     )?;
     let into = stage.folder().join("films");
     let mut record = Record::start(&stage, &carol, &into, &[])?;
-    record.until_bytes("Alice", 2, 60_000)?;
+    record.until_bytes("Alice", 2, 30_000)?;
     ensure!(record.end(Signal::INT)?, "{}", record.said());
     let files = record.files("Alice");
     ensure!(files.len() == 2, "{}", record.said());
