@@ -142,7 +142,11 @@ pub fn opened(sealed: &gst::CapsRef) -> gst::Caps {
 
 /// The kind of stream for a media type.
 pub fn kind(caps: &gst::CapsRef) -> Kind {
-    match caps.structure(0).map(|structure| structure.name().as_str().split('/').next().unwrap_or_default()) {
+    caps.structure(0).map_or(Kind::Data, kind_of)
+}
+
+fn kind_of(structure: &gst::StructureRef) -> Kind {
+    match structure.name().split('/').next() {
         Some("video" | "image") => Kind::Video,
         Some("audio") => Kind::Audio,
         _ => Kind::Data,
@@ -152,6 +156,12 @@ pub fn kind(caps: &gst::CapsRef) -> Kind {
 /// The kind of what is sealed inside.
 pub fn sealed_kind(caps: &gst::CapsRef) -> Kind {
     kind(&opened(caps))
+}
+
+/// Whether all that these caps allow may come seldom, or not for minutes: captions, measurements.
+pub fn is_sparse(sealed: &gst::CapsRef) -> bool {
+    let plain = opened(sealed);
+    !plain.is_any() && !plain.is_empty() && plain.iter().all(|structure| kind_of(structure) == Kind::Data)
 }
 
 /// Caps from a stream's statement: one fixed structure that `e2eeseal` could have been fed, or nothing.

@@ -363,6 +363,22 @@ fn a_sink_and_a_source_survive_the_agent() {
 }
 
 #[test]
+fn sound_does_not_wait_for_the_first_caption() {
+    let agent = FakeAgent::start();
+    let socket = agent.socket();
+    let pipeline = Pipeline::parse(&format!(
+        "meetingkey agent={socket} \
+         audiotestsrc is-live=true ! opusenc ! e2eeseal ! meetingsink name=sink agent={socket} \
+         appsrc name=in is-live=true format=time do-timestamp=true caps=\"text/x-raw, format=utf8\" \
+           ! e2eeseal track=captions name=seal ! sink."
+    ));
+    pipeline.play();
+    until("sound is sent", || stat(&pipeline.element("sink"), "sent") > 5);
+    feed(&pipeline, "in").push_buffer(buffer(b"hello")).unwrap();
+    until("the caption is sealed", || stat(&pipeline.element("seal"), "sealed") == 1);
+}
+
+#[test]
 fn a_file_plays_into_a_meeting_and_ends() {
     let agent = FakeAgent::start();
     let socket = agent.socket();

@@ -157,6 +157,14 @@ impl ElementImpl for Track {
         &self,
         transition: gst::StateChange,
     ) -> Result<gst::StateChangeSuccess, gst::StateChangeError> {
+        if transition == gst::StateChange::ReadyToPaused {
+            // Picture and sound do not wait for the first caption, which a person has yet to say.
+            let mut latency = gst::query::Latency::new();
+            let obj = self.obj();
+            let pad = obj.sink_pad();
+            let live = pad.peer_query(&mut latency) && latency.result().0;
+            obj.set_async(!live && !caps::is_sparse(&pad.peer_query_caps(None)));
+        }
         if transition == gst::StateChange::PausedToPlaying {
             // What is captured now is late already: a live frame goes out as it comes.
             let live = self.obj().query_latency().is_ok_and(|(_, live, _, _)| live);
