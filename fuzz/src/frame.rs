@@ -1,6 +1,9 @@
 //! SFrame: headers, made-up frames, and sealed ones that are changed, repeated and reordered on their way.
 
-use std::collections::BTreeSet;
+use std::{
+    collections::BTreeSet,
+    hash::{DefaultHasher, Hasher},
+};
 
 use meeting_protocol::{
     frame::{CipherSuite, Header, KeyId, Lease, OpenKey, Opener, Sealer},
@@ -12,10 +15,11 @@ use crate::{CRYPTO, cursor::Cursor};
 
 pub fn run(bytes: &[u8]) {
     header(bytes);
+    let whole = digest(bytes);
     let mut bytes = Cursor(bytes);
     let mut opener = Opener::new();
     let mut sealers = [(1, 5), (2, 4)].map(|(stream, suite)| {
-        let (lease, key) = key(stream, suite, bytes.u8());
+        let (lease, key) = key(stream, suite, bytes.u8(), whole);
         opener.insert(key);
         (Sealer::new(lease), BTreeSet::new())
     });
@@ -63,11 +67,19 @@ fn header(bytes: &[u8]) {
     assert_eq!(out[..len], bytes[..len], "one form for each header");
 }
 
-fn key(stream: u32, suite: u16, byte: u8) -> (Lease, OpenKey) {
+/// A fuzzer sees what a tag is compared with, and would put it into its next input: which then has another key.
+fn digest(bytes: &[u8]) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    hasher.write(bytes);
+    hasher.finish()
+}
+
+fn key(stream: u32, suite: u16, byte: u8, whole: u64) -> (Lease, OpenKey) {
     let kid = KeyId::new(StreamId(stream), 1, byte.into());
     let suite = CipherSuite::try_from(suite).expect("4 and 5 are there");
     // Each run has a key of its own: the nonce ledger of the tests knows them all.
-    let base_key = crate::invariants::fresh();
+    let mut base_key = crate::invariants::fresh();
+    base_key[8..16].copy_from_slice(&whole.to_be_bytes());
     let open = OpenKey { kid, suite, base_key: Secret::init_with(|key| *key = base_key), floor: 0 };
     (Lease::new(kid, suite, Secret::init_with(|key| *key = base_key)), open)
 }
