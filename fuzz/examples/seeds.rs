@@ -147,6 +147,7 @@ fn local() -> Vec<Vec<u8>> {
             name: name(),
             stream,
             track: track(),
+            caps: "audio/x-opus".into(),
             epoch: 9,
             kid,
             suite: 5,

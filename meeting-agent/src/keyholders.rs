@@ -51,6 +51,8 @@ pub struct OpenKey {
     pub name: String,
     /// The label.
     pub track: String,
+    /// The caps its sender signed.
+    pub caps: String,
     /// Its epoch.
     pub epoch: u64,
     /// Its id.
@@ -255,6 +257,7 @@ impl OpenKey {
             name: self.name.clone(),
             stream,
             track: self.track.clone(),
+            caps: self.caps.clone(),
             epoch: self.epoch,
             kid: self.kid,
             suite: self.suite,

@@ -18,6 +18,7 @@ pub mod crypto;
 pub mod evidence;
 pub mod frame;
 pub mod identity;
+pub mod keyfile;
 #[cfg(feature = "nonce-ledger")]
 pub mod ledger;
 pub mod link;

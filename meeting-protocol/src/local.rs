@@ -20,7 +20,7 @@ use zeroize::Zeroizing;
 use crate::{BootTime, frame::KeyId, secret::Secret};
 
 /// The version of the local messages.
-pub const VERSION: u16 = 3;
+pub const VERSION: u16 = 4;
 
 /// The longest message in bytes: one frame and its envelope.
 pub const MAX_MESSAGE: usize = MAX_FRAME + 4096;
@@ -189,7 +189,7 @@ pub enum FromAgent {
         /// CLOCK_BOOTTIME in ms.
         at: BootTime,
     },
-    /// Keys: open this stream with this key.
+    /// Keys: open this stream with this key; said again when its caps have changed.
     OpenKey {
         /// Whose stream.
         from: ParticipantId,
@@ -199,6 +199,8 @@ pub enum FromAgent {
         stream: StreamId,
         /// Its label.
         track: String,
+        /// The caps its sender signed.
+        caps: String,
         /// The epoch of the key.
         epoch: u64,
         /// The KID.

@@ -7,6 +7,7 @@ use std::fmt::Debug;
 use meeting_protocol::{
     frame::{CipherSuite, KeyId, Lease, OpenKey, Sealer},
     identity::DeviceKey,
+    keyfile::RecordedKey,
     link::MeetingLink,
     secret::Secret,
     session::{Command, KeyChange, Output, Successors},
@@ -66,6 +67,18 @@ fn every_type_with_a_key_is_silent() {
     silent("Lease", &Lease::new(kid, suite, secret()));
     silent("Sealer", &Sealer::new(Lease::new(kid, suite, secret())));
     silent("OpenKey", &OpenKey { kid, suite, base_key: secret(), floor: 0 });
+    let recorded = RecordedKey {
+        from: ParticipantId([1; 16]),
+        name: String::new(),
+        stream: StreamId(1),
+        track: String::new(),
+        caps: String::new(),
+        epoch: 3,
+        kid,
+        suite,
+        base_key: secret(),
+    };
+    silent("RecordedKey", &recorded);
     silent("DeviceKey", &DeviceKey::from_seed(&secret()));
     let device = DeviceKey::from_seed(&secret());
     let link = MeetingLink {

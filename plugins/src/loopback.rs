@@ -98,6 +98,8 @@ impl State {
             name: "myself".into(),
             stream,
             track: self.streams.get(&stream).cloned().unwrap_or_default(),
+            // The store knows them: the sealer is in this process.
+            caps: String::new(),
             epoch: self.epoch,
             kid,
             suite,

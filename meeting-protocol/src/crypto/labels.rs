@@ -77,6 +77,8 @@ pub const COMMIT: &str = "e2ee-meeting v1 commit";
 pub const STREAM: &str = "e2ee-meeting v1 stream";
 /// From a meeting key to a sender's control key.
 pub const CONTROL: &str = "e2ee-meeting v1 control";
+/// From a stretched passphrase to the key of a key file.
+pub const KEY_FILE: &str = "e2ee-meeting v1 key file";
 
 /// All labels that open signed or hashed bytes.
 #[cfg(test)]
@@ -108,8 +110,8 @@ pub const ALL: [&[u8]; 24] = [
 ];
 /// All labels of derivations.
 #[cfg(test)]
-pub const DERIVED: [&str; 10] =
-    [HPKE_INFO, HPKE_PSK, CHAIN, CHAIN_NEXT, PROOF, WRAP, BOARD, COMMIT, STREAM, CONTROL];
+pub const DERIVED: [&str; 11] =
+    [HPKE_INFO, HPKE_PSK, CHAIN, CHAIN_NEXT, PROOF, WRAP, BOARD, COMMIT, STREAM, CONTROL, KEY_FILE];
 
 #[cfg(test)]
 mod tests {

@@ -195,12 +195,13 @@ impl Encode for FromAgent {
                 out.u64(*before);
                 out.u64(at.0);
             }
-            FromAgent::OpenKey { from, name, stream, track, epoch, kid, suite, base_key, floor } => {
+            FromAgent::OpenKey { from, name, stream, track, caps, epoch, kid, suite, base_key, floor } => {
                 out.u8(7);
                 from.encode(out);
                 out.str(name);
                 stream.encode(out);
                 out.str(track);
+                out.str(caps);
                 out.u64(*epoch);
                 out.u64((*kid).into());
                 out.u16(*suite);
@@ -290,6 +291,7 @@ impl Decode for FromAgent {
                 name: text(reader, MAX_NAME, "a name")?,
                 stream: StreamId::decode(reader)?,
                 track: text(reader, MAX_NAME, "a track")?,
+                caps: text(reader, MAX_CAPS, "caps")?,
                 epoch: reader.u64()?,
                 kid: KeyId::from(reader.u64()?),
                 suite: reader.u16()?,
@@ -423,6 +425,7 @@ mod tests {
                 name: name.clone(),
                 stream,
                 track: track.clone(),
+                caps: "video/x-vp8".into(),
                 epoch: 1,
                 kid,
                 suite: 5,

@@ -310,6 +310,7 @@ impl State {
             name: "Alice".into(),
             stream: id,
             track: stream.track.clone(),
+            caps: stream.caps.clone(),
             epoch: self.epoch,
             kid: KeyId::new(id, 1, self.epoch),
             suite: 5,

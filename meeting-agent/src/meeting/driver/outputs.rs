@@ -23,9 +23,10 @@ impl Driver {
             KeyChange::Retire { before, at } => self.holders.retire(before, at),
             KeyChange::Open { from, stream, track, kind, caps, epoch, kid, suite, base_key, floor } => {
                 let name = self.name(from);
-                let stated = Stated { name: name.clone(), track: track.clone(), kind, caps };
+                let stated = Stated { name: name.clone(), track: track.clone(), kind, caps: caps.clone() };
                 let suite = suite as u16;
-                self.holders.open(from, stream, OpenKey { name, track, epoch, kid, suite, base_key, floor });
+                let key = OpenKey { name, track, caps, epoch, kid, suite, base_key, floor };
+                self.holders.open(from, stream, key);
                 let messages = self.media.watching.stated((from, stream), stated);
                 self.send(messages);
             }
