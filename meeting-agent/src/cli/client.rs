@@ -11,6 +11,7 @@ use anyhow::{Context, bail};
 use meeting_protocol::local::{self, FromAgent, Purpose, ToAgent};
 use meeting_wire::Decode;
 use rustix::{net::sockopt::socket_peercred, process::getuid};
+use tokio::io::AsyncReadExt;
 use zeroize::Zeroizing;
 
 use crate::control::{Answer, Request, Status};
@@ -20,6 +21,11 @@ pub struct Client(UnixStream);
 
 impl Client {
     pub fn connect(path: &Path) -> anyhow::Result<Self> {
+        Self::connect_for(path, Purpose::Control)
+    }
+
+    /// Connects for something else than commands.
+    pub fn connect_for(path: &Path, purpose: Purpose) -> anyhow::Result<Self> {
         let no_agent = || {
             format!(
                 "no agent is running on {}: start one with `meeting-agent run`, or name its `--socket`",
@@ -40,7 +46,7 @@ impl Client {
         stream.set_read_timeout(Some(PATIENCE))?;
         stream.set_write_timeout(Some(PATIENCE))?;
         let mut client = Self(stream);
-        client.say(&ToAgent::Hello { version: local::VERSION, purpose: Purpose::Control })?;
+        client.say(&ToAgent::Hello { version: local::VERSION, purpose })?;
         match client.hear()? {
             FromAgent::Welcome { version: local::VERSION, .. } => Ok(client),
             FromAgent::Refused { text } => bail!(text),
@@ -71,7 +77,13 @@ impl Client {
         }
     }
 
-    fn say(&mut self, message: &ToAgent) -> anyhow::Result<()> {
+    /// Goes on as a stream that can be waited for among other things.
+    pub fn into_async(self) -> anyhow::Result<tokio::net::UnixStream> {
+        self.0.set_nonblocking(true)?;
+        Ok(tokio::net::UnixStream::from_std(self.0)?)
+    }
+
+    pub fn say(&mut self, message: &ToAgent) -> anyhow::Result<()> {
         self.0.write_all(&local::to_frame(message)).context("the agent hung up: look at its log")
     }
 
@@ -83,6 +95,19 @@ impl Client {
         self.0.read_exact(&mut message).context(hung_up)?;
         Ok(FromAgent::from_bytes(&message)?)
     }
+}
+
+/// The next message, none when the agent hangs up.
+pub async fn hear(stream: &mut tokio::net::UnixStream) -> anyhow::Result<Option<FromAgent>> {
+    let mut len = [0; 4];
+    if stream.read_exact(&mut len).await.is_err() {
+        return Ok(None);
+    }
+    let mut message = Zeroizing::new(vec![0; local::frame_len(len)?]);
+    if stream.read_exact(&mut message).await.is_err() {
+        return Ok(None);
+    }
+    Ok(Some(FromAgent::from_bytes(&message)?))
 }
 
 /// Above the longest wait that is asked for.

@@ -4,19 +4,17 @@
 use std::{
     ffi::OsString,
     fs::File,
-    io::{self, BufRead, IsTerminal, Read, Seek, Write},
+    io::{self, IsTerminal, Read, Seek, Write},
     os::unix::process::CommandExt,
     path::PathBuf,
     process::Command,
 };
 
 use anyhow::{Context, bail};
-use rustix::{
-    fs::{MemfdFlags, memfd_create},
-    termios::{LocalModes, OptionalActions, tcgetattr, tcsetattr},
-};
+use rustix::fs::{MemfdFlags, memfd_create};
 use zeroize::Zeroizing;
 
+use super::hidden;
 use crate::private;
 
 /// The link's text. With a link in the arguments this replaces the process by one without it.
@@ -36,7 +34,9 @@ pub fn read(argument: Option<String>, file: Option<PathBuf>) -> anyhow::Result<Z
             );
             argument
         }
-        (argument, None) if argument.is_none() && io::stdin().is_terminal() => prompt()?,
+        (argument, None) if argument.is_none() && io::stdin().is_terminal() => {
+            hidden::ask("Meeting link", LONGEST as usize)?
+        }
         _ => {
             let mut text = Zeroizing::new(String::with_capacity(LONGEST as usize));
             io::stdin()
@@ -65,22 +65,6 @@ fn start_again_without(link: &str) -> io::Error {
         Ok(Command::new("/proc/self/exe").arg0("meeting-agent").args(arguments).stdin(stdin).exec())
     };
     again().unwrap_or_else(|error| error)
-}
-
-/// Asks on the terminal without showing what is typed.
-fn prompt() -> anyhow::Result<Zeroizing<String>> {
-    let stdin = io::stdin();
-    eprint!("Meeting link (not shown): ");
-    let shown = tcgetattr(&stdin)?;
-    let mut hidden = shown.clone();
-    hidden.local_modes.remove(LocalModes::ECHO);
-    tcsetattr(&stdin, OptionalActions::Now, &hidden)?;
-    let mut line = Zeroizing::new(String::with_capacity(LONGEST as usize));
-    let read = stdin.lock().take(LONGEST).read_line(&mut line);
-    tcsetattr(&stdin, OptionalActions::Now, &shown)?;
-    eprintln!();
-    read.context("cannot read the link from the terminal")?;
-    Ok(line)
 }
 
 /// The longest link in bytes: the longest host name and three values of 32 bytes are under 500.

@@ -6,9 +6,11 @@
 mod client;
 mod enter;
 mod evidence;
+mod hidden;
 mod lead;
 mod link_input;
 mod look;
+mod record_keys;
 mod run;
 mod verify;
 
@@ -88,6 +90,8 @@ enum Command {
     Verify(verify::Verify),
     /// Who is in the meeting
     Roster,
+    /// Keep the keys of what is recorded in a file, to open a sealed recording with later
+    RecordKeys(record_keys::RecordKeys),
     /// Proofs that a leader broke the protocol: shown, handed out and checked
     #[command(subcommand)]
     Evidence(evidence::Command),
@@ -187,6 +191,7 @@ fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Code { roster: false } => look::code(&common),
         Command::Code { roster: true } => look::roster_code(&common),
         Command::Roster => look::roster(&common),
+        Command::RecordKeys(keys) => keys.run(&common),
         Command::Evidence(evidence) => evidence.run(&common),
         Command::Completions { shell } => {
             // Into memory first: the generator panics if its reader has gone.
@@ -255,6 +260,7 @@ mod tests {
             "meeting-agent evidence list --json",
             "meeting-agent evidence export 0a --file f",
             "meeting-agent evidence verify -",
+            "meeting-agent record-keys f --track camera --track microphone --participant Alice --passphrase-file p",
         ] {
             assert!(parse(line).is_ok(), "{line}: {}", parse(line).unwrap_err());
         }
