@@ -14,7 +14,7 @@
 
 use std::sync::LazyLock;
 
-use meeting_wire::Kind;
+use meeting_wire::{Kind, ParticipantId, StreamId};
 
 /// The media type of sealed frames.
 pub const SFRAME: &str = "application/x-sframe";
@@ -138,6 +138,24 @@ pub fn opened(sealed: &gst::CapsRef) -> gst::Caps {
         }
     }
     plain
+}
+
+/// The caps of a track's sealed frames, with whose it is; none if the statement names nothing that can be opened.
+pub fn of_track(
+    statement: &str,
+    from: ParticipantId,
+    name: &str,
+    stream: StreamId,
+    track: &str,
+) -> Option<gst::Caps> {
+    let stated = from_statement(statement)?;
+    let mut sealed = sealed_for_opening(&stated);
+    let structure = sealed.make_mut().structure_mut(0)?;
+    structure.set("participant", from.to_string());
+    structure.set("participant-name", name);
+    structure.set("stream", stream.0);
+    structure.set("track", track);
+    Some(sealed)
 }
 
 /// The kind of stream for a media type.

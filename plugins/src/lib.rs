@@ -13,6 +13,7 @@
 //! - [`seal`] and [`open`] mirror each other: `imp.rs` is the shell GStreamer sees, the other file the logic.
 //! - [`rtp`] is the road through any RTP transport in place of the meeting's relay.
 //! - [`store`] holds the keys, [`context`] brings them to the elements, [`rules`] says until when they are good.
+//! - [`recording`] writes sealed frames into a file and reads them, also without keys.
 //! - [`link`] talks to the agent; [`loopback`] stands in for it where `meetingkey loopback=true`.
 //!
 //! Nothing secret is a property, a caps field, a message or a log line; the plug-in logs through GStreamer alone.
@@ -21,12 +22,14 @@ pub mod address;
 pub mod caps;
 pub mod clock;
 pub mod context;
+pub mod envelope;
 pub mod link;
 pub mod loopback;
 pub mod meetingkey;
 pub mod open;
 pub mod outbox;
 pub mod random;
+pub mod recording;
 pub mod report;
 pub mod rtp;
 pub mod rules;

@@ -4,7 +4,7 @@
 
 use gst::glib;
 
-use crate::{meetingkey, open, rtp, seal, sink, source};
+use crate::{meetingkey, open, recording, rtp, seal, sink, source};
 
 fn plugin_init(plugin: &gst::Plugin) -> Result<(), glib::BoolError> {
     seal::register(plugin)?;
@@ -13,6 +13,7 @@ fn plugin_init(plugin: &gst::Plugin) -> Result<(), glib::BoolError> {
     sink::register(plugin)?;
     source::register(plugin)?;
     rtp::register(plugin)?;
+    recording::register(plugin)?;
     Ok(())
 }
 

@@ -25,7 +25,7 @@ use meeting_protocol::{
 };
 use meeting_wire::{Kind, MeetingId, ParticipantId, StreamId};
 
-use crate::rules::Rules;
+use crate::{recording::Archive, rules::Rules};
 
 /// Where the store's wishes go: the agent, or the loopback.
 pub trait Uplink: Send + Sync {
@@ -52,6 +52,7 @@ struct Inner {
     serial: u64,
     seals: HashMap<u32, Slot>,
     opens: HashMap<KeyId, Entry>,
+    archive: Option<Arc<Archive>>,
     want_open: bool,
 }
 
@@ -131,6 +132,22 @@ impl KeyStore {
             changed: Condvar::new(),
             uplink: OnceLock::new(),
         })
+    }
+
+    /// A store of the keys in a key file, good for ever.
+    pub fn of_archive(meeting: MeetingId, archive: Archive) -> Arc<Self> {
+        let store = Self::new(meeting, false);
+        {
+            let mut inner = store.inner();
+            inner.archive = Some(Arc::new(archive));
+            inner.rules.until = never();
+        }
+        store
+    }
+
+    /// The keys of a key file, if it holds those.
+    pub fn archive(&self) -> Option<Arc<Archive>> {
+        self.inner().archive.clone()
     }
 
     /// Says where wishes go; once.
@@ -241,7 +258,8 @@ impl KeyStore {
 
     /// Whether the key is still the one it was.
     pub fn holds(&self, kid: KeyId, serial: u64) -> bool {
-        self.inner().opens.get(&kid).is_some_and(|entry| entry.serial == serial)
+        let inner = self.inner();
+        inner.archive.is_some() || inner.opens.get(&kid).is_some_and(|entry| entry.serial == serial)
     }
 
     /// Tells the agent which counters were opened. `last`: the opener is gone, and its successor starts here.

@@ -8,12 +8,25 @@ use std::{collections::BTreeMap, path::PathBuf, process::Command};
 
 use gst::prelude::*;
 
-const ELEMENTS: [(&str, &[&str]); 7] = [
+const ELEMENTS: [(&str, &[&str]); 9] = [
+    ("e2eedemux", &["meeting", "stats"]),
+    ("e2eemux", &["stats"]),
     ("e2eeseal", &["format", "meeting", "stats", "track"]),
     ("e2eeopen", &["meeting", "stats"]),
     (
         "meetingkey",
-        &["agent", "epoch", "loopback", "meeting", "participants", "security-code", "state", "wait"],
+        &[
+            "agent",
+            "epoch",
+            "key-file",
+            "loopback",
+            "meeting",
+            "participants",
+            "passphrase-file",
+            "security-code",
+            "state",
+            "wait",
+        ],
     ),
     ("meetingsink", &["agent", "meeting", "stats", "sync"]),
     ("meetingsrc", &["agent", "latency", "meeting", "participant", "stats", "track"]),
@@ -57,6 +70,8 @@ fn the_opener_is_what_autopluggers_look_for() {
         .unwrap();
     assert_eq!(sink.caps().to_string(), "application/x-sframe");
     assert_eq!(gst::ElementFactory::find("e2eeseal").unwrap().rank(), gst::Rank::NONE);
+    let demuxer = gst::ElementFactory::find("e2eedemux").unwrap();
+    assert_eq!((demuxer.rank(), demuxer.metadata("klass")), (gst::Rank::PRIMARY, Some("Codec/Demuxer")));
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! The shell GStreamer sees: connects in NULL to READY, offers the store, holds preroll until there are keys.
 
 use std::{
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -16,7 +16,9 @@ use crate::{
     link::{Connection, Link, LinkError},
     loopback::Loopback,
     outbox::Outbox,
-    random, report,
+    random,
+    recording::Archive,
+    report,
     store::KeyStore,
 };
 
@@ -24,13 +26,22 @@ use crate::{
 struct Settings {
     agent: String,
     meeting: String,
+    key_file: String,
+    passphrase_file: String,
     loopback: bool,
     wait: bool,
 }
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { agent: String::new(), meeting: String::new(), loopback: false, wait: true }
+        Self {
+            agent: String::new(),
+            meeting: String::new(),
+            key_file: String::new(),
+            passphrase_file: String::new(),
+            loopback: false,
+            wait: true,
+        }
     }
 }
 
@@ -42,6 +53,7 @@ struct Active {
 
 enum Source {
     Agent { _link: Link },
+    KeyFile,
     Loopback(Arc<Loopback>),
 }
 
@@ -118,7 +130,9 @@ impl MeetingKey {
         let settings = self.settings().clone();
         let meeting = address::meeting(&settings.meeting)
             .map_err(|error| gst::error_msg!(gst::ResourceError::Settings, ("{error}")))?;
-        let store = if settings.loopback {
+        let store = if !settings.key_file.is_empty() {
+            self.start_key_file(&settings, meeting)?
+        } else if settings.loopback {
             self.start_loopback(meeting)
         } else {
             let path = address::socket(&settings.agent)
@@ -160,6 +174,31 @@ impl MeetingKey {
             ..MeetingState::default()
         });
         store
+    }
+
+    fn start_key_file(
+        &self,
+        settings: &Settings,
+        wanted: Option<MeetingId>,
+    ) -> Result<Arc<KeyStore>, gst::ErrorMessage> {
+        let words = Some(settings.passphrase_file.as_str()).filter(|path| !path.is_empty()).map(Path::new);
+        let (meeting, archive, problem) = Archive::read(Path::new(&settings.key_file), words)
+            .map_err(|error| gst::error_msg!(gst::ResourceError::OpenRead, ("{error}")))?;
+        if let Some(wanted) = wanted.filter(|wanted| *wanted != meeting) {
+            let text = format!("the key file is of the meeting {meeting}, not of {wanted}");
+            return Err(gst::error_msg!(gst::ResourceError::Settings, ("{text}")));
+        }
+        if let Some(problem) = problem {
+            gst::element_imp_warning!(self, gst::ResourceError::Read, ("{problem}"));
+        }
+        let store = KeyStore::of_archive(meeting, archive);
+        *self.active() = Some(Active { store: store.clone(), source: Source::KeyFile });
+        self.show(MeetingState {
+            phase: "key-file".into(),
+            detail: "keys of a recording: nobody is here".into(),
+            ..MeetingState::default()
+        });
+        Ok(store)
     }
 
     fn start_agent(&self, path: PathBuf, meeting: Option<MeetingId>) -> Result<Arc<KeyStore>, LinkError> {
@@ -208,6 +247,18 @@ impl ObjectImpl for MeetingKey {
             vec![
                 report::agent_property(),
                 report::meeting_property(),
+                glib::ParamSpecString::builder("key-file")
+                    .nick("Key file")
+                    .blurb("Take the keys of a sealed recording from this file, which `meeting-agent record-keys` wrote")
+                    .default_value(Some(""))
+                    .mutable_ready()
+                    .build(),
+                glib::ParamSpecString::builder("passphrase-file")
+                    .nick("Passphrase file")
+                    .blurb("File whose first line is the key file's passphrase; nobody else may read it")
+                    .default_value(Some(""))
+                    .mutable_ready()
+                    .build(),
                 glib::ParamSpecBoolean::builder("loopback")
                     .nick("Loopback")
                     .blurb("Make random keys inside the process instead of asking an agent: for trying things out")
@@ -221,7 +272,7 @@ impl ObjectImpl for MeetingKey {
                     .build(),
                 glib::ParamSpecString::builder("state")
                     .nick("State")
-                    .blurb("joining, live, stale, ended, agent-lost or loopback; empty in NULL")
+                    .blurb("joining, live, stale, ended, agent-lost, loopback or key-file; empty in NULL")
                     .read_only()
                     .build(),
                 glib::ParamSpecString::builder("security-code")
@@ -266,6 +317,8 @@ impl ObjectImpl for MeetingKey {
         match pspec.name() {
             "agent" => settings.agent = text(),
             "meeting" => settings.meeting = text(),
+            "key-file" => settings.key_file = text(),
+            "passphrase-file" => settings.passphrase_file = text(),
             "loopback" => settings.loopback = value.get().unwrap_or_default(),
             "wait" => settings.wait = value.get().unwrap_or(true),
             _ => {}
@@ -276,6 +329,8 @@ impl ObjectImpl for MeetingKey {
         match pspec.name() {
             "agent" => report::shown_agent(&self.settings().agent).to_value(),
             "meeting" => report::shown_meeting(&self.settings().meeting).to_value(),
+            "key-file" => self.settings().key_file.to_value(),
+            "passphrase-file" => self.settings().passphrase_file.to_value(),
             "loopback" => self.settings().loopback.to_value(),
             "wait" => self.settings().wait.to_value(),
             "state" => self.shown().phase.to_value(),

@@ -14,6 +14,7 @@ use meeting_wire::{ParticipantId, StreamId};
 
 use super::failures::Reason;
 use crate::{
+    recording::Archive,
     rules::Rules,
     store::{Found, KeyStore, Sender},
 };
@@ -32,6 +33,8 @@ pub struct Gate {
     rules: Rules,
     /// Whose stream it must be, where the caps say.
     owner: Option<Owner>,
+    /// Of the frame opened last, where the keys are a key file's.
+    epoch: u64,
     /// No frame waits for a key before that.
     patience_from: Option<Instant>,
     dropped: bool,
@@ -99,6 +102,7 @@ impl Gate {
             generation: 0,
             rules: Rules::default(),
             owner: None,
+            epoch: 0,
             patience_from: None,
             dropped: false,
             counts: Counts::default(),
@@ -108,6 +112,18 @@ impl Gate {
     /// Says whose stream it must be from now on.
     pub fn bind(&mut self, owner: Option<Owner>) {
         self.owner = owner;
+    }
+
+    /// Frames of a recording follow that are of this epoch or later: what was opened before may be opened again. Media that
+    /// comes from a meeting never goes back.
+    pub fn begin_at(&mut self, epoch: u64) {
+        if self.store.archive().is_some() {
+            self.opener = Opener::new();
+            self.known.clear();
+            self.used.clear();
+            self.current = None;
+            self.epoch = epoch;
+        }
     }
 
     /// Opens `sealed` into `out`, which is at least as long. A frame whose key is on its way waits for it, unless
@@ -182,11 +198,27 @@ impl Gate {
 
     /// Whose key that is, which the opener has then.
     fn sender(&mut self, kid: KeyId, cancelled: impl Fn() -> bool) -> Option<Arc<Sender>> {
+        if let Some(archive) = self.store.archive() {
+            return self.recorded(&archive, kid);
+        }
         if !self.known.contains_key(&kid) {
             let found = self.fetch(kid, cancelled)?;
             self.insert(kid, found);
             self.refresh();
         }
+        self.known.get(&kid).map(|known| known.who.clone())
+    }
+
+    /// As [`sender`](Self::sender), from a key file: nothing more will come, so nothing is waited for.
+    fn recorded(&mut self, archive: &Archive, kid: KeyId) -> Option<Arc<Sender>> {
+        let from = self.owner.map(|owner| owner.participant);
+        let (epoch, serial) = archive.serial(from, kid, self.epoch)?;
+        if self.known.get(&kid).is_none_or(|known| known.serial != serial) {
+            let (_, found) = archive.find(from, kid, self.epoch)?;
+            self.forget(kid);
+            self.insert(kid, found);
+        }
+        self.epoch = self.epoch.max(epoch);
         self.known.get(&kid).map(|known| known.who.clone())
     }
 

@@ -20,7 +20,7 @@ use super::{
     failures::Reason,
     gate::{Counts, Gate, Owner, Refused},
 };
-use crate::{CAT, address, caps, clock, context, report, store::KeyStore, throttle::Throttle};
+use crate::{CAT, address, caps, clock, context, recording, report, store::KeyStore, throttle::Throttle};
 
 /// Alive between READY and PAUSED.
 struct State {
@@ -292,6 +292,14 @@ impl BaseTransformImpl for E2eeOpen {
         match event.type_() {
             gst::EventType::FlushStart => self.cancel(true),
             gst::EventType::FlushStop => self.cancel(false),
+            gst::EventType::CustomDownstream => {
+                if let Some(epoch) = recording::begins_at(&event) {
+                    if let Some(state) = self.state().as_mut() {
+                        state.gate.begin_at(epoch);
+                    }
+                    return true;
+                }
+            }
             _ => {}
         }
         self.parent_sink_event(event)

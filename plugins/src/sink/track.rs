@@ -14,7 +14,7 @@ use meeting_protocol::{
 use meeting_wire::{Envelope, Flags, Kind, MAX_FRAME, StreamId};
 
 use super::exit::Exit;
-use crate::{CAT, caps, clock, report};
+use crate::{CAT, caps, clock, envelope, report};
 
 glib::wrapper! {
     /// The sink behind one pad.
@@ -223,7 +223,7 @@ impl BaseSinkImpl for Track {
             return Ok(gst::FlowSuccess::Ok);
         };
         let stream = KeyId::from(header.kid).stream();
-        let flags = flags(buffer.flags());
+        let flags = envelope::flags(buffer.flags());
         let keyframe = flags.has(Flags::KEYFRAME);
 
         let (video, sound, version, segment) = {
@@ -264,17 +264,6 @@ impl BaseSinkImpl for Track {
 
 fn bytes(sealed: &[u8]) -> bytes::Bytes {
     bytes::Bytes::copy_from_slice(sealed)
-}
-
-fn flags(flags: gst::BufferFlags) -> Flags {
-    let bit = |set: bool, bit: u8| if set { bit } else { 0 };
-    Flags(
-        bit(!flags.contains(gst::BufferFlags::DELTA_UNIT), Flags::KEYFRAME)
-            | bit(flags.contains(gst::BufferFlags::DROPPABLE), Flags::DROPPABLE)
-            | bit(flags.contains(gst::BufferFlags::DISCONT), Flags::DISCONT)
-            | bit(flags.contains(gst::BufferFlags::HEADER), Flags::HEADER)
-            | bit(flags.contains(gst::BufferFlags::MARKER), Flags::MARKER),
-    )
 }
 
 const NOT_SEALED: &str = "frames that are not sealed are not published: put e2eeseal before meetingsink";

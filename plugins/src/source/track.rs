@@ -10,7 +10,7 @@ use meeting_protocol::BootTime;
 use meeting_wire::{Envelope, Flags, Kind, ParticipantId, StreamId};
 
 use super::queue::{Item, Queue};
-use crate::{CAT, caps, clock};
+use crate::{CAT, caps, clock, envelope};
 
 /// Which track of whom.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -38,14 +38,7 @@ pub struct About {
 impl About {
     /// Caps of the pad; none if the statement names nothing that can be opened.
     pub fn pad_caps(&self) -> Option<gst::Caps> {
-        let stated = caps::from_statement(&self.caps)?;
-        let mut sealed = caps::sealed_for_opening(&stated);
-        let structure = sealed.make_mut().structure_mut(0)?;
-        structure.set("participant", self.id.from.to_string());
-        structure.set("participant-name", self.name.as_str());
-        structure.set("stream", self.id.stream.0);
-        structure.set("track", self.track.as_str());
-        Some(sealed)
+        caps::of_track(&self.caps, self.id.from, &self.name, self.id.stream, &self.track)
     }
 }
 
@@ -112,23 +105,8 @@ impl Track {
 
     /// A frame for running time `pts`. False if a keyframe is wanted.
     pub fn push(&self, envelope: Envelope, pts: Option<u64>, dts: Option<u64>) -> bool {
-        let mut buffer = gst::Buffer::from_slice(envelope.sealed);
-        let target = buffer.make_mut();
-        target.set_pts(pts.map(gst::ClockTime::from_nseconds));
-        target.set_dts(dts.map(gst::ClockTime::from_nseconds));
-        target.set_duration(envelope.duration.map(gst::ClockTime::from_nseconds));
-        for (set, flag) in [
-            (!envelope.flags.has(Flags::KEYFRAME), gst::BufferFlags::DELTA_UNIT),
-            (envelope.flags.has(Flags::DROPPABLE), gst::BufferFlags::DROPPABLE),
-            (envelope.flags.has(Flags::DISCONT), gst::BufferFlags::DISCONT),
-            (envelope.flags.has(Flags::HEADER), gst::BufferFlags::HEADER),
-            (envelope.flags.has(Flags::MARKER), gst::BufferFlags::MARKER),
-        ] {
-            if set {
-                target.set_flags(flag);
-            }
-        }
-        self.queue.push(buffer, envelope.flags.caps_version())
+        let version = envelope.flags.caps_version();
+        self.queue.push(envelope::to_buffer(envelope, pts, dts), version)
     }
 
     /// Forgets what waits: nobody plays it.
