@@ -3,9 +3,14 @@
 use std::{fs, path::Path, time::Duration};
 
 use anyhow::Result;
+use gste2ee::recording::{
+    format::{self, FrameHead, MAGIC, RECORD_HEAD, Source},
+    index::Indexer,
+};
 use meeting_protocol::{
     BootTime,
-    frame::KeyId,
+    frame::{CipherSuite, KeyId, Lease, Sealer},
+    keyfile::{Cost, KeyFileWriter, RecordedKey},
     local::{FromAgent, MeetingState, Purpose, ToAgent, VERSION, to_frame},
     roster::SignedLink,
     secret::Secret,
@@ -16,6 +21,7 @@ use meeting_wire::{
     Admission, AudioDatagram, Claim, Decode, Encode, Envelope, Flags, FromRelay, GroupHeader, Kind,
     MeetingId, ParticipantId, Post, Record, Refusal, Route, Slot, StreamId, ToRelay, Writer,
 };
+use rand_chacha::{ChaCha20Rng, rand_core::SeedableRng};
 
 const MEETING: MeetingId = MeetingId([0x11; 16]);
 const ALICE: ParticipantId = ParticipantId([0xaa; 16]);
@@ -33,6 +39,7 @@ fn main() -> Result<()> {
         ("relay", decisions(12, 96)),
         ("elements", decisions(6, 160)),
         ("rtp", decisions(6, 256)),
+        ("recording", recordings()?),
     ] {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("seeds").join(target);
         fs::create_dir_all(&folder)?;
@@ -41,6 +48,49 @@ fn main() -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// A recording with its index and one without, a key file.
+fn recordings() -> Result<Vec<Vec<u8>>> {
+    let (kid, source) =
+        (KeyId::new(StreamId(7), 2, 9), Source { from: ALICE, stream: StreamId(7), kind: Kind::Video });
+    let mut sealer =
+        Sealer::new(Lease::new(kid, CipherSuite::default(), Secret::init_with(|key| *key = [0x55; 32])));
+    let mut bytes = MAGIC.to_vec();
+    let mut indexer = Indexer::default();
+    indexer.track(source);
+    bytes.extend(format::Record::Track(source).to_bytes());
+    for n in 0..4 {
+        let sealed = sealer.seal(&[n as u8; 40])?;
+        let pts = Some(n * 1_000_000_000);
+        let flags = Flags(Flags::KEYFRAME);
+        let frame = Envelope { pts, dts: None, duration: Some(20), flags, layer: 0, sealed: sealed.into() };
+        let record = format::Record::Frame { track: 0, envelope: frame }.to_bytes();
+        indexer.frame(bytes.len() as u64, &FrameHead::parse(&record[RECORD_HEAD..])?);
+        bytes.extend(record);
+    }
+    bytes.extend(format::Record::End(0).to_bytes());
+    let unfinished = bytes.clone();
+    let at = bytes.len() as u64;
+    bytes.extend(indexer.index.to_record());
+    bytes.extend(format::Record::IndexAt(at).to_bytes());
+
+    let cheap = Cost { memory: 8, passes: 1, lanes: 1 };
+    let rng = &mut ChaCha20Rng::from_seed([6; 32]);
+    let (mut writer, mut keys) = KeyFileWriter::new(MEETING, b"correct horse", cheap, rng)?;
+    keys.extend(writer.key(RecordedKey {
+        from: ALICE,
+        name: "Alice".into(),
+        stream: StreamId(7),
+        track: "camera".into(),
+        caps: "video/x-vp8".into(),
+        epoch: 9,
+        kid,
+        suite: CipherSuite::default(),
+        base_key: Secret::init_with(|key| *key = [0x55; 32]),
+    }));
+    keys.extend(writer.end());
+    Ok(vec![bytes, unfinished, keys])
 }
 
 fn wire() -> Vec<Vec<u8>> {

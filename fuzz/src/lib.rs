@@ -15,6 +15,7 @@ mod frame;
 mod insider;
 mod invariants;
 mod local;
+mod recording;
 mod relay;
 mod rtp;
 mod text;
@@ -30,7 +31,7 @@ pub struct Target {
 }
 
 /// All of them.
-pub const TARGETS: [Target; 11] = [
+pub const TARGETS: [Target; 12] = [
     Target { name: "wire", run: wire::run },
     Target { name: "local", run: local::run },
     Target { name: "text", run: text::run },
@@ -42,6 +43,7 @@ pub const TARGETS: [Target; 11] = [
     Target { name: "relay", run: relay::run },
     Target { name: "elements", run: elements::run },
     Target { name: "rtp", run: rtp::run },
+    Target { name: "recording", run: recording::run },
 ];
 
 /// The target of this name.
