@@ -304,7 +304,9 @@ const EXPECTED: &str = "\
 755 usr/share/gst-e2ee/pipelines/publish-rtsp
 755 usr/share/gst-e2ee/pipelines/publish-screen
 755 usr/share/gst-e2ee/pipelines/record
+755 usr/share/gst-e2ee/pipelines/record-sealed
 644 usr/share/gst-e2ee/pipelines/record.py
+644 usr/share/gst-e2ee/pipelines/record_sealed.py
 644 usr/share/gst-e2ee/pipelines/shield.py
 644 usr/share/gst-e2ee/pipelines/shield.svg
 755 usr/share/gst-e2ee/pipelines/watch

@@ -62,9 +62,17 @@ fn the_readme_shows_a_result_before_line_20_and_lists_every_element() -> Result<
     let readme = read("README.md")?;
     let line = readme.lines().position(|line| line.contains("./pipelines/demo"));
     assert!(line.is_some_and(|line| line < 20), "./pipelines/demo is on line {line:?}");
-    for element in
-        ["e2eeseal", "e2eeopen", "meetingkey", "meetingsink", "meetingsrc", "rtpsframepay", "rtpsframedepay"]
-    {
+    for element in [
+        "e2eeseal",
+        "e2eeopen",
+        "meetingkey",
+        "meetingsink",
+        "meetingsrc",
+        "e2eemux",
+        "e2eedemux",
+        "rtpsframepay",
+        "rtpsframedepay",
+    ] {
         assert!(readme.contains(element), "README.md does not name {element}");
     }
     Ok(())

@@ -1,0 +1,481 @@
+//! A meeting recorded sealed, by a machine that cannot watch it, and opened later from a key file: without relay, agent
+//! or meeting, and no further than the key file reaches.
+
+use std::{
+    collections::BTreeSet,
+    fs,
+    os::unix::{fs::PermissionsExt, process::CommandExt},
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    time::Duration,
+};
+
+use anyhow::{Context, Result, ensure};
+use meeting_protocol::{
+    frame::{Header, KeyId, OpenKey, Opener},
+    keyfile::{Ending, KeyFile, RecordedKey},
+};
+use meeting_wire::{Decode, Envelope, ParticipantId, Reader};
+use rig::{Agent, Hoarder, Pipeline, Stage, until};
+use rustix::process::{Pid, Signal, kill_process_group};
+
+const WORDS: &str = "correct horse battery staple";
+
+/// A program that records, with what it says in a file.
+struct Recorder {
+    child: Child,
+    log: PathBuf,
+}
+
+impl Recorder {
+    fn spawn(stage: &Stage, agent: &Agent, mut command: Command) -> Result<Self> {
+        let log = tempfile::Builder::new().tempfile_in(stage.folder())?.into_temp_path().keep()?;
+        let child = command
+            .env("E2EE_BUILD", stage.programs().folder())
+            .env("MEETING_AGENT_SOCKET", agent.socket())
+            .process_group(0)
+            .stdin(Stdio::null())
+            .stderr(fs::File::create(&log)?)
+            .spawn()?;
+        Ok(Self { child, log })
+    }
+
+    /// `pipelines/record-sealed`.
+    fn film(stage: &Stage, agent: &Agent, file: &Path, more: &[&str]) -> Result<Self> {
+        let mut command =
+            Command::new(Path::new(env!("CARGO_MANIFEST_DIR")).join("../pipelines/record-sealed"));
+        command.arg(file).args(more);
+        Self::spawn(stage, agent, command)
+    }
+
+    /// `meeting-agent record-keys`.
+    fn keys(stage: &Stage, agent: &Agent, file: &Path, more: &[&str]) -> Result<Self> {
+        let mut command = agent.command(&["record-keys"]);
+        command.arg(file).arg("--passphrase-file").arg(words(stage)?).args(more);
+        Self::spawn(stage, agent, command)
+    }
+
+    fn said(&self) -> String {
+        fs::read_to_string(&self.log).unwrap_or_default()
+    }
+
+    fn until_said(&mut self, words: &str) -> Result<()> {
+        until(words, Duration::from_secs(40), || {
+            let said = self.said().contains(words);
+            ensure!(said || self.child.try_wait()?.is_none(), "the recorder has ended");
+            Ok(said.then_some(()))
+        })
+        .with_context(|| self.said())
+    }
+
+    fn end(&mut self, signal: Signal) -> Result<bool> {
+        kill_process_group(Pid::from_raw(self.child.id() as i32).context("no group")?, signal)?;
+        let status = until("the recorder's end", Duration::from_secs(30), || Ok(self.child.try_wait()?))?;
+        Ok(status.success())
+    }
+}
+
+impl Drop for Recorder {
+    fn drop(&mut self) {
+        if let Some(group) = Pid::from_raw(self.child.id() as i32) {
+            let _ = kill_process_group(group, Signal::KILL);
+        }
+        let _ = self.child.wait();
+    }
+}
+
+/// A file with the passphrase.
+fn words(stage: &Stage) -> Result<PathBuf> {
+    let path = stage.folder().join("words");
+    fs::write(&path, WORDS)?;
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o600))?;
+    Ok(path)
+}
+
+/// Alice leads, Bob and Carol are in, Carol as a recorder.
+fn three(stage: &Stage) -> Result<(Agent, Agent, Agent, String)> {
+    let (alice, bob, carol) = (stage.agent("Alice")?, stage.agent("Bob")?, stage.agent("Carol")?);
+    let link = alice.create(stage)?;
+    bob.join(&link)?;
+    carol.run(&["join", "--role", "recorder", "-"], &link)?;
+    Ok((alice, bob, carol, link))
+}
+
+/// Picture and voice, and what was sealed of each in a file of its own: frames, one after another.
+fn publish(stage: &Stage, agent: &Agent, pitch: u32) -> Result<Pipeline> {
+    stage.pipeline(
+        agent,
+        &format!(
+            "meetingkey meetingsink name=out videotestsrc is-live=true pattern=ball \
+             ! video/x-raw,width=160,height=90,framerate=15/1 ! x264enc tune=zerolatency speed-preset=ultrafast \
+               key-int-max=15 bitrate=300 ! tee name=v ! queue ! e2eeseal track=camera ! out. \
+             v. ! queue ! filesink location={} buffer-mode=unbuffered async=false \
+             audiotestsrc is-live=true freq={pitch} volume=0.3 ! audio/x-raw,rate=48000,channels=1 ! opusenc \
+               ! tee name=a ! queue ! e2eeseal track=microphone ! out. \
+             a. ! queue ! filesink location={} buffer-mode=unbuffered async=false",
+            sent(stage, agent, "camera").display(),
+            sent(stage, agent, "microphone").display(),
+        ),
+    )
+}
+
+fn sent(stage: &Stage, agent: &Agent, track: &str) -> PathBuf {
+    stage.folder().join(format!("{}.{track}", agent.name()))
+}
+
+/// A frame as the file has it: its track's number, who seals that, and the frame.
+struct Recorded {
+    from: ParticipantId,
+    envelope: Envelope,
+}
+
+/// The frames of a recording, by the bytes that PROTOCOL.md gives.
+fn frames(file: &Path) -> Result<Vec<Recorded>> {
+    let bytes = fs::read(file)?;
+    if bytes.is_empty() {
+        // Nobody was there yet.
+        return Ok(Vec::new());
+    }
+    let mut reader = Reader::new(bytes.strip_prefix(b"e2er\x01").context("no recording")?);
+    let (mut tracks, mut frames) = (Vec::new(), Vec::new());
+    while let Ok(body) = reader.bytes(64 << 20, "a record") {
+        let (kind, body) = body.split_first().context("an empty record")?;
+        let mut body = Reader::new(body);
+        match kind {
+            0 => tracks.push(ParticipantId::decode(&mut body)?),
+            1 => {
+                let from = *tracks.get(body.u32()? as usize).context("a frame of no track")?;
+                frames.push(Recorded { from, envelope: Envelope::decode(&mut body)? });
+            }
+            _ => {}
+        }
+    }
+    Ok(frames)
+}
+
+/// The keys of a file.
+fn keys(file: &Path) -> Result<KeyFile> {
+    Ok(KeyFile::open(&fs::read(file)?, WORDS.as_bytes())?)
+}
+
+/// Whether a key opens a frame, whatever the frame names.
+fn opens(key: &RecordedKey, sealed: &[u8]) -> bool {
+    let mut opener = Opener::new();
+    opener.insert(OpenKey { kid: key.kid, suite: key.suite, base_key: key.base_key.duplicate(), floor: 0 });
+    opener.open(sealed).is_ok()
+}
+
+fn epoch_byte(sealed: &[u8]) -> Result<u8> {
+    let (header, _) = Header::parse(sealed).context("no frame")?;
+    Ok(KeyId::from(header.kid).epoch_byte())
+}
+
+/// Plays a recording without an agent, every track of it into a file.
+fn play(stage: &Stage, film: &Path, key_file: &Path, pads: &[&str]) -> Result<Vec<Vec<u8>>> {
+    let file = |pad: &str| stage.folder().join(format!("played-{pad}"));
+    let branches = pads.iter().map(|pad| {
+        format!(
+            "demux.{pad} ! queue max-size-buffers=0 max-size-bytes=0 max-size-time=0 ! e2eeopen name={pad} \
+             ! filesink async=false location={}",
+            file(pad).display()
+        )
+    });
+    let description = format!(
+        "meetingkey key-file={} passphrase-file={} filesrc location={} ! e2eedemux name=demux {}",
+        key_file.display(),
+        words(stage)?.display(),
+        film.display(),
+        branches.collect::<Vec<_>>().join(" ")
+    );
+    let nobody = stage.folder().join("nobody/agent.sock");
+    let pipeline = Pipeline::start(stage.programs(), &stage.folder().join("players"), nobody, &description)?;
+    let stats = pipeline.wait(Duration::from_secs(60))?;
+    let opened: u64 = pads.iter().map(|pad| stats.get(pad, "opened")).sum();
+    ensure!(opened == stats.get("demux", "frames") && opened > 0, "{}", stats.0);
+    pads.iter().map(|pad| Ok(fs::read(file(pad))?)).collect()
+}
+
+fn contains(whole: &[u8], part: &[u8]) -> bool {
+    let head = &part[..part.len().min(16)];
+    let mut at = 0;
+    while let Some(next) = whole[at..].windows(head.len()).position(|run| run == head) {
+        if whole[at + next..].starts_with(part) {
+            return true;
+        }
+        at += next + 1;
+    }
+    false
+}
+
+fn rotate(alice: &Agent) -> Result<u64> {
+    let before = alice.status()?["epoch"].as_u64().context("no epoch")?;
+    alice.run(&["rotate"], "")?;
+    let now = alice.until("a new epoch", |status| status["epoch"].as_u64() > Some(before))?;
+    now["epoch"].as_u64().context("no epoch")
+}
+
+/// Waits until so many frames more are in the file.
+fn record_on(film: &Path, more: usize) -> Result<()> {
+    let wanted = frames(film)?.len() + more;
+    until("frames in the recording", Duration::from_secs(40), || {
+        Ok((frames(film)?.len() >= wanted).then_some(()))
+    })
+}
+
+#[test]
+fn a_meeting_recorded_sealed_opens_later_to_exactly_what_was_sealed() -> Result<()> {
+    let stage = Stage::open()?;
+    let (alice, bob, carol, link) = three(&stage)?;
+    let (shows, talks) = (publish(&stage, &alice, 440)?, publish(&stage, &bob, 660)?);
+    let film = stage.folder().join("meeting.sealed");
+    let key_file = stage.folder().join("meeting.sealed.keys");
+    let path = words(&stage)?;
+    let mut recorder =
+        Recorder::film(&stage, &carol, &film, &["--passphrase-file", path.to_str().context("a path")?])?;
+    for track in ["Alice (camera)", "Alice (microphone)", "Bob (camera)", "Bob (microphone)"] {
+        recorder.until_said(&format!("recording {track}"))?;
+        recorder.until_said(&format!("keys of {track}"))?;
+    }
+    record_on(&film, 150)?;
+    rotate(&alice)?;
+    record_on(&film, 150)?;
+    // Somebody comes and goes: two epochs more.
+    let dave = stage.agent("Dave")?;
+    dave.join(&link)?;
+    record_on(&film, 150)?;
+    dave.run(&["leave"], "")?;
+    record_on(&film, 200)?;
+    ensure!(recorder.end(Signal::INT)?, "{}", recorder.said());
+    for file in [&film, &key_file] {
+        ensure!(fs::metadata(file)?.permissions().mode() & 0o777 == 0o600, "{}", file.display());
+    }
+    let sent_by = |agent: &Agent, track: &str| fs::read(sent(&stage, agent, track));
+    drop((shows, talks));
+
+    let held = keys(&key_file)?;
+    let epochs: BTreeSet<u64> = held.keys.iter().map(|key| key.epoch).collect();
+    ensure!(held.ending == Ending::Whole && epochs.len() >= 4, "{:?} {epochs:?}", held.ending);
+
+    // What the file shows is no run of what was sealed, nor anybody's name.
+    let bytes = fs::read(&film)?;
+    for word in ["Alice", "Bob", "Carol", "camera", "microphone", "h264", "opus", WORDS] {
+        ensure!(!contains(&bytes, word.as_bytes()), "{word} stands in the recording");
+    }
+    let alices = sent_by(&alice, "camera")?;
+    for at in (64..alices.len() - 24).step_by(997) {
+        ensure!(!contains(&bytes, &alices[at..at + 24]), "a clear run of the camera at {at}");
+    }
+
+    // The relay and everybody's agents could be gone by now; nobody asks them.
+    let pads = ["video_0", "video_1", "audio_0", "audio_1"];
+    let played = play(&stage, &film, &key_file, &pads)?;
+    let mut sealed =
+        vec![alices, sent_by(&bob, "camera")?, sent_by(&alice, "microphone")?, sent_by(&bob, "microphone")?];
+    for (pad, played) in pads.iter().zip(&played) {
+        ensure!(played.len() > 4_000, "{pad} gave {} bytes", played.len());
+        let place = sealed.iter().position(|sent| contains(sent, played));
+        sealed.remove(place.with_context(|| format!("{pad} gave what nobody sealed, or not all of it"))?);
+    }
+
+    // Every frame of the file was opened, byte by byte, and their times go up.
+    let all = frames(&film)?;
+    let (opened, tags): (usize, usize) = (played.iter().map(Vec::len).sum(), all.len() * 16);
+    let headers: usize =
+        all.iter().filter_map(|frame| Header::parse(&frame.envelope.sealed)).map(|(_, len)| len).sum();
+    let in_file: usize = all.iter().map(|frame| frame.envelope.sealed.len()).sum();
+    ensure!(opened + tags + headers == in_file, "{opened} bytes of {in_file}");
+
+    // And an ordinary player shows pictures.
+    let pictures = decode(&stage, &film, &key_file)?;
+    ensure!(pictures >= 60, "{pictures} pictures");
+    Ok(())
+}
+
+/// Plays by `decodebin`, as a person would type it, and counts pictures.
+fn decode(stage: &Stage, film: &Path, key_file: &Path) -> Result<usize> {
+    let screen = stage.folder().join("screen");
+    let line = format!(
+        "meetingkey key-file={} passphrase-file={} filesrc location={} ! decodebin ! videoconvert \
+         ! video/x-raw,format=RGB,width=160,height=90 ! filesink location={}",
+        key_file.display(),
+        words(stage)?.display(),
+        film.display(),
+        screen.display()
+    );
+    let mut command = Command::new("timeout");
+    command.args(["60", "gst-launch-1.0", "-q"]).args(line.split_whitespace());
+    Pipeline::environment(&mut command, stage.programs(), &stage.folder().join("nobody/agent.sock"))?;
+    let output = command.output()?;
+    ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    Ok(fs::metadata(&screen)?.len() as usize / (160 * 90 * 3))
+}
+
+#[test]
+fn a_key_file_opens_its_tracks_in_its_epochs_and_nothing_else() -> Result<()> {
+    let stage = Stage::open()?;
+    let (alice, bob, carol, link) = three(&stage)?;
+    let _talking = (publish(&stage, &alice, 440)?, publish(&stage, &bob, 660)?);
+    let film = stage.folder().join("meeting.sealed");
+    let mut recorder = Recorder::film(&stage, &carol, &film, &["--without-keys"])?;
+    for track in ["Alice (camera)", "Alice (microphone)", "Bob (camera)", "Bob (microphone)"] {
+        recorder.until_said(&format!("recording {track}"))?;
+    }
+    record_on(&film, 150)?;
+
+    // Only Alice's microphone, from an epoch on whose forerunner nobody hands out any more.
+    let first = rotate(&alice)?;
+    until("the end of the epoch before", Duration::from_secs(20), || {
+        let hoarder = Hoarder::start(&carol.socket())?;
+        hoarder.until_it_has_keys()?;
+        std::thread::sleep(Duration::from_millis(100));
+        Ok(hoarder.epochs().first().is_some_and(|epoch| *epoch >= first).then_some(()))
+    })?;
+    let key_file = stage.folder().join("microphone.keys");
+    let wanted = ["--participant", "Alice", "--track", "microphone"];
+    let mut keeper = Recorder::keys(&stage, &carol, &key_file, &wanted)?;
+    keeper.until_said("keys of Alice (microphone)")?;
+    let dave = stage.agent("Dave")?;
+    dave.join(&link)?;
+    let last = alice.status()?["epoch"].as_u64().context("no epoch")?;
+    until("the newest key in the file", Duration::from_secs(20), || {
+        Ok(keys(&key_file)?.keys.iter().any(|key| key.epoch >= last).then_some(()))
+    })?;
+    record_on(&film, 150)?;
+    ensure!(keeper.end(Signal::INT)?, "{}", keeper.said());
+
+    let after = rotate(&alice)?;
+    record_on(&film, 300)?;
+    ensure!(recorder.end(Signal::INT)?, "{}", recorder.said());
+
+    let held = keys(&key_file)?;
+    let id = |name: &str| -> Result<ParticipantId> {
+        let status = carol.status()?;
+        let people = status["people"].as_array().context("no people")?;
+        let person = people.iter().find(|person| person["name"] == name).context("nobody of that name")?;
+        Ok(person["id"].as_str().context("no id")?.parse()?)
+    };
+    let (alices, bobs) = (id("Alice")?, id("Bob")?);
+    for key in &held.keys {
+        ensure!((key.from, key.track.as_str()) == (alices, "microphone"), "a key of {} too", key.track);
+        ensure!((first..after).contains(&key.epoch), "a key of epoch {}", key.epoch);
+    }
+    let stream = held.keys.first().context("no key")?.stream;
+    let (mut opened, mut others, mut before, mut later) = (0, 0, 0, 0);
+    for frame in frames(&film)? {
+        let sealed = &frame.envelope.sealed;
+        let (header, _) = Header::parse(sealed).context("no frame")?;
+        let ours = (frame.from, KeyId::from(header.kid).stream()) == (alices, stream);
+        let byte = epoch_byte(sealed)?;
+        let inside = (first..after).any(|epoch| epoch as u8 == byte);
+        let opens = held.keys.iter().any(|key| opens(key, sealed));
+        ensure!(opens == (ours && inside), "stream {} of epoch byte {byte}", KeyId::from(header.kid));
+        opened += usize::from(opens);
+        others += usize::from(!ours && (frame.from == alices || frame.from == bobs));
+        before += usize::from(ours && byte < first as u8);
+        later += usize::from(ours && byte >= after as u8);
+    }
+    ensure!(opened > 20 && others > 100 && before > 5 && later > 5, "{opened} {others} {before} {later}");
+    Ok(())
+}
+
+#[test]
+fn what_a_crash_leaves_opens() -> Result<()> {
+    let stage = Stage::open()?;
+    let (alice, _bob, carol, _) = three(&stage)?;
+    let _shows = publish(&stage, &alice, 440)?;
+    let film = stage.folder().join("meeting.sealed");
+    let key_file = stage.folder().join("meeting.sealed.keys");
+    let path = words(&stage)?;
+    let mut recorder =
+        Recorder::film(&stage, &carol, &film, &["--passphrase-file", path.to_str().context("a path")?])?;
+    for track in ["Alice (camera)", "Alice (microphone)"] {
+        recorder.until_said(&format!("recording {track}"))?;
+        recorder.until_said(&format!("keys of {track}"))?;
+    }
+    record_on(&film, 100)?;
+    rotate(&alice)?;
+    record_on(&film, 100)?;
+    // Both programs are of one group.
+    recorder.end(Signal::KILL)?;
+    ensure!(keys(&key_file)?.ending == Ending::Cut);
+    let played = play(&stage, &film, &key_file, &["video_0", "audio_0"])?;
+    for (track, played) in ["camera", "microphone"].iter().zip(&played) {
+        let sent = fs::read(sent(&stage, &alice, track))?;
+        ensure!(played.len() > 4_000 && contains(&sent, played), "{track}: {} bytes", played.len());
+    }
+    ensure!(decode(&stage, &film, &key_file)? >= 20);
+    Ok(())
+}
+
+#[test]
+fn nobody_keeps_keys_unseen_and_no_file_is_overwritten() -> Result<()> {
+    let stage = Stage::open()?;
+    let (alice, carol) = (stage.agent("Alice")?, stage.agent("Carol")?);
+    let key_file = stage.folder().join("keys");
+    let refused = |more: &[&str], said: &str| -> Result<()> {
+        let mut keeper = Recorder::keys(&stage, &carol, &key_file, more)?;
+        let status = until("its end", Duration::from_secs(30), || Ok(keeper.child.try_wait()?))?;
+        ensure!(!status.success() && keeper.said().contains(said), "{}", keeper.said());
+        Ok(())
+    };
+    refused(&[], "meeting-agent join")?;
+    let link = alice.create(&stage)?;
+    carol.join(&link)?;
+    refused(&[], "--role recorder")?;
+    ensure!(!key_file.exists(), "nothing was written");
+    carol.run(&["leave"], "")?;
+    carol.run(&["join", "--role", "recorder", "-"], &link)?;
+    fs::write(&key_file, "mine")?;
+    refused(&[], "cannot make the key file")?;
+    ensure!(fs::read(&key_file)? == b"mine");
+    fs::remove_file(&key_file)?;
+    let mut keeper = Recorder::keys(&stage, &carol, &key_file, &[])?;
+    keeper.until_said("keeping keys")?;
+    // The meeting's end is the file's.
+    alice.run(&["leave"], "")?;
+    let status = until("its end", Duration::from_secs(40), || Ok(keeper.child.try_wait()?))?;
+    ensure!(status.success() && keys(&key_file)?.ending == Ending::Whole, "{}", keeper.said());
+    Ok(())
+}
+
+#[test]
+fn the_commands_of_the_plugins_page_work_as_written() -> Result<()> {
+    let page = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("../plugins/README.md"))?;
+    let block =
+        page.split("```sh\n").nth(1).and_then(|rest| rest.split("\n```").next()).context("no commands")?;
+    let [keep, record, watch] = block.lines().collect::<Vec<_>>()[..] else {
+        anyhow::bail!("three commands, not {block}");
+    };
+    let stage = Stage::open()?;
+    let (alice, _bob, carol, _) = three(&stage)?;
+    let _shows = stage.pipeline(
+        &alice,
+        "meetingkey videotestsrc is-live=true ! video/x-raw,width=160,height=90,framerate=15/1 \
+         ! x264enc tune=zerolatency key-int-max=15 ! e2eeseal ! meetingsink",
+    )?;
+    words(&stage)?;
+    let shell = |line: &str| -> Result<Recorder> {
+        let programs = stage.programs().folder().display().to_string();
+        // Nobody sits before a screen here.
+        let line = line.trim_end_matches(" &").replace("autovideosink", "filesink location=screen");
+        let mut command = Command::new("bash");
+        command.args(["-c", &format!("exec {line}")]).current_dir(stage.folder());
+        command.env("PATH", format!("{programs}:{}", std::env::var("PATH")?));
+        Pipeline::environment(&mut command, stage.programs(), &carol.socket())?;
+        Recorder::spawn(&stage, &carol, command)
+    };
+    let mut keeper = shell(keep)?;
+    keeper.until_said("keys of Alice (video)")?;
+    let film = stage.folder().join("meeting.sealed");
+    let mut recorder = shell(record)?;
+    until("pictures in the recording", Duration::from_secs(40), || {
+        ensure!(recorder.child.try_wait()?.is_none(), "{}", recorder.said());
+        Ok(fs::metadata(&film).ok().filter(|meta| meta.len() > 100_000).map(drop))
+    })?;
+    ensure!(recorder.end(Signal::INT)? && keeper.end(Signal::INT)?, "{}{}", recorder.said(), keeper.said());
+    let mut watcher = shell(watch)?;
+    let status = until("the end of the film", Duration::from_secs(60), || Ok(watcher.child.try_wait()?))?;
+    let shown = fs::metadata(stage.folder().join("screen"))?.len() as usize / (160 * 90 * 3 / 2);
+    ensure!(status.success() && shown > 20, "{shown} pictures: {}", watcher.said());
+    Ok(())
+}
