@@ -6,13 +6,20 @@
 //!
 //! A bin forgets its contexts on the way to READY while `meetingkey` keeps its connection until NULL, so the bins
 //! around are also searched for `meetingkey` itself.
+//!
+//! A player is given `meeting://` and nothing else: where nobody has keys, an opener has the nearest `meetingsrc` bring
+//! them. A sealer never does.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    iter,
+    sync::Arc,
+};
 
 use gst::{glib, prelude::*};
 use meeting_wire::MeetingId;
 
-use crate::{meetingkey::MeetingKey, store::KeyStore};
+use crate::{meetingkey::MeetingKey, source::MeetingSrc, store::KeyStore};
 
 /// What the context holds. It prints as nothing but its type.
 #[derive(Clone, glib::Boxed)]
@@ -60,17 +67,13 @@ pub fn offer(element: &gst::Element, store: &Arc<KeyStore>) {
 /// [`NoKeys`], at once.
 pub fn find(element: &gst::Element, meeting: Option<MeetingId>) -> Result<Arc<KeyStore>, NoKeys> {
     let mut present = BTreeMap::new();
-    let mut around = element.parent();
-    while let Some(object) = around {
-        if let Some(bin) = object.downcast_ref::<gst::Element>() {
-            let stores = stores(bin);
-            match meeting {
-                Some(meeting) if stores.contains_key(&meeting) => return one(stores, Some(meeting)),
-                None if !stores.is_empty() => return one(stores, None),
-                _ => present.extend(stores),
-            }
+    for bin in around(element) {
+        let stores = stores(&bin);
+        match meeting {
+            Some(meeting) if stores.contains_key(&meeting) => return one(stores, Some(meeting)),
+            None if !stores.is_empty() => return one(stores, None),
+            _ => present.extend(stores),
         }
-        around = object.parent();
     }
 
     // Nobody around has keys; the application may, and answers while the message is being posted.
@@ -80,11 +83,57 @@ pub fn find(element: &gst::Element, meeting: Option<MeetingId>) -> Result<Arc<Ke
     one(present, meeting)
 }
 
+/// As [`find`], for an opener: where nobody has keys, the nearest `meetingsrc` brings them.
+///
+/// # Errors
+///
+/// [`NoKeys`], within 2 s.
+pub fn find_to_open(element: &gst::Element, meeting: Option<MeetingId>) -> Result<Arc<KeyStore>, NoKeys> {
+    find(element, meeting).or_else(|error| match error {
+        NoKeys::Several(_) => Err(error),
+        _ => brought(element, meeting)?.ok_or(error),
+    })
+}
+
+fn brought(element: &gst::Element, meeting: Option<MeetingId>) -> Result<Option<Arc<KeyStore>>, NoKeys> {
+    for bin in around(element) {
+        let mut sources: Vec<MeetingSrc> = inside(&bin, "meetingsrc");
+        let wanted = |serves| meeting.is_none_or(|asked| asked == serves);
+        sources.retain(|source| source.meeting().is_some_and(wanted));
+        let meetings: BTreeSet<_> = sources.iter().filter_map(MeetingSrc::meeting).collect();
+        if meetings.len() > 1 {
+            return Err(NoKeys::Several(list(meetings.iter())));
+        }
+        if !sources.is_empty() {
+            let here = sources.iter().find_map(MeetingSrc::store);
+            return Ok(here.or_else(|| sources.iter().find_map(MeetingSrc::bring_keys)));
+        }
+    }
+    Ok(None)
+}
+
+/// The bins around an element, the nearest first.
+fn around(element: &gst::Element) -> impl Iterator<Item = gst::Element> + use<> {
+    iter::successors(element.parent(), |object| object.parent())
+        .filter_map(|object| object.downcast::<gst::Element>().ok())
+}
+
+/// The elements of one factory in a bin and in the bins within.
+fn inside<T: IsA<gst::Element>>(bin: &gst::Element, factory: &str) -> Vec<T> {
+    let Some(bin) = bin.downcast_ref::<gst::Bin>() else { return Vec::new() };
+    let elements = bin.iterate_all_by_element_factory_name(factory);
+    elements.into_iter().flatten().filter_map(|element| element.downcast().ok()).collect()
+}
+
+fn list<'a>(meetings: impl Iterator<Item = &'a MeetingId>) -> String {
+    meetings.map(MeetingId::to_string).collect::<Vec<_>>().join(", ")
+}
+
 fn one(
     mut stores: BTreeMap<MeetingId, Arc<KeyStore>>,
     meeting: Option<MeetingId>,
 ) -> Result<Arc<KeyStore>, NoKeys> {
-    let list = stores.keys().map(MeetingId::to_string).collect::<Vec<_>>().join(", ");
+    let list = list(stores.keys());
     match meeting {
         Some(asked) => stores.remove(&asked).ok_or(if list.is_empty() {
             NoKeys::Nobody
@@ -100,13 +149,9 @@ fn stores(element: &gst::Element) -> BTreeMap<MeetingId, Arc<KeyStore>> {
     let contexts = element.contexts();
     let ours = contexts.iter().filter(|context| context.context_type().starts_with(GENERIC));
     let handles = ours.filter_map(|context| context.structure().get::<Handle>("store").ok());
-    let mut stores: Vec<_> = handles.map(|Handle(store)| store).collect();
-    if let Some(bin) = element.downcast_ref::<gst::Bin>() {
-        let inside = bin.iterate_all_by_element_factory_name("meetingkey");
-        let keys = inside.into_iter().flatten().filter_map(|key| key.downcast::<MeetingKey>().ok());
-        stores.extend(keys.filter_map(|key| key.store()));
-    }
-    stores.into_iter().filter(|store| !store.is_closed()).map(|store| (store.meeting(), store)).collect()
+    let keys = inside::<MeetingKey>(element, "meetingkey");
+    let stores = handles.map(|Handle(store)| store).chain(keys.iter().filter_map(MeetingKey::store));
+    stores.filter(|store| !store.is_closed()).map(|store| (store.meeting(), store)).collect()
 }
 
 fn of_meeting(meeting: MeetingId) -> String {

@@ -58,8 +58,12 @@ pub enum LinkError {
 pub trait Client: Send + Sync + 'static {
     /// What to connect for, also when connecting again.
     fn purpose(&self) -> Purpose;
-    /// Connected again after [`down`](Self::down): say everything anew.
-    fn up(&self);
+    /// How long the agent may take to answer when connecting again.
+    fn patience(&self) -> Duration {
+        PATIENCE
+    }
+    /// Connected again after [`down`](Self::down), to this meeting: say everything anew.
+    fn up(&self, meeting: MeetingId);
     /// The agent said something.
     fn message(&self, message: FromAgent);
     /// The connection is lost; the next attempt follows by itself.
@@ -86,23 +90,25 @@ struct Live {
 }
 
 impl Link {
-    /// Connects, and serves `client` from a thread named `name`. `outbox` is what the element writes to.
+    /// Serves `client` from a thread named `name`, first over `connection`, if there is one. `outbox` is what the
+    /// element writes to.
     ///
     /// # Errors
     ///
-    /// [`LinkError`], within 2 s, if the first attempt fails.
+    /// [`LinkError`] if there is no thread to be had.
     pub fn open(
         name: &str,
         path: PathBuf,
         outbox: Arc<Outbox>,
-        connection: Connection,
+        connection: impl Into<Option<Connection>>,
         client: Arc<dyn Client>,
     ) -> Result<Self, LinkError> {
         let shared = Arc::new(Shared { path, live: Mutex::default(), stopping: Condvar::new() });
         let (inside, writes) = (shared.clone(), outbox.clone());
+        let first = connection.into();
         let thread = thread::Builder::new()
             .name(name.to_owned())
-            .spawn(move || inside.run(connection.socket, &writes, &*client))
+            .spawn(move || inside.run(first, &writes, &*client))
             .map_err(|_| LinkError::Silent(shared.path.clone()))?;
         Ok(Self { shared, outbox, thread: Some(thread) })
     }
@@ -133,19 +139,19 @@ impl Shared {
         self.live.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn run(&self, first: UnixStream, outbox: &Arc<Outbox>, client: &dyn Client) {
-        let mut next = Some(first);
+    fn run(&self, first: Option<Connection>, outbox: &Arc<Outbox>, client: &dyn Client) {
+        let mut next = first;
         let mut backoff = FIRST_BACKOFF;
-        let mut again = false;
+        let mut again = next.is_none();
         while !self.live().stop {
             let attempt = match next.take() {
-                Some(socket) => Ok(socket),
-                None => Connection::open(&self.path, client.purpose()).map(|connection| connection.socket),
+                Some(connection) => Ok(connection),
+                None => Connection::open(&self.path, client.purpose(), client.patience()),
             };
             match attempt {
-                Ok(socket) => {
+                Ok(connection) => {
                     backoff = FIRST_BACKOFF;
-                    if !self.serve(socket, outbox, client, again) {
+                    if !self.serve(connection, outbox, client, again) {
                         return;
                     }
                     client.down("the connection to the agent is lost: is `meeting-agent run` still running?");
@@ -161,7 +167,8 @@ impl Shared {
     }
 
     /// Serves one connection to its end. Gives false if it ended because the element wants it to.
-    fn serve(&self, mut socket: UnixStream, outbox: &Arc<Outbox>, client: &dyn Client, again: bool) -> bool {
+    fn serve(&self, connection: Connection, outbox: &Arc<Outbox>, client: &dyn Client, again: bool) -> bool {
+        let Connection { mut socket, meeting } = connection;
         let (Ok(held), Ok(mut writing)) = (socket.try_clone(), socket.try_clone()) else { return true };
         {
             let mut live = self.live();
@@ -172,7 +179,7 @@ impl Shared {
         }
         if again {
             outbox.reopen();
-            client.up();
+            client.up(meeting);
         }
         let queue = outbox.clone();
         let writer = thread::Builder::new().name("e2ee-writer".into()).spawn(move || {
@@ -209,8 +216,8 @@ impl Connection {
     ///
     /// # Errors
     ///
-    /// [`LinkError`], within 2 s.
-    pub fn open(path: &Path, purpose: Purpose) -> Result<Self, LinkError> {
+    /// [`LinkError`], within `patience`.
+    pub fn open(path: &Path, purpose: Purpose, patience: Duration) -> Result<Self, LinkError> {
         let here = || path.to_owned();
         let no_agent = |_: std::io::Error| LinkError::NoAgent(here());
         let folder = path.parent().ok_or_else(|| LinkError::NoAgent(here()))?;
@@ -221,7 +228,8 @@ impl Connection {
             return Err(LinkError::Exposed(here()));
         }
 
-        let mut socket = connect(path).map_err(|error| no_agent(error.into()))?;
+        // To be let in takes an agent no time; to answer may.
+        let mut socket = connect(path, patience / 4).map_err(|error| no_agent(error.into()))?;
         let peer = sockopt::socket_peercred(&socket).map_err(|error| no_agent(error.into()))?;
         let us = geteuid().as_raw();
         if !local::trusts(us, peer.uid.as_raw(), &folder) {
@@ -230,7 +238,7 @@ impl Connection {
         }
 
         let hello = ToAgent::Hello { version: local::VERSION, purpose };
-        socket.set_read_timeout(Some(ANSWER)).map_err(no_agent)?;
+        socket.set_read_timeout(Some(patience * 3 / 4)).map_err(no_agent)?;
         socket.write_all(&local::to_frame(&hello)).map_err(|_| LinkError::Silent(here()))?;
         let answer = read(&mut socket).ok_or_else(|| LinkError::Silent(here()))?;
         socket.set_read_timeout(None).map_err(no_agent)?;
@@ -244,9 +252,9 @@ impl Connection {
 }
 
 /// A Unix socket's `connect` waits while the listener's queue is full, so the time limit is set first.
-fn connect(path: &Path) -> rustix::io::Result<UnixStream> {
+fn connect(path: &Path, patience: Duration) -> rustix::io::Result<UnixStream> {
     let socket = net::socket_with(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
-    sockopt::set_socket_timeout(&socket, sockopt::Timeout::Send, Some(CONNECT))?;
+    sockopt::set_socket_timeout(&socket, sockopt::Timeout::Send, Some(patience))?;
     net::connect(&socket, &SocketAddrUnix::new(path)?)?;
     Ok(UnixStream::from(socket))
 }
@@ -261,8 +269,7 @@ fn read(socket: &mut UnixStream) -> Option<FromAgent> {
 
 /// How long an agent may take to read what was said before the connection is closed.
 const LAST_WORDS: Duration = Duration::from_millis(200);
-/// Both together stay under the 2 s within which an element says what is wrong.
-const CONNECT: Duration = Duration::from_millis(500);
-const ANSWER: Duration = Duration::from_millis(1300);
+/// Under the 2 s within which an element says what is wrong.
+pub const PATIENCE: Duration = Duration::from_millis(1800);
 const FIRST_BACKOFF: Duration = Duration::from_millis(100);
 const LAST_BACKOFF: Duration = Duration::from_secs(2);

@@ -44,7 +44,7 @@ impl Client for Keys {
         Purpose::Keys { meeting: Some(self.store.meeting()) }
     }
 
-    fn up(&self) {
+    fn up(&self, _meeting: MeetingId) {
         self.store.reconnected();
     }
 

@@ -13,7 +13,7 @@ use meeting_wire::MeetingId;
 use super::agent::{Keys, ToSocket, state_message};
 use crate::{
     CAT, address, clock, context,
-    link::{Connection, Link, LinkError},
+    link::{self, Connection, Link, LinkError},
     loopback::Loopback,
     outbox::Outbox,
     random,
@@ -202,7 +202,7 @@ impl MeetingKey {
     }
 
     fn start_agent(&self, path: PathBuf, meeting: Option<MeetingId>) -> Result<Arc<KeyStore>, LinkError> {
-        let connection = Connection::open(&path, Purpose::Keys { meeting })?;
+        let connection = Connection::open(&path, Purpose::Keys { meeting }, link::PATIENCE)?;
         let store = KeyStore::new(connection.meeting, false);
         let outbox = Arc::new(Outbox::default());
         store.attach(Box::new(ToSocket(outbox.clone())));

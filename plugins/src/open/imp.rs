@@ -229,7 +229,7 @@ impl BaseTransformImpl for E2eeOpen {
     fn start(&self) -> Result<(), gst::ErrorMessage> {
         let meeting = address::meeting(&self.meeting())
             .map_err(|error| gst::error_msg!(gst::ResourceError::Settings, ("{error}")))?;
-        let store = context::find(self.obj().upcast_ref(), meeting)
+        let store = context::find_to_open(self.obj().upcast_ref(), meeting)
             .map_err(|error| gst::error_msg!(gst::ResourceError::NotFound, ("{error}")))?;
         gst::info!(CAT, imp = self, "opening for meeting {}", store.meeting());
         self.cancelled.store(false, Ordering::Release);

@@ -107,7 +107,7 @@ impl Client for Publish {
         Purpose::Publish { meeting: Some(self.meeting) }
     }
 
-    fn up(&self) {
+    fn up(&self, _meeting: MeetingId) {
         if let Some(element) = self.element.upgrade() {
             report::say_state(element.upcast_ref(), "live", "the agent is back");
         }

@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     address, caps,
-    link::{Connection, Link},
+    link::{self, Connection, Link},
     report,
 };
 
@@ -49,7 +49,8 @@ impl MeetingSink {
         let path = address::socket(&settings.agent)
             .map_err(|error| gst::error_msg!(gst::ResourceError::Settings, ("{error}")))?;
         let refused = |error| gst::error_msg!(gst::ResourceError::NotFound, ("{error}"));
-        let connection = Connection::open(&path, Purpose::Publish { meeting }).map_err(refused)?;
+        let connection =
+            Connection::open(&path, Purpose::Publish { meeting }, link::PATIENCE).map_err(refused)?;
         let publish =
             Publish { element: self.obj().downgrade(), meeting: connection.meeting, exit: self.exit.clone() };
         self.exit.outbox.reopen();

@@ -6,15 +6,16 @@ use std::{
         Arc, LazyLock, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use gst::{glib, prelude::*, subclass::prelude::*};
 use gst_base::UniqueFlowCombiner;
 use meeting_protocol::local::{Purpose, ToAgent};
-use meeting_wire::{Envelope, Kind, ParticipantId};
+use meeting_wire::{Envelope, Kind, MeetingId, ParticipantId};
 
 use super::{
+    keys::Keys,
     timeline::Timeline,
     track::{About, Id, Track},
     watch::Watch,
@@ -23,9 +24,10 @@ use crate::{
     CAT,
     address::{self, Address},
     caps,
-    link::{Connection, Link},
+    link::{self, Connection, Link},
     outbox::Outbox,
     report,
+    store::KeyStore,
 };
 
 #[derive(Clone, Default)]
@@ -34,11 +36,14 @@ struct Settings {
     meeting: String,
     participant: String,
     track: String,
+    /// Whether a URI said so, as players do.
+    by_uri: bool,
 }
 
 /// Alive from READY to NULL; the connection waits there until PAUSED, when its thread starts.
 #[derive(Default)]
 struct Net {
+    meeting: Option<MeetingId>,
     waiting: Option<(Connection, Arc<Watch>)>,
     link: Option<Link>,
     /// When it is said that there is no track yet.
@@ -49,6 +54,8 @@ pub struct MeetingSrc {
     settings: Mutex<Settings>,
     latency_ms: AtomicU64,
     net: Mutex<Net>,
+    /// From the first opener that finds no others, to NULL.
+    keys: Mutex<Option<Keys>>,
     outbox: Arc<Outbox>,
     playing: AtomicBool,
     tracks: Mutex<HashMap<Id, Arc<Track>>>,
@@ -57,6 +64,10 @@ pub struct MeetingSrc {
     group: Mutex<Option<gst::GroupId>>,
     /// The next number for a pad of video, audio and data.
     numbers: Mutex<[u32; 3]>,
+    /// When the first pad came.
+    first_pad: Mutex<Option<Instant>>,
+    /// Whether a player has heard that it may start.
+    settled: AtomicBool,
 }
 
 impl Default for MeetingSrc {
@@ -65,6 +76,7 @@ impl Default for MeetingSrc {
             settings: Mutex::default(),
             latency_ms: AtomicU64::new(LATENCY_MS),
             net: Mutex::default(),
+            keys: Mutex::default(),
             outbox: Arc::default(),
             playing: AtomicBool::new(false),
             tracks: Mutex::default(),
@@ -72,6 +84,8 @@ impl Default for MeetingSrc {
             combiner: Mutex::default(),
             group: Mutex::default(),
             numbers: Mutex::default(),
+            first_pad: Mutex::default(),
+            settled: AtomicBool::new(false),
         }
     }
 }
@@ -81,6 +95,26 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl MeetingSrc {
+    /// The meeting it is connected to.
+    pub fn meeting(&self) -> Option<MeetingId> {
+        lock(&self.net).meeting
+    }
+
+    /// The keys that it has brought.
+    pub fn store(&self) -> Option<Arc<KeyStore>> {
+        lock(&self.keys).as_ref()?.store()
+    }
+
+    /// Brings keys, if it has not yet.
+    pub fn bring_keys(&self) -> Option<Arc<KeyStore>> {
+        let meeting = self.meeting()?;
+        let mut keys = lock(&self.keys);
+        if keys.is_none() {
+            *keys = Keys::bring(&self.obj(), meeting);
+        }
+        keys.as_ref()?.store()
+    }
+
     /// A track is here, or its caps have changed.
     pub fn announce(&self, about: About) {
         let Some(pad_caps) = about.pad_caps() else {
@@ -120,12 +154,13 @@ impl MeetingSrc {
         if alone {
             lock(&self.timelines).remove(&id.from);
         }
-        self.post_collection();
+        self.tell_collection(None);
     }
 
     /// A frame has come.
     pub fn frame(&self, id: Id, envelope: Envelope) {
         let Some(track) = lock(&self.tracks).get(&id).cloned() else { return };
+        self.settle();
         let now = self.obj().current_running_time().filter(|_| self.playing.load(Ordering::Acquire));
         let Some(now) = now.map(gst::ClockTime::nseconds) else {
             track.skip();
@@ -140,7 +175,8 @@ impl MeetingSrc {
             let map = |time: Option<u64>| time.map(|time| timeline.running_time(time));
             (map(envelope.pts).or(Some(now)), map(envelope.dts))
         };
-        if !track.push(envelope, pts, dts) {
+        let wishes = track.still_wishes(envelope.flags);
+        if !track.push(envelope, pts, dts) || wishes {
             self.ask_for_keyframe(&track);
         }
     }
@@ -150,6 +186,16 @@ impl MeetingSrc {
         if track.may_ask() {
             let wish = ToAgent::KeyframeRequest { from: track.id.from, stream: track.id.stream };
             self.outbox.push(&wish, Duration::ZERO);
+        }
+    }
+
+    /// Tells a player that all pads are here. That is never so in a meeting, but `playbin` shows nothing before it hears
+    /// it; elsewhere `gst-launch-1.0` would complain of links that wait for somebody to come.
+    fn settle(&self) {
+        let here = |first: Instant| first.elapsed() >= SETTLED && lock(&self.settings).by_uri;
+        if !self.settled.load(Ordering::Relaxed) && lock(&self.first_pad).is_some_and(here) {
+            self.settled.store(true, Ordering::Relaxed);
+            self.obj().call_async(|element| element.no_more_pads());
         }
     }
 
@@ -184,6 +230,7 @@ impl MeetingSrc {
                 }
             }
         };
+        lock(&self.first_pad).get_or_insert_with(Instant::now);
         let id = about.id;
         let pad = gst::Pad::builder_from_template(&template)
             .name(pad_name)
@@ -216,7 +263,7 @@ impl MeetingSrc {
             let _ = pad.store_sticky_event(&event);
         }
         lock(&self.combiner).add_pad(&pad);
-        self.post_collection();
+        self.tell_collection(Some(id));
         if obj.add_pad(&pad).is_err() || track.start(&obj).is_err() {
             gst::warning!(CAT, imp = self, "no pad for {}", about.track);
             self.remove(id);
@@ -230,8 +277,13 @@ impl MeetingSrc {
         gst::StreamCollection::builder(None).streams(tracks.iter().map(|track| track.stream.clone())).build()
     }
 
-    fn post_collection(&self) {
-        let message = gst::message::StreamCollection::builder(&self.collection()).src(&*self.obj()).build();
+    /// Says which streams there are now: to the application, and down every pad but the new one, which knows.
+    fn tell_collection(&self, new: Option<Id>) {
+        let collection = self.collection();
+        let tracks: Vec<_> = lock(&self.tracks).values().cloned().collect();
+        let event = gst::event::StreamCollection::new(&collection);
+        tracks.iter().filter(|track| Some(track.id) != new).for_each(|track| track.tell(event.clone()));
+        let message = gst::message::StreamCollection::builder(&collection).src(&*self.obj()).build();
         let _ = self.obj().post_message(message);
     }
 
@@ -252,12 +304,19 @@ impl MeetingSrc {
     }
 
     fn src_query(&self, pad: &gst::Pad, query: &mut gst::QueryRef) -> bool {
-        if let gst::QueryViewMut::Latency(latency) = query.view_mut() {
-            let ours = gst::ClockTime::from_mseconds(self.latency_ms.load(Ordering::Relaxed));
-            latency.set(true, ours, gst::ClockTime::NONE);
-            return true;
+        match query.view_mut() {
+            gst::QueryViewMut::Latency(latency) => {
+                let ours = gst::ClockTime::from_mseconds(self.latency_ms.load(Ordering::Relaxed));
+                latency.set(true, ours, gst::ClockTime::NONE);
+                true
+            }
+            gst::QueryViewMut::Seeking(seeking) => {
+                let nowhere = gst::GenericFormattedValue::none_for_format(seeking.format());
+                seeking.set(false, nowhere, nowhere);
+                true
+            }
+            _ => gst::Pad::query_default(pad, Some(&*self.obj()), query),
         }
-        gst::Pad::query_default(pad, Some(&*self.obj()), query)
     }
 
     fn connect(&self) -> Result<(), gst::ErrorMessage> {
@@ -268,11 +327,13 @@ impl MeetingSrc {
         let purpose = Purpose::Watch { meeting, participant: participant.clone(), track: track.clone() };
         let path = address::socket(&settings.agent)
             .map_err(|error| gst::error_msg!(gst::ResourceError::Settings, ("{error}")))?;
-        let connection = Connection::open(&path, purpose)
+        let connection = Connection::open(&path, purpose, link::PATIENCE)
             .map_err(|error| gst::error_msg!(gst::ResourceError::NotFound, ("{error}")))?;
         let watch =
             Watch { element: self.obj().downgrade(), meeting: connection.meeting, participant, track };
-        lock(&self.net).waiting = Some((connection, Arc::new(watch)));
+        let mut net = lock(&self.net);
+        net.meeting = Some(watch.meeting);
+        net.waiting = Some((connection, Arc::new(watch)));
         Ok(())
     }
 
@@ -340,6 +401,8 @@ impl MeetingSrc {
         lock(&self.timelines).clear();
         *lock(&self.group) = None;
         *lock(&self.numbers) = [0; 3];
+        *lock(&self.first_pad) = None;
+        self.settled.store(false, Ordering::Relaxed);
     }
 
     fn stats(&self) -> gst::Structure {
@@ -439,7 +502,8 @@ impl ElementImpl for MeetingSrc {
                 "Meeting source",
                 "Source/Network",
                 "Gives the sealed tracks of the others in an end-to-end-encrypted meeting, from the agent. Put `e2eeopen` \
-                 (or `decodebin`, which finds it) behind each pad and a `meetingkey` into the pipeline",
+                 (or `decodebin`, which finds it) behind each pad and a `meetingkey` into the pipeline; without one, it brings \
+                 the keys to open with itself, so that players take `meeting://MEETING-ID`",
                 "The gst-e2ee authors",
             )
         });
@@ -511,7 +575,11 @@ impl ElementImpl for MeetingSrc {
             }
             gst::StateChange::PlayingToPaused => success = gst::StateChangeSuccess::NoPreroll,
             gst::StateChange::PausedToReady => self.stop(),
-            gst::StateChange::ReadyToNull => *lock(&self.net) = Net::default(),
+            gst::StateChange::ReadyToNull => {
+                *lock(&self.net) = Net::default();
+                let keys = lock(&self.keys).take();
+                drop(keys);
+            }
             _ => {}
         }
         Ok(success)
@@ -526,16 +594,9 @@ impl URIHandlerImpl for MeetingSrc {
     }
 
     fn uri(&self) -> Option<String> {
-        let settings = lock(&self.settings).clone();
-        address::meeting(&settings.meeting).ok()??;
-        let mut uri = format!("meeting://{}", settings.meeting);
-        if !settings.participant.is_empty() || !settings.track.is_empty() {
-            uri.extend(["/", &settings.participant]);
-        }
-        if !settings.track.is_empty() {
-            uri.extend(["/", &settings.track]);
-        }
-        Some(uri)
+        let Settings { meeting, participant, track, .. } = lock(&self.settings).clone();
+        address::meeting(&meeting).ok()??;
+        Some(Address { meeting, participant, track }.to_string())
     }
 
     fn set_uri(&self, uri: &str) -> Result<(), glib::Error> {
@@ -545,6 +606,7 @@ impl URIHandlerImpl for MeetingSrc {
         settings.meeting = address.meeting;
         settings.participant = address.participant;
         settings.track = address.track;
+        settings.by_uri = true;
         Ok(())
     }
 }
@@ -553,5 +615,10 @@ impl URIHandlerImpl for MeetingSrc {
 const LATENCY_MS: u64 = 200;
 /// How long tracks may take to show up before it is said that there are none.
 const PATIENCE: gst::ClockTime = gst::ClockTime::from_seconds(2);
+/// What belongs to one person has come by then.
+const SETTLED: Duration = Duration::from_millis(500);
 /// 200 people with video, sound and a screen, and room for more.
 const MAX_TRACKS: usize = 1024;
+
+#[cfg(test)]
+mod tests;

@@ -1,7 +1,7 @@
 //! One pad of `meetingsrc` with its queue and its thread.
 
 use std::sync::{
-    Arc, Mutex, PoisonError,
+    Arc, Mutex, MutexGuard, PoisonError,
     atomic::{AtomicBool, AtomicU64, Ordering},
 };
 
@@ -10,7 +10,7 @@ use meeting_protocol::BootTime;
 use meeting_wire::{Envelope, Flags, Kind, ParticipantId, StreamId};
 
 use super::queue::{Item, Queue};
-use crate::{CAT, caps, clock, envelope};
+use crate::{caps, clock, envelope};
 
 /// Which track of whom.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -42,6 +42,15 @@ impl About {
     }
 }
 
+/// What the sender was asked for.
+#[derive(Default)]
+struct Wish {
+    /// When it was asked for a keyframe last.
+    asked: Option<BootTime>,
+    /// Somebody wanted one too soon after that, and none has come since.
+    kept: bool,
+}
+
 /// A pad and what feeds it.
 pub struct Track {
     /// Which track.
@@ -55,8 +64,11 @@ pub struct Track {
     /// How it shows in the stream collection.
     pub stream: gst::Stream,
     queue: Queue,
-    asked: Mutex<Option<BootTime>>,
-    unlinked: AtomicBool,
+    wish: Mutex<Wish>,
+    /// Whether the last frame was taken by nobody.
+    unheard: AtomicBool,
+    /// Whether whoever is behind the pad has had enough.
+    finished: AtomicBool,
     pushed: AtomicU64,
 }
 
@@ -70,8 +82,9 @@ impl Track {
             pad,
             stream,
             queue: Queue::new(about.kind, version(&caps), caps),
-            asked: Mutex::new(None),
-            unlinked: AtomicBool::new(false),
+            wish: Mutex::default(),
+            unheard: AtomicBool::new(false),
+            finished: AtomicBool::new(false),
             pushed: AtomicU64::new(0),
         })
     }
@@ -100,7 +113,13 @@ impl Track {
 
     /// Caps of the frames that name them.
     pub fn set_caps(&self, caps: gst::Caps) {
+        self.stream.set_caps(Some(&caps));
         self.queue.set_caps(version(&caps), caps);
+    }
+
+    /// An event, behind the frames that wait.
+    pub fn tell(&self, event: gst::Event) {
+        self.queue.push_event(event);
     }
 
     /// A frame for running time `pts`. False if a keyframe is wanted.
@@ -116,18 +135,33 @@ impl Track {
 
     /// The track has ended: the pad goes after its last frame.
     pub fn end(&self) {
-        self.queue.push_event(gst::event::Eos::new());
+        self.tell(gst::event::Eos::new());
     }
 
-    /// Whether the sender may be asked for a keyframe now: not more than twice a second.
+    /// Whether the sender may be asked for a keyframe now: not more than twice a second. Else the wish is kept.
     pub fn may_ask(&self) -> bool {
-        let now = clock::boot_now();
-        let mut asked = self.asked.lock().unwrap_or_else(PoisonError::into_inner);
-        let may = self.kind == Kind::Video && asked.is_none_or(|asked| now.since(asked) >= ASK_EVERY);
-        if may {
-            *asked = Some(now);
+        if self.kind != Kind::Video {
+            return false;
         }
+        let now = clock::boot_now();
+        let mut wish = self.wish();
+        let may = wish.asked.is_none_or(|asked| now.since(asked) >= ASK_EVERY);
+        if may {
+            wish.asked = Some(now);
+        }
+        wish.kept = !may;
         may
+    }
+
+    /// A frame has come. Whether it leaves a wish for a keyframe open.
+    pub fn still_wishes(&self, flags: Flags) -> bool {
+        let mut wish = self.wish();
+        wish.kept &= !flags.has(Flags::KEYFRAME);
+        wish.kept
+    }
+
+    fn wish(&self) -> MutexGuard<'_, Wish> {
+        self.wish.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Frames pushed and dropped.
@@ -148,27 +182,35 @@ impl Track {
                 self.pad.push_event(event);
                 return;
             }
-            Some(Item::Buffer(buffer)) => self.pad.push(buffer),
+            // The queue is emptied all the same, or it would ask for keyframes; and the track's end is still to come.
+            Some(Item::Buffer(_)) if self.finished.load(Ordering::Relaxed) => return,
+            Some(Item::Buffer(mut buffer)) => {
+                if self.unheard.load(Ordering::Relaxed) {
+                    buffer.make_mut().set_flags(gst::BufferFlags::DISCONT);
+                }
+                self.pad.push(buffer)
+            }
         };
-        let unlinked = flow == Err(gst::FlowError::NotLinked);
-        if self.unlinked.swap(unlinked, Ordering::Relaxed) && !unlinked {
+        // What is being taken down, or was, takes as little as nobody; another may be linked in its place.
+        let flow = flow.map_err(|error| match error {
+            gst::FlowError::Flushing => gst::FlowError::NotLinked,
+            error => error,
+        });
+        let unheard = flow == Err(gst::FlowError::NotLinked);
+        if self.unheard.swap(unheard, Ordering::Relaxed) && !unheard {
             element.imp().ask_for_keyframe(self);
         }
         if flow.is_ok() {
             self.pushed.fetch_add(1, Ordering::Relaxed);
         }
         if flow == Err(gst::FlowError::Eos) {
-            // Whoever is behind this pad has enough; sinks learn from the event that it is over.
+            // Sinks learn from the event that it is over.
+            self.finished.store(true, Ordering::Relaxed);
             self.pad.push_event(gst::event::Eos::new());
-            self.pause();
         }
         match element.imp().combine(&self.pad, flow) {
             // A pad that nobody wants may still be linked later, and others may come.
             Ok(_) | Err(gst::FlowError::NotLinked | gst::FlowError::Eos) => {}
-            Err(error @ gst::FlowError::Flushing) => {
-                gst::debug!(CAT, obj = self.pad, "pausing: {error}");
-                self.pause();
-            }
             Err(error) => {
                 self.pause();
                 gst::element_error!(

@@ -28,7 +28,7 @@ impl Client for Watch {
         }
     }
 
-    fn up(&self) {
+    fn up(&self, _meeting: MeetingId) {
         // The agent names all tracks anew; those that are here already keep their pads.
         if let Some(element) = self.element.upgrade() {
             report::say_state(element.upcast_ref(), "live", "the agent is back");

@@ -87,7 +87,8 @@ impl Pipeline {
         message.expect(name).structure().unwrap().to_owned()
     }
 
-    fn wait(
+    /// Waits for a message of these types that `wanted` wants; none if it does not come in time.
+    pub fn wait(
         &self,
         types: &[gst::MessageType],
         wanted: impl Fn(&gst::Message) -> bool,
