@@ -164,6 +164,7 @@ fn local() -> Vec<Vec<u8>> {
         Purpose::Publish { meeting: Some(MEETING) },
         Purpose::Watch { meeting: None, participant: "Bob".into(), track: "video".into() },
         Purpose::Control,
+        Purpose::Tracks { meeting: Some(MEETING) },
     ];
     let mut to_agent: Vec<ToAgent> =
         purposes.map(|purpose| ToAgent::Hello { version: VERSION, purpose }).into_iter().collect();

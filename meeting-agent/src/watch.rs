@@ -87,6 +87,8 @@ pub struct Watcher {
     pub participant: String,
     /// Which label; empty for all.
     pub track: String,
+    /// Whether it gets their frames, and not only their names.
+    pub frames: bool,
     /// Where its messages go.
     pub queue: Arc<Queue>,
     /// What it was told of.
@@ -96,7 +98,12 @@ pub struct Watcher {
 impl Watcher {
     /// A watcher who has seen nothing yet.
     pub fn new(participant: String, track: String, queue: Arc<Queue>) -> Self {
-        Self { participant, track, queue, shown: BTreeSet::new() }
+        Self { participant, track, frames: true, queue, shown: BTreeSet::new() }
+    }
+
+    /// One that asks which tracks there are, and for no frame.
+    pub fn of_names(queue: Arc<Queue>) -> Self {
+        Self { frames: false, ..Self::new(String::new(), String::new(), queue) }
     }
 
     fn wants(&self, source: &Source, stated: &Stated) -> bool {
@@ -116,8 +123,13 @@ impl Watching {
     /// Somebody here wants to watch; the answer goes to the relay, as from all of these.
     pub fn add(&self, id: u64, watcher: Watcher) -> Vec<ToRelay> {
         let mut state = self.lock();
+        let names = (!watcher.frames).then(|| watcher.queue.clone());
         state.watchers.insert(id, watcher);
-        state.settle()
+        let messages = state.settle();
+        if let Some(queue) = names {
+            queue.say(&FromAgent::Named);
+        }
+        messages
     }
 
     /// Somebody here is gone.
@@ -279,7 +291,8 @@ impl State {
         let keyframe = envelope.flags.has(meeting_wire::Flags::KEYFRAME | meeting_wire::Flags::HEADER);
         let message = FromAgent::Frame { from, stream, envelope };
         let frame: Bytes = local::to_frame(&message).to_vec().into();
-        for watcher in self.watchers.values().filter(|watcher| watcher.shown.contains(&source)) {
+        let watchers = self.watchers.values().filter(|watcher| watcher.frames);
+        for watcher in watchers.filter(|watcher| watcher.shown.contains(&source)) {
             let parcel = Parcel { source, kind, keyframe, bytes: frame.clone() };
             counters.dropped(reason::FULL, watcher.queue.push(parcel));
         }
@@ -325,8 +338,8 @@ impl State {
                 }
             }
         }
-        let wanted: BTreeSet<Source> =
-            watchers.values().flat_map(|watcher| watcher.shown.iter().copied()).collect();
+        let watched = watchers.values().filter(|watcher| watcher.frames);
+        let wanted: BTreeSet<Source> = watched.flat_map(|watcher| watcher.shown.iter().copied()).collect();
         let mut messages = Vec::new();
         for (route, offer) in offered {
             let (from, stream) = offer.source;

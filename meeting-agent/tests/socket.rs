@@ -121,6 +121,7 @@ async fn without_a_meeting_elements_hear_which_command_to_type() {
         Purpose::Keys { meeting: None },
         Purpose::Publish { meeting: None },
         Purpose::Watch { meeting: None, participant: String::new(), track: String::new() },
+        Purpose::Tracks { meeting: None },
     ] {
         let mut client = agent.client().await;
         client.hello(purpose).await;

@@ -49,6 +49,11 @@ pub enum Purpose {
     },
     /// The command line: JSON requests and answers.
     Control,
+    /// A device monitor: which tracks there are, without their frames.
+    Tracks {
+        /// As in `Keys`.
+        meeting: Option<MeetingId>,
+    },
 }
 
 /// What elements and the command line say.
@@ -229,7 +234,7 @@ pub enum FromAgent {
         /// CLOCK_BOOTTIME in ms; in the past when the meeting is stale.
         until: BootTime,
     },
-    /// Watch: a stream to open, now or with changed caps.
+    /// Watch and Tracks: a stream to open, now or with changed caps.
     Track {
         /// Whose stream.
         from: ParticipantId,
@@ -244,7 +249,7 @@ pub enum FromAgent {
         /// The caps its sender signed.
         caps: String,
     },
-    /// Watch: a stream has ended.
+    /// Watch and Tracks: a stream has ended.
     TrackGone {
         /// Whose stream.
         from: ParticipantId,
@@ -282,6 +287,8 @@ pub enum FromAgent {
     },
     /// Control: an answer as JSON.
     Control(String),
+    /// Tracks: all streams that there were were named; what follows has come since.
+    Named,
 }
 
 /// Where the agent of this user listens unless told otherwise: `$MEETING_AGENT_SOCKET`, else

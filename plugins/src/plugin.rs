@@ -4,7 +4,7 @@
 
 use gst::glib;
 
-use crate::{meetingkey, open, recording, rtp, seal, sink, source};
+use crate::{device, meetingkey, open, recording, rtp, seal, sink, source};
 
 fn plugin_init(plugin: &gst::Plugin) -> Result<(), glib::BoolError> {
     seal::register(plugin)?;
@@ -14,6 +14,7 @@ fn plugin_init(plugin: &gst::Plugin) -> Result<(), glib::BoolError> {
     source::register(plugin)?;
     rtp::register(plugin)?;
     recording::register(plugin)?;
+    device::register(plugin)?;
     Ok(())
 }
 

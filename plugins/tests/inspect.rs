@@ -114,6 +114,23 @@ fn the_rtp_pair_is_placed_by_hand_and_takes_no_plain_frames() {
 }
 
 #[test]
+fn the_device_provider_is_what_monitors_look_for() {
+    support::init();
+    let factory = gst::DeviceProviderFactory::find("meetingdeviceprovider").unwrap();
+    assert!(factory.rank() > gst::Rank::NONE);
+    for classes in ["Source", "Video/Source", "Audio/Source", "Source/Network"] {
+        assert!(factory.has_classes(Some(classes)), "{classes}");
+    }
+    assert!(!factory.has_classes(Some("Sink")));
+    assert!(factory.metadata("description").unwrap().len() > 60);
+    let provider = factory.get().unwrap();
+    assert!(provider.can_monitor());
+    let properties = provider.list_properties();
+    let own = properties.iter().filter(|property| !["name", "parent"].contains(&property.name()));
+    assert_eq!(own.map(|property| property.name()).collect::<Vec<_>>(), ["agent"]);
+}
+
+#[test]
 fn nothing_but_sealed_frames_links_to_the_sink() {
     support::init();
     for source in ["x264enc", "vp8enc", "opusenc", "e2eeopen"] {
@@ -137,6 +154,11 @@ fn an_invitation_is_no_uri() {
     assert_eq!(src.uri().unwrap(), format!("meeting://{id}/Bob/video"));
     let error = src.set_uri(&format!("meeting://relay.example/{id}#topsecret")).unwrap_err();
     assert!(!error.to_string().contains("topsecret"));
+    // As players give it, with an empty host; names are percent-encoded.
+    src.set_uri(&format!("meeting:///{id}/Bob%20B./video")).unwrap();
+    assert_eq!(src.uri().unwrap(), format!("meeting://{id}/Bob%20B./video"));
+    let made = gst::Element::make_from_uri(gst::URIType::Src, &format!("meeting:///{id}"), None).unwrap();
+    assert_eq!(made.factory().unwrap().name(), "meetingsrc");
     assert!(error.to_string().contains("meeting-agent join"));
 }
 
@@ -151,7 +173,9 @@ fn the_loader_takes_the_built_file() {
         return;
     };
     let registry = tempfile::tempdir().unwrap();
-    for (name, properties) in ELEMENTS {
+    // Of a device provider it says no more than its plug-in's list does.
+    let plugin = ("e2ee", &["meetingdeviceprovider: Meeting device provider"][..]);
+    for (name, properties) in ELEMENTS.into_iter().chain([plugin]) {
         let output = Command::new("gst-inspect-1.0")
             .arg(name)
             .env("GST_PLUGIN_PATH", folder)

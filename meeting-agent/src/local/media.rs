@@ -1,6 +1,4 @@
-//! Connections of purpose `Publish` and `Watch`: sealed frames through, both ways. No key passes here.
-
-use std::sync::Arc;
+//! Connections of purpose `Publish`, `Watch` and `Tracks`: sealed frames through, both ways. No key passes here.
 
 use meeting_protocol::local::{FromAgent, MAX_MESSAGE, ToAgent};
 use tokio::{net::UnixStream, sync::mpsc};
@@ -11,7 +9,7 @@ use super::{
 };
 use crate::{
     meeting::{Meeting, ToMeeting},
-    watch::{Queue, Watcher},
+    watch::Watcher,
 };
 
 pub async fn publish(mut stream: UnixStream, meeting: Meeting) -> Result<(), ClientError> {
@@ -46,13 +44,11 @@ pub async fn watch(
     mut stream: UnixStream,
     id: u64,
     meeting: Meeting,
-    participant: String,
-    track: String,
+    watcher: Watcher,
 ) -> Result<(), ClientError> {
     let commands = meeting.commands.clone();
     drop(meeting);
-    let queue = Arc::new(Queue::default());
-    let watcher = Watcher::new(participant, track, queue.clone());
+    let (frames, queue) = (watcher.frames, watcher.queue.clone());
     if commands.send(ToMeeting::Watch(id, watcher)).await.is_err() {
         return Ok(());
     }
@@ -60,7 +56,7 @@ pub async fn watch(
     let reading = async {
         while let Some(message) = read(&mut from, MAX_SAID).await? {
             match message {
-                ToAgent::KeyframeRequest { from, stream } => {
+                ToAgent::KeyframeRequest { from, stream } if frames => {
                     if commands.send(ToMeeting::Keyframe(from, stream)).await.is_err() {
                         break;
                     }

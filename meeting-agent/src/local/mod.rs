@@ -26,7 +26,7 @@ use tokio::{net::UnixStream, time::timeout};
 use tracing::debug;
 use wire::{read, write};
 
-use crate::{agent::Shared, meeting::Meeting};
+use crate::{agent::Shared, meeting::Meeting, watch::Watcher};
 
 /// Why a local connection ends early; the fault is the client's, and only its connection is affected.
 #[derive(Debug, Error)]
@@ -86,9 +86,10 @@ async fn admit(mut stream: UnixStream, shared: &Arc<Shared>) -> Result<(), Clien
             write(&mut stream, &FromAgent::Welcome { version, meeting: MeetingId([0; 16]) }).await?;
             return control::serve(stream, shared).await;
         }
-        Purpose::Keys { meeting } | Purpose::Publish { meeting } | Purpose::Watch { meeting, .. } => {
-            shared.select(meeting.map(|id| id.to_string()).as_deref())
-        }
+        Purpose::Keys { meeting }
+        | Purpose::Publish { meeting }
+        | Purpose::Watch { meeting, .. }
+        | Purpose::Tracks { meeting } => shared.select(meeting.map(|id| id.to_string()).as_deref()),
     };
     let meeting: Meeting = match selected {
         Ok(meeting) => meeting,
@@ -100,8 +101,9 @@ async fn admit(mut stream: UnixStream, shared: &Arc<Shared>) -> Result<(), Clien
         Purpose::Keys { .. } => keys::serve(stream, id, meeting).await,
         Purpose::Publish { .. } => media::publish(stream, meeting).await,
         Purpose::Watch { participant, track, .. } => {
-            media::watch(stream, id, meeting, participant, track).await
+            media::watch(stream, id, meeting, Watcher::new(participant, track, Arc::default())).await
         }
+        Purpose::Tracks { .. } => media::watch(stream, id, meeting, Watcher::of_names(Arc::default())).await,
         Purpose::Control => Ok(()),
     }
 }

@@ -56,6 +56,26 @@ async fn nothing_is_asked_for_that_nobody_watches() {
 }
 
 #[tokio::test]
+async fn who_asks_for_names_alone_gets_no_frame_and_costs_none() {
+    let watching = watching();
+    watching.offered(ROUTE, CAMERA, Kind::Video);
+    watching.stated(CAMERA, camera("x"));
+    let queue = Arc::new(Queue::default());
+    assert_eq!(watching.add(1, Watcher::of_names(queue.clone())), []);
+    assert!(matches!(next(&queue).await, FromAgent::Track { from: BOB, .. }));
+    assert!(matches!(next(&queue).await, FromAgent::Named));
+
+    assert_eq!(watching.add(2, watcher("", "").0), [ToRelay::Subscribe { route: ROUTE }]);
+    let mut sealed = vec![0; Header::MAX_LEN];
+    Header { kid: KeyId::new(CAMERA.1, 1, 1).into(), ctr: 0 }.emit(sealed.first_chunk_mut().unwrap());
+    let flags = Flags(Flags::KEYFRAME);
+    let sealed = sealed.into();
+    watching.deliver(ROUTE, Envelope { pts: None, dts: None, duration: None, flags, layer: 0, sealed });
+    watching.ended(CAMERA);
+    assert!(matches!(next(&queue).await, FromAgent::TrackGone { from: BOB, .. }), "and no frame before");
+}
+
+#[tokio::test]
 async fn after_a_reconnect_the_tracks_go_on() {
     let watching = watching();
     let (alice, queue) = watcher("", "");

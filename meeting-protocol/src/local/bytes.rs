@@ -25,6 +25,10 @@ impl Encode for Purpose {
                 out.str(track);
             }
             Purpose::Control => out.u8(3),
+            Purpose::Tracks { meeting } => {
+                out.u8(4);
+                out.option(meeting.as_ref());
+            }
         }
     }
 }
@@ -40,6 +44,7 @@ impl Decode for Purpose {
                 track: text(reader, MAX_NAME, "a track")?,
             },
             3 => Purpose::Control,
+            4 => Purpose::Tracks { meeting: reader.option()? },
             _ => return Err(DecodeError::Invalid("the purpose of a local connection")),
         })
     }
@@ -258,6 +263,7 @@ impl Encode for FromAgent {
                 out.str(trust);
                 out.str(detail);
             }
+            FromAgent::Named => out.u8(17),
         }
     }
 }
@@ -331,6 +337,7 @@ impl Decode for FromAgent {
                 trust: text(reader, MAX_NAME, "a word")?,
                 detail: text(reader, MAX_TEXT, "a sentence")?,
             },
+            17 => FromAgent::Named,
             _ => return Err(DecodeError::Invalid("the kind of a local message")),
         })
     }
@@ -386,6 +393,7 @@ mod tests {
             hello(Purpose::Publish { meeting: None }),
             hello(Purpose::Watch { meeting, participant: "Alice".into(), track: "camera".into() }),
             hello(Purpose::Control),
+            hello(Purpose::Tracks { meeting }),
             ToAgent::OpenStream {
                 request: 1,
                 kind: Kind::Video,
@@ -448,6 +456,7 @@ mod tests {
             FromAgent::KeyframeWanted { stream },
             FromAgent::Control("{}".into()),
             FromAgent::Trust { from, name, stream, track, trust: "forged".into(), detail: "by whom?".into() },
+            FromAgent::Named,
         ]
     }
 

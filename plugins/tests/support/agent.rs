@@ -237,9 +237,10 @@ impl State {
                     self.tell_keys(&FromAgent::Lease { until: BootTime(u64::MAX) });
                 }
             }
-            Purpose::Watch { .. } => {
+            Purpose::Watch { .. } | Purpose::Tracks { .. } => {
                 let tracks: Vec<_> = self.streams.iter().map(Stream::announce).collect();
-                tracks.iter().for_each(|track| self.tell(|p| matches!(p, Purpose::Watch { .. }), track));
+                tracks.iter().for_each(|track| self.tell(is_told_tracks, track));
+                self.tell(|p| matches!(p, Purpose::Tracks { .. }), &FromAgent::Named);
             }
             _ => {}
         }
@@ -258,18 +259,18 @@ impl State {
                 if self.granted {
                     self.give_key(id);
                 }
-                self.tell(|p| matches!(p, Purpose::Watch { .. }), &announce);
+                self.tell(is_told_tracks, &announce);
             }
             ToAgent::StreamCaps { stream, caps } => {
                 let found = self.streams.iter_mut().find(|known| known.id == *stream).unwrap();
                 found.caps = caps.clone();
                 let announce = found.announce();
-                self.tell(|p| matches!(p, Purpose::Watch { .. }), &announce);
+                self.tell(is_told_tracks, &announce);
             }
             ToAgent::CloseStream { stream } => {
                 self.streams.retain(|known| known.id != *stream);
                 let gone = FromAgent::TrackGone { from: ALICE, stream: *stream };
-                self.tell(|p| matches!(p, Purpose::Watch { .. }), &gone);
+                self.tell(is_told_tracks, &gone);
             }
             ToAgent::WantOpenKeys => {
                 self.wants_open = true;
@@ -340,6 +341,10 @@ impl Stream {
             caps: self.caps.clone(),
         }
     }
+}
+
+fn is_told_tracks(purpose: &Purpose) -> bool {
+    matches!(purpose, Purpose::Watch { .. } | Purpose::Tracks { .. })
 }
 
 /// Each agent of a test process has keys of its own, or the nonce ledger would take two of them for one.
