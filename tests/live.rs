@@ -10,14 +10,11 @@ use std::{
 };
 
 use anyhow::{Context, Result, ensure};
-use rig::{Stage, bench};
+use rig::{Stage, Way, Weather, bench};
 
-#[path = "live/line.rs"]
-mod line;
 #[path = "live/talk.rs"]
 mod talk;
 
-use line::{JITTER, Line};
 use talk::{EVERY, Heard, Talk, Watch};
 
 /// More than that between lips and voice, and people notice.
@@ -25,6 +22,8 @@ const MOST_APART: i64 = 40_000_000;
 /// What the first second teaches of the way is not known in it.
 const SETTLED: i64 = 1_000_000_000;
 const PPM: i32 = 100;
+const WEATHER: Weather =
+    Weather { loss: 0.0, one_way: Duration::from_millis(10), jitter: Duration::from_millis(50) };
 
 #[test]
 fn sound_and_picture_stay_together_for_a_minute() -> Result<()> {
@@ -48,10 +47,10 @@ fn stays_together(length: Duration) -> Result<()> {
     let watch = Watch::start(&carol)?;
     let mut talks = Vec::new();
     for (name, ppm, seed) in [("Alice", PPM, 1), ("Bob", -PPM, 2)] {
-        let line = Line::start(relay, seed)?;
+        let way = Way::start(relay, WEATHER, seed)?;
         let agent = stage.agent(name)?;
-        agent.join(&link.replace(&relay.to_string(), &line.address.to_string()))?;
-        talks.push((Talk::start(&agent, ppm)?, agent, line));
+        agent.join(&way.bend(&link)?)?;
+        talks.push((Talk::start(&agent, ppm)?, agent, way));
     }
     let wanted = length.as_nanos() as i64;
     let both = |heard: &[Heard]| {
@@ -84,7 +83,7 @@ fn stays_together(length: Duration) -> Result<()> {
         );
         ensure!(worst <= MOST_APART, "{name}: sound and picture are {worst} ns apart");
         // Else the sender's clock would run away from ours.
-        ensure!((early - end).abs() < JITTER.as_secs_f64() * 500.0, "{name}: from {early} ms to {end} ms");
+        ensure!((early - end).abs() < WEATHER.jitter.as_secs_f64() * 500.0, "{name}: from {early} ms to {end} ms");
         tabulate(&mut table, name, &skews)?;
     }
     let out = Path::new(env!("CARGO_MANIFEST_DIR")).join("../out");
