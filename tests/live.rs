@@ -10,11 +10,14 @@ use std::{
 };
 
 use anyhow::{Context, Result, ensure};
-use rig::{Stage, Way, Weather, bench};
+use rig::{Stage, bench};
 
+#[path = "live/line.rs"]
+mod line;
 #[path = "live/talk.rs"]
 mod talk;
 
+use line::{JITTER, Line};
 use talk::{EVERY, Heard, Talk, Watch};
 
 /// More than that between lips and voice, and people notice.
@@ -22,8 +25,6 @@ const MOST_APART: i64 = 40_000_000;
 /// What the first second teaches of the way is not known in it.
 const SETTLED: i64 = 1_000_000_000;
 const PPM: i32 = 100;
-const WEATHER: Weather =
-    Weather { loss: 0.0, one_way: Duration::from_millis(10), jitter: Duration::from_millis(50) };
 
 #[test]
 fn sound_and_picture_stay_together_for_a_minute() -> Result<()> {
@@ -47,10 +48,10 @@ fn stays_together(length: Duration) -> Result<()> {
     let watch = Watch::start(&carol)?;
     let mut talks = Vec::new();
     for (name, ppm, seed) in [("Alice", PPM, 1), ("Bob", -PPM, 2)] {
-        let way = Way::start(relay, WEATHER, seed)?;
+        let line = Line::start(relay, seed)?;
         let agent = stage.agent(name)?;
-        agent.join(&way.bend(&link)?)?;
-        talks.push((Talk::start(&agent, ppm)?, agent, way));
+        agent.join(&line.bend(&link)?)?;
+        talks.push((Talk::start(&agent, ppm)?, agent, line));
     }
     let wanted = length.as_nanos() as i64;
     let both = |heard: &[Heard]| {
@@ -72,6 +73,10 @@ fn stays_together(length: Duration) -> Result<()> {
         let skews = skews(&heard, name);
         let pictures = (length.as_millis() / (2 * EVERY.as_millis())) as usize;
         ensure!(skews.len() > pictures * 9 / 10, "{name}: {} pictures with their sound", skews.len());
+        let waits = |frame: &&Heard| frame.who == name && frame.captured >= SETTLED;
+        let waits: Vec<_> = heard.iter().filter(waits).map(|frame| frame.came - frame.pts).collect();
+        let shaken = waits.iter().max().zip(waits.iter().min()).map_or(0, |(most, least)| most - least);
+        ensure!(shaken > JITTER.as_nanos() as i64 / 2, "{name}: the way shakes by {shaken} ns only");
         let worst = skews.iter().map(|skew| skew.apart.abs()).max().context("no picture")?;
         let late =
             |part: &[Skew]| bench::median(part.iter().map(|skew| skew.late as f64 / 1e6).collect::<Vec<_>>());
@@ -83,7 +88,7 @@ fn stays_together(length: Duration) -> Result<()> {
         );
         ensure!(worst <= MOST_APART, "{name}: sound and picture are {worst} ns apart");
         // Else the sender's clock would run away from ours.
-        ensure!((early - end).abs() < WEATHER.jitter.as_secs_f64() * 500.0, "{name}: from {early} ms to {end} ms");
+        ensure!((early - end).abs() < JITTER.as_secs_f64() * 500.0, "{name}: from {early} ms to {end} ms");
         tabulate(&mut table, name, &skews)?;
     }
     let out = Path::new(env!("CARGO_MANIFEST_DIR")).join("../out");

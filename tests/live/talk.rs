@@ -111,8 +111,9 @@ pub struct Heard {
     pub video: bool,
     /// By the sender's word, in ns from the first frame on.
     pub captured: i64,
-    /// When it is to be shown.
+    /// When it is to be shown, and when it came.
     pub pts: i64,
+    pub came: i64,
     /// Frames before it are lost.
     pub discont: bool,
 }
@@ -206,6 +207,7 @@ fn branch(pipeline: &gst::Pipeline, pad: &gst::Pad, notes: &Arc<Mutex<Vec<Heard>
                     video,
                     captured,
                     pts: buffer.pts().map_or(0, |pts| pts.nseconds() as i64),
+                    came: sink.current_running_time().map_or(0, |now| now.nseconds() as i64),
                     discont: buffer.flags().contains(gst::BufferFlags::DISCONT),
                 });
                 Ok(gst::FlowSuccess::Ok)
