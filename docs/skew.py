@@ -19,7 +19,7 @@ for person, colour, clock in [("Alice", "tab:blue", "100 ppm fast"), ("Bob", "ta
     late.plot(seconds, column("late ms"), color=colour, linewidth=1, label=label)
 apart.axhspan(-40, 40, color="tab:green", alpha=0.08)
 apart.set(ylim=(-50, 50), ylabel="picture after sound, ms", title="Sound against picture: least and most in each second, 40 ms allowed")
-late.set(ylim=(0, 80), xlabel="seconds", ylabel="shown after capture, ms", title="The drift of the clocks (60 ms either way by then) is followed")
+late.set(ylim=(0, 80), xlabel="seconds", ylabel="later than the quickest, ms", title="When frames are shown: clocks that are 60 ms off in the end are followed")
 for axes in (apart, late):
     axes.grid(alpha=0.3)
     axes.legend(loc="upper right", fontsize=8)
