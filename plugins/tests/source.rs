@@ -332,6 +332,41 @@ fn what_is_linked_before_it_is_up_plays_once_it_is() {
 }
 
 #[test]
+fn a_player_hears_when_it_may_start_and_has_its_pads_until_the_end_has_passed() {
+    let agent = FakeAgent::start();
+    let line = format!("meetingsrc name=src agent={} ! fakesink name=out async=false", agent.socket());
+    let pipeline = Pipeline::parse(&line);
+    let (alice, src, out) = (Alice(&agent), pipeline.element("src"), pipeline.element("out"));
+    let handler = src.dynamic_cast_ref::<gst::URIHandler>().unwrap();
+    handler.set_uri(&format!("meeting:///{}", fake::MEETING)).unwrap();
+    let (tell, told) = mpsc::channel();
+    let (starts, ends, goes) = (tell.clone(), tell.clone(), tell);
+    src.connect_no_more_pads(move |_| drop(starts.send(("starts", Instant::now()))));
+    src.connect_pad_removed(move |_, _| drop(goes.send(("goes", Instant::now()))));
+    out.static_pad("sink").unwrap().add_probe(gst::PadProbeType::EVENT_DOWNSTREAM, move |_, info| {
+        if info.event().is_some_and(|event| event.type_() == gst::EventType::Eos) {
+            let _ = ends.send(("ends", Instant::now()));
+        }
+        gst::PadProbeReturn::Ok
+    });
+    pipeline.play();
+    alice.shows(1, Kind::Audio);
+    let mut heard = Vec::new();
+    until("the word that all pads are here", || {
+        alice.sends(1, 1, true);
+        heard.extend(told.try_recv());
+        !heard.is_empty()
+    });
+    alice.ends(1);
+    heard.extend((0..2).map(|_| told.recv_timeout(PATIENCE).unwrap()));
+    assert_eq!(heard.iter().map(|(what, _)| *what).collect::<Vec<_>>(), ["starts", "ends", "goes"]);
+    assert!(
+        heard[2].1 - heard[1].1 >= Duration::from_secs(1),
+        "the pad goes before what is queued has passed"
+    );
+}
+
+#[test]
 fn a_wish_too_soon_after_another_is_kept_and_not_forgotten() {
     let agent = FakeAgent::start();
     let pipeline = watching(&agent, &format!("! {OUT}"));

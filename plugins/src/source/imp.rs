@@ -145,6 +145,16 @@ impl MeetingSrc {
         }
     }
 
+    /// The end of a track has left its pad, which goes too. Under a player it stays until the end has passed the queues
+    /// behind it: `decodebin3` of 1.22 forgets an end whose pad has gone, and nobody would notice that it is over.
+    pub fn ended(&self, id: Id) {
+        let stays = if lock(&self.settings).by_uri { QUEUED } else { Duration::ZERO };
+        self.obj().call_async(move |element| {
+            std::thread::sleep(stays);
+            element.imp().remove(id);
+        });
+    }
+
     /// Takes out the pad of a track that has ended.
     pub fn remove(&self, id: Id) {
         let Some(track) = lock(&self.tracks).remove(&id) else { return };
@@ -617,6 +627,8 @@ const LATENCY_MS: u64 = 200;
 const PATIENCE: gst::ClockTime = gst::ClockTime::from_seconds(2);
 /// What belongs to one person has come by then.
 const SETTLED: Duration = Duration::from_millis(500);
+/// What waits in a player's queues has been shown by then.
+const QUEUED: Duration = Duration::from_secs(1);
 /// 200 people with video, sound and a screen, and room for more.
 const MAX_TRACKS: usize = 1024;
 

@@ -175,8 +175,7 @@ impl Track {
             Some(Item::Event(event)) if event.type_() == gst::EventType::Eos => {
                 self.pad.push_event(event);
                 self.pause();
-                let id = self.id;
-                return element.call_async(move |element| element.imp().remove(id));
+                return element.imp().ended(self.id);
             }
             Some(Item::Event(event)) => {
                 self.pad.push_event(event);
