@@ -341,8 +341,12 @@ fn a_player_hears_when_it_may_start_and_has_its_pads_until_the_end_has_passed() 
     handler.set_uri(&format!("meeting:///{}", fake::MEETING)).unwrap();
     let (tell, told) = mpsc::channel();
     let (starts, ends, goes) = (tell.clone(), tell.clone(), tell);
-    src.connect_no_more_pads(move |_| drop(starts.send(("starts", Instant::now()))));
-    src.connect_pad_removed(move |_, _| drop(goes.send(("goes", Instant::now()))));
+    src.connect_no_more_pads(move |_| {
+        let _ = starts.send(("starts", Instant::now()));
+    });
+    src.connect_pad_removed(move |_, _| {
+        let _ = goes.send(("goes", Instant::now()));
+    });
     out.static_pad("sink").unwrap().add_probe(gst::PadProbeType::EVENT_DOWNSTREAM, move |_, info| {
         if info.event().is_some_and(|event| event.type_() == gst::EventType::Eos) {
             let _ = ends.send(("ends", Instant::now()));
