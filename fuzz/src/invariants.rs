@@ -107,7 +107,7 @@ impl Trio {
         let state = self.meeting.state(node);
         assert!(state.waiting.len() <= 64 && state.roster.len() <= 1000);
         assert!(state.streams.len() <= 64 * 1000);
-        assert!(self.meeting.nodes[node].opens.len() <= 4 * state.streams.len() + 4);
+        assert!(self.meeting.nodes[node].opens.len() <= EPOCHS * (state.streams.len() + 1));
     }
 
     /// Nobody seals or opens later than 8 s after the newest heartbeat that has come was made, or the welcome.
@@ -203,3 +203,5 @@ pub fn fresh() -> [u8; 32] {
 /// As in `Meeting`.
 const LATENCY: u64 = 20;
 const LIMIT: Duration = Duration::from_secs(8);
+/// Of which keys are kept at a time: the newest, eight that are closing, one that comes.
+const EPOCHS: usize = 10;
