@@ -31,8 +31,9 @@ fn the_commands_of_the_readme_work_as_written() -> Result<()> {
 #[test]
 fn the_two_lines_over_rtp_work_as_written() -> Result<()> {
     let page = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("../plugins/README.md"))?;
+    let section = page.split("\n## Over RTP\n").nth(1).context("a section")?;
     let block =
-        page.split("```sh\n").nth(1).and_then(|rest| rest.split("\n```").next()).context("a block")?;
+        section.split("```sh\n").nth(1).and_then(|rest| rest.split("\n```").next()).context("a block")?;
     let lines: Vec<&str> = block.lines().collect();
     ensure!(lines.len() == 2, "one line to send and one to receive, not {}", lines.len());
 
