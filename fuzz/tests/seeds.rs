@@ -20,3 +20,14 @@ fn every_seed_of_every_target_holds() -> Result<()> {
     }
     Ok(())
 }
+
+#[test]
+fn no_target_is_left_out_by_the_script() -> Result<()> {
+    let script = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("run"))?;
+    let list = script.split("|| targets=(").nth(1).and_then(|rest| rest.split(')').next());
+    let named: Vec<&str> = list.context("the list of targets")?.split_whitespace().collect();
+    let forgotten =
+        meeting_fuzz::TARGETS.map(|target| target.name).into_iter().find(|name| !named.contains(name));
+    ensure!(forgotten.is_none(), "fuzz/run leaves out {forgotten:?}");
+    Ok(())
+}
