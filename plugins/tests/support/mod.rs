@@ -37,7 +37,16 @@ impl Pipeline {
     /// Links each new pad of `src` to the element `to`: a link in the description would be made once, and each start has
     /// pads of its own.
     pub fn link_new_pads(&self, src: &str, to: &str) {
-        let sink = self.element(to).static_pad("sink").unwrap().downgrade();
+        let sink = self.element(to).static_pad("sink").unwrap();
+        // The end of one stream is no end here: a sink that has seen one takes nothing more.
+        sink.add_probe(gst::PadProbeType::EVENT_DOWNSTREAM, |_, info| {
+            if info.event().is_some_and(|event| event.type_() == gst::EventType::Eos) {
+                info.data = None;
+                return gst::PadProbeReturn::Handled;
+            }
+            gst::PadProbeReturn::Ok
+        });
+        let sink = sink.downgrade();
         self.element(src).connect_pad_added(move |_, pad| {
             let Some(sink) = sink.upgrade() else { return };
             if let Some(before) = sink.peer() {
