@@ -20,6 +20,7 @@ class Shield:
         """Takes a message of any element."""
         kind, value = said.get_name(), said.get_value
         if kind == "e2ee-stream":
+            # A stream that ends forged stays so: whoever forged it is there still, and could wipe the warning out.
             change = self.forged.add if value("trust") == "forged" else self.forged.discard
             change((value("participant"), value("stream")))
         # Others tell their state too; the meeting's has its code.

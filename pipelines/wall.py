@@ -11,6 +11,7 @@ from gi.repository import GLib, Gst
 
 from shield import Shield
 
+NAME = "listen" if "--voices" in sys.argv else "watch-wall"
 WIDTH, HEIGHT = 1280, 720
 BADGE = "rsvgoverlay name=badge !" if "--shield" in sys.argv else ""
 # Live even while nobody is there: a black window, and silence.
@@ -64,8 +65,13 @@ def arrange():
             picture.set_property("ypos", down * height + (HEIGHT - len(rows) * height) // 2)
 
 
+def fail(error):
+    errors.append(f"{NAME}: {error}")
+    loop.quit()
+
+
 Gst.init(None)
-branches, loop, shield = {}, GLib.MainLoop(), Shield()
+errors, branches, loop, shield = [], {}, GLib.MainLoop(), Shield()
 pipeline = Gst.parse_launch(" ".join(["meetingkey meetingsrc name=in", *MIX.values()]))
 # Pads come and go in threads of GStreamer's: one at a time is arranged.
 pipeline.get_by_name("in").connect("pad-added", lambda _, pad: GLib.idle_add(come, pad))
@@ -76,8 +82,9 @@ if BADGE:
     shield.cover(pipeline.get_by_name("badge"))
     bus.connect("message::element", lambda _, message: shield.read(message.get_structure()))
 bus.connect("message::latency", lambda *_: pipeline.recalculate_latency())
-bus.connect("message::error", lambda _, m: print(m.parse_error()[0].message, flush=True) or loop.quit())
+bus.connect("message::error", lambda _, message: fail(message.parse_error()[0].message))
 GLib.unix_signal_add(GLib.PRIORITY_DEFAULT, signal.SIGINT, loop.quit)
 pipeline.set_state(Gst.State.PLAYING)
 loop.run()
 pipeline.set_state(Gst.State.NULL)
+sys.exit("\n".join(errors) or 0)

@@ -11,6 +11,7 @@ from gi.repository import GLib, Gst
 from captions import OVERLAY, Captions
 from shield import Shield
 
+NAME = "watch" if sys.argv[1] else "watch-all"
 shield = Shield() if "--shield" in sys.argv[2:] else None
 captions = Captions() if "--captions" in sys.argv[2:] else None
 # A picture that stands still is shown again and again, or the shield could not tell why.
@@ -58,8 +59,13 @@ def end(branch):
     return False
 
 
+def fail(error):
+    errors.append(f"{NAME}: {error}")
+    loop.quit()
+
+
 Gst.init(None)
-branches, loop, pipeline = {}, GLib.MainLoop(), Gst.parse_launch("meetingkey meetingsrc name=in")
+errors, branches, loop, pipeline = [], {}, GLib.MainLoop(), Gst.parse_launch("meetingkey meetingsrc name=in")
 pipeline.get_by_name("in").set_property("participant", sys.argv[1])
 pipeline.get_by_name("in").connect("pad-added", come)
 pipeline.get_by_name("in").connect("pad-removed", go)
@@ -67,8 +73,9 @@ pipeline.get_bus().add_signal_watch()
 if shield:
     pipeline.get_bus().connect("message::element", lambda _, message: shield.read(message.get_structure()))
 pipeline.get_bus().connect("message::latency", lambda *_: pipeline.recalculate_latency())
-pipeline.get_bus().connect("message::error", lambda _, m: print(m.parse_error()[0].message, flush=True) or loop.quit())
+pipeline.get_bus().connect("message::error", lambda _, message: fail(message.parse_error()[0].message))
 GLib.unix_signal_add(GLib.PRIORITY_DEFAULT, signal.SIGINT, loop.quit)
 pipeline.set_state(Gst.State.PLAYING)
 loop.run()
 pipeline.set_state(Gst.State.NULL)
+sys.exit("\n".join(errors) or 0)

@@ -60,7 +60,7 @@ const ROW: Row = Row {
     reordered: false,
 };
 
-static ROWS: [Row; 16] = [
+static ROWS: [Row; 17] = [
     Row {
         name: "h264-b-frames",
         encoder: "PICTURES ! x264enc speed-preset=ultrafast bframes=2 b-adapt=false key-int-max=20 rc-lookahead=2 \
@@ -177,6 +177,13 @@ static ROWS: [Row; 16] = [
         name: "subtitles",
         encoder: "filesrc location=SUBTITLES ! subparse",
         decoder: "textrender ! video/x-raw,width=64,height=48",
+        turn: Turn::Gap,
+        ..ROW
+    },
+    Row {
+        name: "subrip",
+        encoder: "filesrc location=SUBTITLES ! subparse ! srtenc",
+        decoder: "subparse ! textrender ! video/x-raw,width=64,height=48",
         turn: Turn::Gap,
         ..ROW
     },

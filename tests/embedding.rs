@@ -3,23 +3,18 @@
 use std::{
     path::{Path, PathBuf},
     process::Command,
-    time::Duration,
 };
 
 use anyhow::{Result, ensure};
 use rig::{
-    Agent, EvilRelay, Fate, Pipeline, Stage,
+    Agent, EvilRelay, Fate, Pipeline, Program, Stage,
     media::{self, Picture},
 };
 
-#[path = "embedding/program.rs"]
-mod program;
 #[path = "embedding/shield.rs"]
 mod shield;
 #[path = "embedding/window.rs"]
 mod window;
-
-use program::Program;
 
 #[test]
 fn each_example_publishes_receives_says_what_happens_and_ends() -> Result<()> {
@@ -118,8 +113,6 @@ fn keep(name: &str, picture: &Picture) -> Result<()> {
     media::write_png(&file, picture.width, picture.height, &picture.rgb)
 }
 
-/// How long anything here may take to show.
-const PATIENCE: Duration = Duration::from_secs(40);
 /// Colours of the shield.
 const GREEN: [u8; 3] = [0x2e, 0x9e, 0x5b];
 const AMBER: [u8; 3] = [0xd9, 0x8a, 0x00];

@@ -10,11 +10,10 @@ use std::{
 
 use anyhow::{Context, Result, ensure};
 use rig::{
-    Agent, Stage, media,
+    Agent, Stage, end_group, media,
     screen::{self, Place},
     until,
 };
-use rustix::process::{Pid, Signal, kill_process_group};
 
 #[path = "pipelines/broadcast.rs"]
 mod broadcast;
@@ -152,11 +151,7 @@ impl Script {
 
 impl Drop for Script {
     fn drop(&mut self) {
-        // A script may have started more than one program: its group ends.
-        if let Some(group) = Pid::from_raw(self.child.id() as i32) {
-            let _ = kill_process_group(group, Signal::KILL);
-        }
-        let _ = self.child.wait();
+        end_group(&mut self.child);
     }
 }
 

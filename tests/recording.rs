@@ -2,21 +2,19 @@
 
 use std::{
     fs,
-    os::unix::{fs::PermissionsExt, process::CommandExt},
+    os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
-    process::{Child, Command, Stdio},
-    time::Duration,
+    process::Command,
 };
 
 use anyhow::{Context, Result, ensure};
-use rig::{Agent, Pipeline, Stage, media, until};
-use rustix::process::{Pid, Signal, kill_process_group};
+use rig::{Agent, Pipeline, Program, Stage, media};
+use rustix::process::Signal;
 
 /// The recorder, running.
 struct Record {
-    child: Child,
+    program: Program,
     into: PathBuf,
-    log: PathBuf,
 }
 
 impl Record {
@@ -27,67 +25,30 @@ impl Record {
     }
 
     fn spawn(stage: &Stage, agent: &Agent, into: &Path, mut command: Command) -> Result<Self> {
-        let log = tempfile::Builder::new().tempfile_in(stage.folder())?.into_temp_path().keep()?;
-        let child = command
-            .env("E2EE_BUILD", stage.programs().folder())
-            .env("MEETING_AGENT_SOCKET", agent.socket())
-            .process_group(0)
-            .stdin(Stdio::null())
-            .stderr(fs::File::create(&log)?)
-            .spawn()?;
-        Ok(Self { child, into: into.to_owned(), log })
-    }
-
-    fn said(&self) -> String {
-        fs::read_to_string(&self.log).unwrap_or_default()
-    }
-
-    fn until_said(&mut self, words: &str) -> Result<()> {
-        self.until(words, |record| record.said().contains(words).then_some(()))
-    }
-
-    fn until<T>(&mut self, what: &str, mut look: impl FnMut(&Self) -> Option<T>) -> Result<T> {
-        until(what, Duration::from_secs(30), || {
-            let found = look(self);
-            ensure!(found.is_some() || self.child.try_wait()?.is_none(), "the recorder has ended");
-            Ok(found)
-        })
-        .with_context(|| self.said())
+        Ok(Self { program: Program::start(stage, agent, &mut command)?, into: into.to_owned() })
     }
 
     /// Files of one person, by name.
     fn files(&self, name: &str) -> Vec<PathBuf> {
-        let entries = fs::read_dir(&self.into).into_iter().flatten().flatten().map(|entry| entry.path());
-        let mut files: Vec<PathBuf> = entries.filter(|path| path.to_string_lossy().contains(name)).collect();
-        files.sort();
-        files
+        files_of(&self.into, name)
     }
 
     fn until_bytes(&mut self, name: &str, files: usize, bytes: u64) -> Result<()> {
-        self.until(&format!("{bytes} bytes of {name} in file {files}"), |record| {
-            let files_now = record.files(name);
-            let len = files_now.get(files - 1).and_then(|path| fs::metadata(path).ok())?.len();
-            (len >= bytes).then_some(())
+        let Self { program, into } = self;
+        program.until(&format!("{bytes} bytes of {name} in file {files}"), |_| {
+            let here = files_of(into, name);
+            let len =
+                here.get(files - 1).and_then(|path| fs::metadata(path).ok()).map_or(0, |meta| meta.len());
+            Ok((len >= bytes).then_some(()))
         })
-    }
-
-    fn signal(&self, signal: Signal) -> Result<()> {
-        let group = Pid::from_raw(self.child.id() as i32).context("no group")?;
-        Ok(kill_process_group(group, signal)?)
-    }
-
-    fn end(&mut self, signal: Signal) -> Result<bool> {
-        self.signal(signal)?;
-        let status = until("the recorder's end", Duration::from_secs(20), || Ok(self.child.try_wait()?))?;
-        Ok(status.success())
     }
 }
 
-impl Drop for Record {
-    fn drop(&mut self) {
-        let _ = self.signal(Signal::KILL);
-        let _ = self.child.wait();
-    }
+fn files_of(folder: &Path, name: &str) -> Vec<PathBuf> {
+    let entries = fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path());
+    let mut files: Vec<PathBuf> = entries.filter(|path| path.to_string_lossy().contains(name)).collect();
+    files.sort();
+    files
 }
 
 fn script() -> PathBuf {
@@ -131,7 +92,7 @@ fn people_come_and_go_keys_change_and_every_stay_is_a_file_that_plays() -> Resul
     let into = stage.folder().join("films");
     let mut record =
         Record::start(&stage, &carol, &into, &["--link-file", link_file.to_str().context("a path")?])?;
-    record.until_said("recorder")?;
+    record.program.says("recorder")?;
     let role = |status: &serde_json::Value| {
         let people = status["people"].as_array()?;
         people.iter().find(|person| person["name"] == "Carol")?["role"].as_str().map(str::to_owned)
@@ -147,15 +108,15 @@ fn people_come_and_go_keys_change_and_every_stay_is_a_file_that_plays() -> Resul
     alice.run(&["rotate"], "")?;
     record.until_bytes("Bob", 1, 60_000)?;
     talks.finish()?;
-    record.until("Bob's file", |record| {
-        record.said().lines().any(|line| line.contains("finished") && line.contains("Bob")).then_some(())
+    record.program.until("Bob's file", |said| {
+        Ok(said.lines().any(|line| line.contains("finished") && line.contains("Bob")).then_some(()))
     })?;
     let talks = publish(&stage, &bob, 880)?;
     record.until_bytes("Bob", 2, 60_000)?;
     alice.run(&["rotate"], "")?;
     record.until_bytes("Bob", 2, 120_000)?;
     record.until_bytes("Alice", 1, 200_000)?;
-    ensure!(record.end(Signal::INT)?, "{}", record.said());
+    ensure!(record.program.end(Signal::INT)?.success(), "{}", record.program.said());
 
     let (alices, bobs) = (record.files("Alice"), record.files("Bob"));
     ensure!((alices.len(), bobs.len()) == (1, 2), "{:?}", record.files(""));
@@ -203,9 +164,9 @@ fn a_picture_that_changes_its_size_goes_on_in_a_new_file() -> Result<()> {
     let into = stage.folder().join("films");
     let mut record = Record::start(&stage, &carol, &into, &[])?;
     record.until_bytes("Alice", 2, 30_000)?;
-    ensure!(record.end(Signal::INT)?, "{}", record.said());
+    ensure!(record.program.end(Signal::INT)?.success(), "{}", record.program.said());
     let files = record.files("Alice");
-    ensure!(files.len() == 2, "{}", record.said());
+    ensure!(files.len() == 2, "{}", record.program.said());
     for (file, width) in files.iter().zip([160, 90]) {
         plays(file, 440.0, 1)?;
         ensure!(
@@ -225,13 +186,13 @@ fn what_was_written_before_a_kill_plays_and_is_not_overwritten() -> Result<()> {
     let into = stage.folder().join("films");
     let mut record = Record::start(&stage, &carol, &into, &["--participant", "Alice"])?;
     record.until_bytes("Alice", 1, 150_000)?;
-    record.end(Signal::KILL)?;
+    record.program.end(Signal::KILL)?;
     let first = record.files("Alice");
     plays(&first[0], 440.0, 2)?;
     let before = fs::read(&first[0])?;
     let mut again = Record::start(&stage, &carol, &into, &["--participant", "Alice"])?;
-    again.until("a second file", |again| (again.files("Alice").len() == 2).then_some(()))?;
-    ensure!(again.end(Signal::INT)?);
+    again.program.until("a second file", |_| Ok((files_of(&into, "Alice").len() == 2).then_some(())))?;
+    ensure!(again.program.end(Signal::INT)?.success());
     ensure!(fs::read(&first[0])? == before, "the first file is as it was");
     Ok(())
 }
@@ -244,8 +205,8 @@ fn nobody_records_unseen_and_a_full_disk_is_said() -> Result<()> {
     let into = stage.folder().join("films");
     let refused = |more: &[&str], words: &str| -> Result<()> {
         let mut record = Record::start(&stage, &carol, &into, more)?;
-        let status = until("its end", Duration::from_secs(20), || Ok(record.child.try_wait()?))?;
-        ensure!(!status.success() && record.said().contains(words), "{}", record.said());
+        let status = record.program.ends()?;
+        ensure!(!status.success() && record.program.said().contains(words), "{}", record.program.said());
         Ok(())
     };
     refused(&[], "meeting-agent join")?;
@@ -257,11 +218,11 @@ fn nobody_records_unseen_and_a_full_disk_is_said() -> Result<()> {
     ensure!(!into.exists() || fs::read_dir(&into)?.next().is_none(), "nothing was written");
     // In the middle of a recording too: with another role nothing is written any more.
     let mut record = Record::start(&stage, &carol, &into, &[])?;
-    record.until_said("waiting for people")?;
+    record.program.says("waiting for people")?;
     carol.run(&["leave"], "")?;
     carol.join(&link)?;
     let _shows = publish(&stage, &alice, 440)?;
-    record.until_said("Alice is not recorded: record: the others do not see a recorder in you")?;
+    record.program.says("Alice is not recorded: record: the others do not see a recorder in you")?;
     ensure!(record.files("").is_empty(), "{:?}", record.files(""));
     Ok(())
 }
@@ -283,8 +244,8 @@ fn a_disk_that_fills_up_is_told_early_and_the_file_plays() -> Result<()> {
     let mut unshare = Command::new("unshare");
     unshare.args(["--map-root-user", "--mount", "sh", "-c", small]).arg(script()).arg(&into).arg(&kept);
     let mut record = Record::spawn(&stage, &carol, &kept, unshare)?;
-    let status = until("its end", Duration::from_secs(60), || Ok(record.child.try_wait()?))?;
-    let said = record.said();
+    let status = record.program.ends()?;
+    let said = record.program.said();
     let (early, full) =
         (said.find("at this rate the disk is full in"), said.find("the disk is full but for 2 MiB"));
     ensure!(!status.success() && early.is_some() && early < full, "{said}");

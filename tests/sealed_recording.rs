@@ -4,9 +4,9 @@
 use std::{
     collections::BTreeSet,
     fs,
-    os::unix::{fs::PermissionsExt, process::CommandExt},
+    os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
-    process::{Child, Command, Stdio},
+    process::Command,
     time::Duration,
 };
 
@@ -16,72 +16,22 @@ use meeting_protocol::{
     keyfile::{Ending, KeyFile, RecordedKey},
 };
 use meeting_wire::{Decode, Envelope, ParticipantId, Reader};
-use rig::{Agent, Hoarder, Pipeline, Stage, until};
-use rustix::process::{Pid, Signal, kill_process_group};
+use rig::{Agent, Hoarder, Pipeline, Program, Stage, until};
+use rustix::process::Signal;
 
 const WORDS: &str = "correct horse battery staple";
 
-/// A program that records, with what it says in a file.
-struct Recorder {
-    child: Child,
-    log: PathBuf,
+/// `pipelines/record-sealed`.
+fn record(stage: &Stage, agent: &Agent, file: &Path, more: &[&str]) -> Result<Program> {
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../pipelines/record-sealed");
+    Program::start(stage, agent, Command::new(script).arg(file).args(more))
 }
 
-impl Recorder {
-    fn spawn(stage: &Stage, agent: &Agent, mut command: Command) -> Result<Self> {
-        let log = tempfile::Builder::new().tempfile_in(stage.folder())?.into_temp_path().keep()?;
-        let child = command
-            .env("E2EE_BUILD", stage.programs().folder())
-            .env("MEETING_AGENT_SOCKET", agent.socket())
-            .process_group(0)
-            .stdin(Stdio::null())
-            .stderr(fs::File::create(&log)?)
-            .spawn()?;
-        Ok(Self { child, log })
-    }
-
-    /// `pipelines/record-sealed`.
-    fn film(stage: &Stage, agent: &Agent, file: &Path, more: &[&str]) -> Result<Self> {
-        let mut command =
-            Command::new(Path::new(env!("CARGO_MANIFEST_DIR")).join("../pipelines/record-sealed"));
-        command.arg(file).args(more);
-        Self::spawn(stage, agent, command)
-    }
-
-    /// `meeting-agent record-keys`.
-    fn keys(stage: &Stage, agent: &Agent, file: &Path, more: &[&str]) -> Result<Self> {
-        let mut command = agent.command(&["record-keys"]);
-        command.arg(file).arg("--passphrase-file").arg(words(stage)?).args(more);
-        Self::spawn(stage, agent, command)
-    }
-
-    fn said(&self) -> String {
-        fs::read_to_string(&self.log).unwrap_or_default()
-    }
-
-    fn until_said(&mut self, words: &str) -> Result<()> {
-        until(words, Duration::from_secs(40), || {
-            let said = self.said().contains(words);
-            ensure!(said || self.child.try_wait()?.is_none(), "the recorder has ended");
-            Ok(said.then_some(()))
-        })
-        .with_context(|| self.said())
-    }
-
-    fn end(&mut self, signal: Signal) -> Result<bool> {
-        kill_process_group(Pid::from_raw(self.child.id() as i32).context("no group")?, signal)?;
-        let status = until("the recorder's end", Duration::from_secs(30), || Ok(self.child.try_wait()?))?;
-        Ok(status.success())
-    }
-}
-
-impl Drop for Recorder {
-    fn drop(&mut self) {
-        if let Some(group) = Pid::from_raw(self.child.id() as i32) {
-            let _ = kill_process_group(group, Signal::KILL);
-        }
-        let _ = self.child.wait();
-    }
+/// `meeting-agent record-keys`.
+fn record_keys(stage: &Stage, agent: &Agent, file: &Path, more: &[&str]) -> Result<Program> {
+    let mut command = agent.command(&["record-keys"]);
+    command.arg(file).arg("--passphrase-file").arg(words(stage)?).args(more);
+    Program::start(stage, agent, &mut command)
 }
 
 /// A file with the passphrase.
@@ -231,10 +181,10 @@ fn a_meeting_recorded_sealed_opens_later_to_exactly_what_was_sealed() -> Result<
     let key_file = stage.folder().join("meeting.sealed.keys");
     let path = words(&stage)?;
     let mut recorder =
-        Recorder::film(&stage, &carol, &film, &["--passphrase-file", path.to_str().context("a path")?])?;
+        record(&stage, &carol, &film, &["--passphrase-file", path.to_str().context("a path")?])?;
     for track in ["Alice (camera)", "Alice (microphone)", "Bob (camera)", "Bob (microphone)"] {
-        recorder.until_said(&format!("recording {track}"))?;
-        recorder.until_said(&format!("keys of {track}"))?;
+        recorder.says(&format!("recording {track}"))?;
+        recorder.says(&format!("keys of {track}"))?;
     }
     record_on(&film, 150)?;
     rotate(&alice)?;
@@ -245,7 +195,7 @@ fn a_meeting_recorded_sealed_opens_later_to_exactly_what_was_sealed() -> Result<
     record_on(&film, 150)?;
     dave.run(&["leave"], "")?;
     record_on(&film, 200)?;
-    ensure!(recorder.end(Signal::INT)?, "{}", recorder.said());
+    ensure!(recorder.end(Signal::INT)?.success(), "{}", recorder.said());
     for file in [&film, &key_file] {
         ensure!(fs::metadata(file)?.permissions().mode() & 0o777 == 0o600, "{}", file.display());
     }
@@ -316,9 +266,9 @@ fn a_key_file_opens_its_tracks_in_its_epochs_and_nothing_else() -> Result<()> {
     let (alice, bob, carol, link) = three(&stage)?;
     let _talking = (publish(&stage, &alice, 440)?, publish(&stage, &bob, 660)?);
     let film = stage.folder().join("meeting.sealed");
-    let mut recorder = Recorder::film(&stage, &carol, &film, &["--without-keys"])?;
+    let mut recorder = record(&stage, &carol, &film, &["--without-keys"])?;
     for track in ["Alice (camera)", "Alice (microphone)", "Bob (camera)", "Bob (microphone)"] {
-        recorder.until_said(&format!("recording {track}"))?;
+        recorder.says(&format!("recording {track}"))?;
     }
     record_on(&film, 150)?;
 
@@ -332,8 +282,8 @@ fn a_key_file_opens_its_tracks_in_its_epochs_and_nothing_else() -> Result<()> {
     })?;
     let key_file = stage.folder().join("microphone.keys");
     let wanted = ["--participant", "Alice", "--track", "microphone"];
-    let mut keeper = Recorder::keys(&stage, &carol, &key_file, &wanted)?;
-    keeper.until_said("keys of Alice (microphone)")?;
+    let mut keeper = record_keys(&stage, &carol, &key_file, &wanted)?;
+    keeper.says("keys of Alice (microphone)")?;
     let dave = stage.agent("Dave")?;
     dave.join(&link)?;
     let last = alice.status()?["epoch"].as_u64().context("no epoch")?;
@@ -341,11 +291,11 @@ fn a_key_file_opens_its_tracks_in_its_epochs_and_nothing_else() -> Result<()> {
         Ok(keys(&key_file)?.keys.iter().any(|key| key.epoch >= last).then_some(()))
     })?;
     record_on(&film, 150)?;
-    ensure!(keeper.end(Signal::INT)?, "{}", keeper.said());
+    ensure!(keeper.end(Signal::INT)?.success(), "{}", keeper.said());
 
     let after = rotate(&alice)?;
     record_on(&film, 300)?;
-    ensure!(recorder.end(Signal::INT)?, "{}", recorder.said());
+    ensure!(recorder.end(Signal::INT)?.success(), "{}", recorder.said());
 
     let held = keys(&key_file)?;
     let id = |name: &str| -> Result<ParticipantId> {
@@ -387,10 +337,10 @@ fn what_a_crash_leaves_opens() -> Result<()> {
     let key_file = stage.folder().join("meeting.sealed.keys");
     let path = words(&stage)?;
     let mut recorder =
-        Recorder::film(&stage, &carol, &film, &["--passphrase-file", path.to_str().context("a path")?])?;
+        record(&stage, &carol, &film, &["--passphrase-file", path.to_str().context("a path")?])?;
     for track in ["Alice (camera)", "Alice (microphone)"] {
-        recorder.until_said(&format!("recording {track}"))?;
-        recorder.until_said(&format!("keys of {track}"))?;
+        recorder.says(&format!("recording {track}"))?;
+        recorder.says(&format!("keys of {track}"))?;
     }
     record_on(&film, 100)?;
     rotate(&alice)?;
@@ -413,8 +363,8 @@ fn nobody_keeps_keys_unseen_and_no_file_is_overwritten() -> Result<()> {
     let (alice, carol) = (stage.agent("Alice")?, stage.agent("Carol")?);
     let key_file = stage.folder().join("keys");
     let refused = |more: &[&str], said: &str| -> Result<()> {
-        let mut keeper = Recorder::keys(&stage, &carol, &key_file, more)?;
-        let status = until("its end", Duration::from_secs(30), || Ok(keeper.child.try_wait()?))?;
+        let mut keeper = record_keys(&stage, &carol, &key_file, more)?;
+        let status = keeper.ends()?;
         ensure!(!status.success() && keeper.said().contains(said), "{}", keeper.said());
         Ok(())
     };
@@ -429,11 +379,11 @@ fn nobody_keeps_keys_unseen_and_no_file_is_overwritten() -> Result<()> {
     refused(&[], "cannot make the key file")?;
     ensure!(fs::read(&key_file)? == b"mine");
     fs::remove_file(&key_file)?;
-    let mut keeper = Recorder::keys(&stage, &carol, &key_file, &[])?;
-    keeper.until_said("keeping keys")?;
+    let mut keeper = record_keys(&stage, &carol, &key_file, &[])?;
+    keeper.says("keeping keys")?;
     // The meeting's end is the file's.
     alice.run(&["leave"], "")?;
-    let status = until("its end", Duration::from_secs(40), || Ok(keeper.child.try_wait()?))?;
+    let status = keeper.ends()?;
     ensure!(status.success() && keys(&key_file)?.ending == Ending::Whole, "{}", keeper.said());
     Ok(())
 }
@@ -454,27 +404,30 @@ fn the_commands_of_the_plugins_page_work_as_written() -> Result<()> {
          ! x264enc tune=zerolatency key-int-max=15 ! e2eeseal ! meetingsink",
     )?;
     words(&stage)?;
-    let shell = |line: &str| -> Result<Recorder> {
+    let shell = |line: &str| -> Result<Program> {
         let programs = stage.programs().folder().display().to_string();
         // Nobody sits before a screen here.
         let line = line.trim_end_matches(" &").replace("autovideosink", "filesink location=screen");
         let mut command = Command::new("bash");
         command.args(["-c", &format!("exec {line}")]).current_dir(stage.folder());
         command.env("PATH", format!("{programs}:{}", std::env::var("PATH")?));
-        Pipeline::environment(&mut command, stage.programs(), &carol.socket())?;
-        Recorder::spawn(&stage, &carol, command)
+        Program::start(&stage, &carol, &mut command)
     };
     let mut keeper = shell(keep)?;
-    keeper.until_said("keys of Alice (video)")?;
+    keeper.says("keys of Alice (video)")?;
     let film = stage.folder().join("meeting.sealed");
     let mut recorder = shell(record)?;
-    until("pictures in the recording", Duration::from_secs(40), || {
-        ensure!(recorder.child.try_wait()?.is_none(), "{}", recorder.said());
+    recorder.until("pictures in the recording", |_| {
         Ok(fs::metadata(&film).ok().filter(|meta| meta.len() > 100_000).map(drop))
     })?;
-    ensure!(recorder.end(Signal::INT)? && keeper.end(Signal::INT)?, "{}{}", recorder.said(), keeper.said());
+    ensure!(
+        recorder.end(Signal::INT)?.success() && keeper.end(Signal::INT)?.success(),
+        "{}{}",
+        recorder.said(),
+        keeper.said()
+    );
     let mut watcher = shell(watch)?;
-    let status = until("the end of the film", Duration::from_secs(60), || Ok(watcher.child.try_wait()?))?;
+    let status = watcher.ends()?;
     let shown = fs::metadata(stage.folder().join("screen"))?.len() as usize / (160 * 90 * 3 / 2);
     ensure!(status.success() && shown > 20, "{shown} pictures: {}", watcher.said());
     Ok(())

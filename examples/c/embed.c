@@ -132,12 +132,13 @@ int main(int argc, char **argv)
     gst_object_unref(source);
     GstBus *bus = gst_pipeline_get_bus(GST_PIPELINE(call.pipeline));
     gst_bus_add_watch(bus, hear, &call);
-    gst_object_unref(bus);
     g_unix_signal_add(SIGINT, interrupt, call.pipeline);
 
     gst_element_set_state(call.pipeline, GST_STATE_PLAYING);
     g_main_loop_run(call.loop);
     gst_element_set_state(call.pipeline, GST_STATE_NULL);
+    gst_bus_remove_watch(bus);
+    gst_object_unref(bus);
     gst_object_unref(call.pipeline);
     g_main_loop_unref(call.loop);
     return call.status;

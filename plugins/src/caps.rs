@@ -12,15 +12,13 @@
 //! A stream's caps are numbered from 0. From 1 on the number is in the sealed caps, in the statement and in the envelope of
 //! each frame, so that a frame and its caps find each other, whichever comes first.
 
-use std::sync::LazyLock;
-
 use meeting_wire::{Kind, ParticipantId, StreamId};
 
 /// The media type of sealed frames.
 pub const SFRAME: &str = "application/x-sframe";
 
 /// What `e2eeseal` takes: whole frames, one per buffer. A further codec needs a further line here and no more.
-pub static PLAIN: LazyLock<gst::Caps> = LazyLock::new(|| {
+pub fn plain() -> gst::Caps {
     let mut caps = gst::Caps::new_empty();
     {
         let caps = caps.make_mut();
@@ -55,7 +53,7 @@ pub static PLAIN: LazyLock<gst::Caps> = LazyLock::new(|| {
         }
     }
     caps
-});
+}
 
 /// Sealed frames of anything.
 pub fn sframe() -> gst::Caps {
@@ -111,17 +109,17 @@ pub fn advice(plain: &gst::CapsRef) -> String {
 /// What `e2eeseal` could take to give these caps.
 pub fn before_sealing(sealed: &gst::CapsRef) -> gst::Caps {
     if sealed.is_any() {
-        return PLAIN.clone();
+        return self::plain();
     }
     let mut plain = gst::Caps::new_empty();
     for structure in sealed.iter().filter(|structure| structure.name() == SFRAME) {
         match unwrap(structure) {
             Some(structure) => plain.make_mut().append_structure(structure),
-            None if !structure.has_field(ORIGINAL) => return PLAIN.clone(),
+            None if !structure.has_field(ORIGINAL) => return self::plain(),
             None => {}
         }
     }
-    plain.intersect_with_mode(&PLAIN, gst::CapsIntersectMode::First)
+    plain.intersect_with_mode(&self::plain(), gst::CapsIntersectMode::First)
 }
 
 /// The caps of frames with these sealed caps once they are open: any where they do not say.
@@ -185,7 +183,7 @@ pub fn is_sparse(sealed: &gst::CapsRef) -> bool {
 /// Caps from a stream's statement: one fixed structure that `e2eeseal` could have been fed, or nothing.
 pub fn from_statement(text: &str) -> Option<gst::Caps> {
     let caps = text.parse::<gst::Caps>().ok()?;
-    let usable = caps.size() == 1 && caps.is_fixed() && caps.can_intersect(&PLAIN);
+    let usable = caps.size() == 1 && caps.is_fixed() && caps.can_intersect(&plain());
     usable.then_some(caps)
 }
 

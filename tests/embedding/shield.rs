@@ -3,13 +3,14 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Result, ensure};
+use meeting_protocol::{identity::Fingerprint, link::MeetingLink};
 use rig::{
-    EvilRelay, Fate, Stage,
+    EvilRelay, Fate, Program, Stage,
     media::Picture,
     screen::{self, Place},
 };
 
-use super::{AMBER, GREEN, GREY, Program, RED, SHIELD, alters_frames, keep, publishes};
+use super::{AMBER, GREEN, GREY, RED, SHIELD, alters_frames, keep, publishes};
 
 const WIDTH: usize = 320;
 const HEIGHT: usize = 180;
@@ -29,7 +30,7 @@ fn the_shield_tells_unverified_verified_changed_and_stale_apart() -> Result<()> 
     carol.join(&link)?;
     let film = stage.folder().join("film");
     let _talks = publishes(&stage, &bob, "blue")?;
-    let mut watch = Program::start(&stage, &carol, &mut shielded(&stage, &film))?;
+    let mut watch = Program::start(&stage, &carol, &mut shielded(&film))?;
 
     let unverified = shows(&mut watch, &film, "amber")?;
     carol.run(&["verify", &alice.code()?], "")?;
@@ -57,12 +58,30 @@ fn the_shield_is_red_while_somebody_speaks_as_another() -> Result<()> {
     carol.join(&evil.bend(&link)?)?;
     let film = stage.folder().join("film");
     let _talks = publishes(&stage, &bob, "blue")?;
-    let mut watch = Program::start(&stage, &carol, &mut shielded(&stage, &film))?;
+    let mut watch = Program::start(&stage, &carol, &mut shielded(&film))?;
     carol.run(&["verify", &alice.code()?], "")?;
     shows(&mut watch, &film, "green")?;
     alters_frames(&evil);
     shows(&mut watch, &film, "red")?;
     evil.decide(|_, _| Fate::Pass);
+    shows(&mut watch, &film, "green").map(drop)
+}
+
+#[test]
+fn the_shield_is_red_where_nobody_vouches_for_the_leader() -> Result<()> {
+    let stage = Stage::open()?;
+    let [alice, bob, carol] = [stage.agent("Alice")?, stage.agent("Bob")?, stage.agent("Carol")?];
+    let link = alice.create(&stage)?;
+    bob.join(&link)?;
+    // Of the same meeting, and of somebody else's making.
+    let mut other = MeetingLink::parse(link.trim())?;
+    other.creator = Fingerprint([7; 32]);
+    carol.join(&other.reveal())?;
+    let film = stage.folder().join("film");
+    let _talks = publishes(&stage, &bob, "blue")?;
+    let mut watch = Program::start(&stage, &carol, &mut shielded(&film))?;
+    shows(&mut watch, &film, "red")?;
+    carol.run(&["verify", &alice.code()?], "")?;
     shows(&mut watch, &film, "green").map(drop)
 }
 
@@ -79,10 +98,10 @@ fn shows(watch: &mut Program, film: &Path, colour: &str) -> Result<Picture> {
     Ok(picture)
 }
 
-fn shielded(stage: &Stage, film: &Path) -> std::process::Command {
+fn shielded(film: &Path) -> std::process::Command {
     let script = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../pipelines/watch");
     let mut command = std::process::Command::new(script);
-    command.args(["--shield", "Bob"]).env("E2EE_BUILD", stage.programs().folder()).env(
+    command.args(["--shield", "Bob"]).env(
         "SCREEN",
         format!(
             "videoconvert ! videorate ! video/x-raw,format=RGB,width={WIDTH},height={HEIGHT},framerate=5/1 \

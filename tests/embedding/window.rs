@@ -2,11 +2,11 @@
 
 use anyhow::{Result, ensure};
 use rig::{
-    Display, Stage,
+    Display, Program, Stage,
     screen::{self, Place},
 };
 
-use super::{AMBER, GREEN, Program, SHIELD, keep, publishes, python};
+use super::{AMBER, GREEN, SHIELD, keep, publishes, python};
 
 const LEFT: Place = Place { left: 16, top: 16, width: 384, height: 216 };
 const RIGHT: Place = Place { left: 416, ..LEFT };

@@ -56,6 +56,8 @@ impl Pipeline {
     /// What any GStreamer program of ours needs in its environment.
     pub fn environment(command: &mut Command, programs: &Programs, socket: &Path) -> Result<()> {
         command.env("GST_PLUGIN_PATH", programs.plugin_path()?).env("MEETING_AGENT_SOCKET", socket);
+        // For the scripts in `pipelines/`.
+        command.env("E2EE_BUILD", programs.folder());
         Ok(())
     }
 

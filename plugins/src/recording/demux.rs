@@ -14,7 +14,7 @@ use meeting_protocol::frame::KeyId;
 use meeting_wire::Kind;
 
 use super::{
-    Archive, CAPS,
+    Archive,
     feed::Feed,
     film::{Film, Target},
     format::{FrameHead, MAX_TRACKS, Record, Source},
@@ -154,10 +154,11 @@ impl E2eeDemux {
     }
 
     fn start(&self, player: &Arc<Player>) {
-        let (weak, inside) = (self.obj().downgrade(), player.clone());
-        let _ = player.pad.start_task(move || {
-            let Some(demux) = weak.upgrade() else { return drop(inside.pad.pause_task()) };
-            demux.imp().step(&inside);
+        // A pad that has a task goes on with it and never lets go of what it would have done instead.
+        let (demux, weak, pad) = (self.obj().downgrade(), Arc::downgrade(player), player.pad.downgrade());
+        let _ = player.pad.start_task(move || match (demux.upgrade(), weak.upgrade()) {
+            (Some(demux), Some(player)) => demux.imp().step(&player),
+            _ => drop(pad.upgrade().map(|pad| pad.pause_task())),
         });
     }
 
@@ -509,7 +510,7 @@ impl ElementImpl for E2eeDemux {
             let sealed = caps::sframe();
             let out = |name| gst::PadTemplate::new(name, gst::PadDirection::Src, sometimes, &sealed);
             [
-                gst::PadTemplate::new("sink", gst::PadDirection::Sink, always, &CAPS),
+                gst::PadTemplate::new("sink", gst::PadDirection::Sink, always, &super::caps()),
                 out("video_%u"),
                 out("audio_%u"),
                 out("data_%u"),

@@ -24,8 +24,6 @@ pub mod walk;
 
 pub use archive::{Archive, ArchiveError};
 
-use std::sync::LazyLock;
-
 use gst::{glib, prelude::*};
 
 glib::wrapper! {
@@ -49,7 +47,9 @@ glib::wrapper! {
 /// The media type of sealed recordings.
 pub const RECORDING: &str = "application/x-sealed-recording";
 
-static CAPS: LazyLock<gst::Caps> = LazyLock::new(|| gst::Caps::new_empty_simple(RECORDING));
+fn caps() -> gst::Caps {
+    gst::Caps::new_empty_simple(RECORDING)
+}
 
 pub(crate) fn register(plugin: &gst::Plugin) -> Result<(), glib::BoolError> {
     gst::Element::register(Some(plugin), "e2eemux", gst::Rank::NONE, E2eeMux::static_type())?;
@@ -59,10 +59,10 @@ pub(crate) fn register(plugin: &gst::Plugin) -> Result<(), glib::BoolError> {
         RECORDING,
         gst::Rank::PRIMARY,
         Some("sealed"),
-        Some(&CAPS),
+        Some(&caps()),
         |find| {
             if find.peek(0, format::MAGIC.len() as u32) == Some(&format::MAGIC) {
-                find.suggest(gst::TypeFindProbability::Maximum, &CAPS);
+                find.suggest(gst::TypeFindProbability::Maximum, &caps());
             }
         },
     )

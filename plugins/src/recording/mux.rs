@@ -10,7 +10,6 @@ use meeting_protocol::frame::Header;
 use meeting_wire::{Envelope, MAX_FRAME, StreamId};
 
 use super::{
-    CAPS,
     format::{FrameHead, MAGIC, RECORD_HEAD, Record, Source, frame_head},
     index::Indexer,
 };
@@ -183,7 +182,7 @@ impl E2eeMux {
         let bytes = if state.offset == 0 {
             let id = format!("recording-{}", hex::encode(random::bytes::<8>()));
             self.src.push_event(gst::event::StreamStart::builder(&id).group_id(gst::GroupId::next()).build());
-            self.src.push_event(gst::event::Caps::new(&CAPS));
+            self.src.push_event(gst::event::Caps::new(&super::caps()));
             let segment = gst::FormattedSegment::<gst::format::Bytes>::new();
             self.src.push_event(gst::event::Segment::new(&segment));
             [&MAGIC[..], &bytes].concat()
@@ -277,7 +276,7 @@ impl ElementImpl for E2eeMux {
             let (request, always) = (gst::PadPresence::Request, gst::PadPresence::Always);
             [
                 gst::PadTemplate::new("sink_%u", gst::PadDirection::Sink, request, &caps::sframe()),
-                gst::PadTemplate::new("src", gst::PadDirection::Src, always, &CAPS),
+                gst::PadTemplate::new("src", gst::PadDirection::Src, always, &super::caps()),
             ]
             .into_iter()
             .flatten()

@@ -102,7 +102,7 @@ mod tests {
         gst::init().expect("GStreamer");
         for codec in &CODECS {
             let plain: gst::Caps = codec.caps.parse().expect(codec.caps);
-            assert!(plain.can_intersect(&caps::PLAIN), "{plain}");
+            assert!(plain.can_intersect(&caps::plain()), "{plain}");
             assert!(plain.is_fixed(), "{plain}");
             let rtp: gst::Caps = [codec.rtp().build()].into_iter().collect();
             let found = [Codec::of_sealed(&codec.sealed()), Codec::of_rtp(&rtp)];

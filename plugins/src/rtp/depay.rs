@@ -142,9 +142,12 @@ impl RTPBaseDepayloadImpl for RtpSFrameDepay {
 
     fn process_rtp_packet(&self, rtp: &RTPBuffer<Readable>) -> Option<gst::Buffer> {
         let of = Of { ssrc: rtp.ssrc(), timestamp: rtp.timestamp(), payload_type: rtp.payload_type() };
+        // Not by `payload`: of a payload in more than one piece that makes one which nobody would free.
+        let payload =
+            rtp.payload_buffer().ok().and_then(|payload| payload.into_mapped_buffer_readable().ok());
         let mut state = self.state();
-        let taken =
-            state.assembler.take(Packet { seq: rtp.seq(), of, payload: rtp.payload().unwrap_or_default() });
+        let payload = payload.as_deref().unwrap_or_default();
+        let taken = state.assembler.take(Packet { seq: rtp.seq(), of, payload });
         let mut frame = taken.frame.map(gst::Buffer::from_mut_slice);
         state.lost |= taken.lost;
         if let Some(frame) = frame.as_mut().filter(|_| std::mem::take(&mut state.lost)) {

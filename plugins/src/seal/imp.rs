@@ -186,7 +186,7 @@ impl ElementImpl for E2eeSeal {
 
     fn pad_templates() -> &'static [gst::PadTemplate] {
         static TEMPLATES: LazyLock<Vec<gst::PadTemplate>> =
-            LazyLock::new(|| report::always_pads(&caps::PLAIN, &caps::sframe()));
+            LazyLock::new(|| report::always_pads(&caps::plain(), &caps::sframe()));
         &TEMPLATES
     }
 
@@ -252,7 +252,7 @@ impl BaseTransformImpl for E2eeSeal {
     fn query(&self, direction: gst::PadDirection, query: &mut gst::QueryRef) -> bool {
         let answered = BaseTransformImplExt::parent_query(self, direction, query);
         if direction == gst::PadDirection::Sink {
-            self.refusal.look(&*self.obj(), query, &caps::PLAIN, caps::advice);
+            self.refusal.look(&*self.obj(), query, &caps::plain(), caps::advice);
         }
         answered
     }

@@ -5,7 +5,7 @@
 use std::sync::mpsc;
 
 use gst_check::TestClock;
-use meeting_wire::{Flags, StreamId};
+use meeting_wire::{Flags, Kind, StreamId};
 use rand_chacha::{
     ChaCha20Rng,
     rand_core::{Rng, SeedableRng},
