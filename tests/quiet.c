@@ -9,6 +9,8 @@
 
 /* Streaming threads that nobody stopped would be waited for in vain. */
 enum { PATIENCE_S = 30 };
+/* Threads of GStreamer let go of what they worked on a moment later. */
+enum { MOMENT_US = 100000 };
 /* GLib's errors and criticals: whether what is left is ours, tests/quiet says, and not the tracer's warning. */
 enum { FATAL = 1 << 0 | 1 << 2 | 1 << 3 };
 
@@ -25,6 +27,7 @@ void gst_deinit(void)
     if (is_initialized()) {
         is_done = 1;
         alarm(PATIENCE_S);
+        usleep(MOMENT_US);
         set_fatal(FATAL);
         deinit();
         alarm(0);
