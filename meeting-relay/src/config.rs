@@ -66,6 +66,8 @@ pub struct Meetings {
     pub max_meetings: usize,
     /// The most connections at one time.
     pub max_connections: usize,
+    /// MiB that are kept for others: their connections, and what they send.
+    pub max_memory_mb: usize,
     /// Mbit/s of media that one connection may send, sustained.
     pub max_publish_mbit: u32,
     /// How long an empty meeting is kept for those who lost the network.
@@ -170,6 +172,7 @@ impl Config {
             max_participants: file.meetings.max_participants.unwrap_or(defaults.max_participants),
             max_meetings: file.meetings.max_meetings.unwrap_or(defaults.max_meetings),
             max_connections: file.meetings.max_connections.unwrap_or(defaults.max_connections),
+            max_memory_mb: file.meetings.max_memory_mb.unwrap_or(defaults.max_memory_mb),
             max_publish_mbit: file.meetings.max_publish_mbit.unwrap_or(defaults.max_publish_mbit),
             keep_empty: file.meetings.keep_empty_seconds.map_or(defaults.keep_empty, Duration::from_secs),
         };
@@ -243,6 +246,11 @@ impl Config {
             (*max_participants == 0, "meetings.max_participants", NOBODY),
             (*max_meetings == 0, "meetings.max_meetings", NOBODY),
             (*max_connections == 0, "meetings.max_connections", NOBODY),
+            (
+                !(LEAST_MEMORY..=MOST_MEMORY).contains(&self.meetings.max_memory_mb),
+                "meetings.max_memory_mb",
+                "128 at least, or the largest keyframe has no room; at most 1048576",
+            ),
             (self.meetings.max_publish_mbit == 0, "meetings.max_publish_mbit", NOBODY),
             (
                 !(1..=MOST_THREADS).contains(&self.threads),
@@ -306,6 +314,7 @@ impl Default for Meetings {
             max_participants: 200,
             max_meetings: 1_000,
             max_connections: 4_000,
+            max_memory_mb: 2_048,
             max_publish_mbit: 100,
             keep_empty: Duration::from_secs(60),
         }
@@ -322,6 +331,8 @@ fn default_state() -> Option<PathBuf> {
 const DEFAULT_LISTEN: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 4433);
 
 const MOST_THREADS: usize = 1024;
+const LEAST_MEMORY: usize = 128;
+const MOST_MEMORY: usize = 1024 * 1024;
 const NOBODY: &str = "a maximum of 0 lets nobody in: use at least 1";
 const LONGEST_EMPTY: Duration = Duration::from_secs(24 * 60 * 60);
 
@@ -336,6 +347,12 @@ with relay.toml:
   [meetings]
   create_tokens = [\"a long random text\"]
   max_participants = 200
+  max_memory_mb = 2048
+
+max_memory_mb is what it keeps for others: connections and what they send. The process takes
+that, a half more at worst, and 128 MiB of its own: 1.5 times max_memory_mb, and 128 MiB, is
+what a MemoryMax or a ulimit -v has to leave it. Short of memory it refuses newcomers and
+drops media, and meetings go on.
 
 RUST_LOG=debug says more, addresses included.";
 
@@ -391,6 +408,7 @@ mod tests {
             ("meetings = { max_meetings = 0 }\n", 1, "meetings.max_meetings"),
             ("[meetings]\nmax_connections = 0\n", 2, "meetings.max_connections"),
             ("[meetings]\nmax_publish_mbit = 0\n", 2, "meetings.max_publish_mbit"),
+            ("[meetings]\nmax_memory_mb = 127\n", 2, "meetings.max_memory_mb"),
             ("[meetings]\nkeep_empty_seconds = 100000\n", 2, "meetings.keep_empty_seconds"),
             ("[meetings]\nmax_meetings = 1\ncreate_tokens = [\n'short']\n", 3, "meetings.create_tokens"),
             ("threads = 0\n", 1, "threads"),

@@ -3,11 +3,13 @@
 use std::time::Instant;
 
 use bytes::Bytes;
-use meeting_wire::{Decode, DecodeError, FromRelay, Reader, Slot, ToRelay, VERSION, frame_len};
+use meeting_wire::{
+    Decode, DecodeError, FromRelay, Kind, Reader, Refusal, Slot, ToRelay, VERSION, frame_len,
+};
 use quinn::{ReadExactError, RecvStream, SendStream};
 use tokio::sync::{mpsc, oneshot};
 
-use crate::limits::{self, Bucket};
+use crate::limits::{self, Bucket, Charge};
 use crate::outlet::{Outgoing, packed};
 use crate::session::{End, Member, Misbehaviour};
 
@@ -24,27 +26,38 @@ impl Ear {
     /// The first message, `None` if there is none. Of another version's hello only the version is read: the
     /// rest may look different there.
     pub async fn hello(&mut self) -> Result<Option<ToRelay>, End> {
-        let Some(bytes) = self.bytes().await? else {
+        // No memory is given to what a stranger claims.
+        let Some(len) = self.len().await? else {
             return Ok(None);
         };
+        if len > limits::HELLO_BYTES {
+            return Err(Misbehaviour::Bytes { at: HELLO, error: DecodeError::TooLong("a hello") }.into());
+        }
+        let bytes = self.bytes(len).await?;
         match ToRelay::from_bytes(&bytes) {
             Ok(message) => Ok(Some(message)),
-            Err(_) if other_version(&bytes) => Err(End::Refused(meeting_wire::Refusal::Version)),
+            Err(_) if other_version(&bytes) => Err(End::Refused(Refusal::Version)),
             Err(error) => Err(Misbehaviour::Bytes { at: HELLO, error }.into()),
         }
     }
 
-    /// The next message, `None` at the end of the stream.
-    pub async fn message(&mut self) -> Result<Option<ToRelay>, End> {
-        let Some(bytes) = self.bytes().await? else {
+    /// The next message, `None` at the end of the stream. There is room for it as it is kept and as it is passed on.
+    pub async fn message(&mut self, member: &Member) -> Result<Option<(ToRelay, [Charge; 2])>, End> {
+        let Some(len) = self.len().await? else {
             return Ok(None);
         };
+        let room = || member.meeting.charge(len + limits::ITEM_BYTES);
+        let (Some(kept), Some(passed_on)) = (room(), room()) else {
+            member.counters.short_of_memory.one();
+            return Err(End::Refused(Refusal::Busy));
+        };
+        let bytes = self.bytes(len).await?;
         let message =
             ToRelay::from_bytes(&bytes).map_err(|error| Misbehaviour::Bytes { at: MESSAGE, error })?;
-        Ok(Some(message))
+        Ok(Some((message, [kept, passed_on])))
     }
 
-    async fn bytes(&mut self) -> Result<Option<Vec<u8>>, End> {
+    async fn len(&mut self) -> Result<Option<usize>, End> {
         let mut len = [0; 4];
         match self.0.read_exact(&mut len).await {
             Ok(()) => {}
@@ -53,9 +66,13 @@ impl Ear {
             Err(ReadExactError::ReadError(_)) => return Err(End::Lost),
         }
         let len = frame_len(len).map_err(|error| Misbehaviour::Bytes { at: MESSAGE, error })?;
+        Ok(Some(len))
+    }
+
+    async fn bytes(&mut self, len: usize) -> Result<Vec<u8>, End> {
         let mut bytes = vec![0; len];
         match self.0.read_exact(&mut bytes).await {
-            Ok(()) => Ok(Some(bytes)),
+            Ok(()) => Ok(bytes),
             Err(ReadExactError::FinishedEarly(_)) => Err(Misbehaviour::Truncated(MESSAGE).into()),
             Err(ReadExactError::ReadError(_)) => Err(End::Lost),
         }
@@ -71,7 +88,7 @@ pub async fn listen(mut ear: Ear, member: &Member) -> End {
         bytes: Bucket::new(limits::POST_BYTES, now),
     };
     loop {
-        let message = match ear.message().await {
+        let (message, room) = match ear.message(member).await {
             Ok(Some(message)) => message,
             Ok(None) => return End::Lost,
             Err(end) => return end,
@@ -79,7 +96,7 @@ pub async fn listen(mut ear: Ear, member: &Member) -> End {
         if matches!(message, ToRelay::Goodbye) {
             return End::Goodbye;
         }
-        if let Err(misbehaviour) = rates.take(&message).and_then(|()| act(message, member)) {
+        if let Err(misbehaviour) = rates.take(&message).and_then(|()| act(message, room, member)) {
             return misbehaviour.into();
         }
     }
@@ -88,7 +105,7 @@ pub async fn listen(mut ear: Ear, member: &Member) -> End {
 /// Tells the agent what is queued for it until `ending` brings its last message, or none.
 pub async fn speak(
     mut send: SendStream,
-    greeting: Vec<FromRelay>,
+    (greeting, room): (Vec<FromRelay>, Option<Charge>),
     mut queue: mpsc::Receiver<Outgoing>,
     mut ending: oneshot::Receiver<Option<Bytes>>,
 ) {
@@ -97,6 +114,7 @@ pub async fn speak(
             return;
         }
     }
+    drop(room);
     loop {
         let message = tokio::select! {
             biased;
@@ -141,15 +159,20 @@ impl Rates {
     }
 }
 
-fn act(message: ToRelay, member: &Member) -> Result<(), Misbehaviour> {
+fn act(message: ToRelay, [kept, passed_on]: [Charge; 2], member: &Member) -> Result<(), Misbehaviour> {
     let Member { meeting, seat, .. } = member;
     match message {
         ToRelay::Post { slot, body } => {
             member.counters.posts.one();
             member.recorder.post(&body);
-            meeting.post(*seat, slot, body)?;
+            meeting.post(*seat, slot, kept.hold(body), passed_on)?;
         }
-        ToRelay::Publish { stream, kind } => meeting.publish(*seat, stream, kind)?,
+        ToRelay::Publish { stream, kind } => {
+            meeting.publish(*seat, stream, kind)?;
+            if kind != Kind::Audio {
+                member.widen_for_publishing();
+            }
+        }
         ToRelay::Unpublish { stream } => {
             meeting.unpublish(*seat, stream);
             member.newest.forget(stream);

@@ -42,6 +42,8 @@ counters! {
     crowded_out "crowded_out_total",
     /// Hellos that were answered with a refusal.
     refused "refused_total",
+    /// Newcomers, posts and records that there was no memory for.
+    short_of_memory "short_of_memory_total",
     /// Connections ended for what they sent.
     misbehaved "misbehaved_total",
     /// Posts taken from agents.

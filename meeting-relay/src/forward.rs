@@ -70,7 +70,7 @@ struct Open {
 #[derive(Debug)]
 struct Parcel {
     arrival: Arrival,
-    _charge: Charge,
+    _charges: [Charge; 2],
 }
 
 /// Why a lane ends early.
@@ -139,11 +139,12 @@ impl Group {
             };
             let parcel = outlet
                 .charge_media(arrival.record.len())
-                .map(|charge| Parcel { arrival: arrival.clone(), _charge: charge });
-            let dropped = match parcel.map(|parcel| open.queue.try_send(parcel)) {
+                .map(|charges| Parcel { arrival: arrival.clone(), _charges: charges });
+            let gone = |error| matches!(error, mpsc::error::TrySendError::Closed(_));
+            let dropped = match parcel.map(|parcel| open.queue.try_send(parcel).map_err(gone)) {
                 Some(Ok(())) => continue,
-                Some(Err(mpsc::error::TrySendError::Closed(_))) => &self.counters.frames_dropped_late,
-                Some(Err(mpsc::error::TrySendError::Full(_))) | None => &self.counters.frames_dropped_full,
+                Some(Err(true)) => &self.counters.frames_dropped_late,
+                Some(Err(false)) | None => &self.counters.frames_dropped_full,
             };
             dropped.one();
             *lane = Lane::Lost;
@@ -226,7 +227,7 @@ fn open_lane(
     newer: watch::Receiver<u64>,
     counters: &Arc<Counters>,
 ) -> Lane {
-    let Some(charge) = outlet.charge_lane() else {
+    let Some(charges) = outlet.charge_lane() else {
         return Lane::Lost;
     };
     let (queue, parcels) = mpsc::channel(limits::QUEUED_RECORDS);
@@ -238,7 +239,7 @@ fn open_lane(
         newer,
         whole: whole.clone(),
         counters: counters.clone(),
-        _charge: charge,
+        _charges: charges,
     };
     tokio::spawn(carrier.carry(parcels));
     Lane::Open(Open { queue, whole })
@@ -252,7 +253,7 @@ struct Carrier {
     newer: watch::Receiver<u64>,
     whole: Arc<AtomicBool>,
     counters: Arc<Counters>,
-    _charge: Charge,
+    _charges: [Charge; 2],
 }
 
 impl Carrier {
@@ -294,7 +295,7 @@ impl Carrier {
         let header: Bytes = self.header.to_bytes().into();
         self.write(stream, &mut [header, first.arrival.record.clone()], true, first.arrival.at).await?;
         drop(first);
-        while let Some(Parcel { arrival, _charge }) = parcels.recv().await {
+        while let Some(Parcel { arrival, _charges }) = parcels.recv().await {
             match turn(self.kind, arrival.droppable, arrival.at.elapsed()) {
                 Turn::Send => self.write(stream, &mut [arrival.record], false, arrival.at).await?,
                 Turn::Skip => self.counters.frames_dropped_late.one(),

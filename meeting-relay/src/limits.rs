@@ -4,9 +4,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
+
 /// From the first packet to the end of the hello: five round trips on a bad path, and no longer, because an
 /// unknown peer holds memory meanwhile.
 pub const HELLO: Duration = Duration::from_secs(5);
+
+/// The longest hello: a token of 256 characters and some ids.
+pub const HELLO_BYTES: usize = 1024;
 
 /// Connections without a hello at one time, all networks together: 10 to 30 MB, and at 500 newcomers a second an
 /// honest one has a second for its three round trips.
@@ -101,11 +106,33 @@ pub const DATAGRAM_SEND: usize = 16 * 1024;
 /// Datagrams received and not yet read.
 pub const DATAGRAM_RECEIVE: usize = 256 * 1024;
 
-/// Flow control over all streams of one connection.
-pub const RECEIVE_WINDOW: u32 = 4 * 1024 * 1024;
+/// Flow control over all streams of a connection that has published nothing but sound, or said nothing yet: a hello, posts,
+/// the keys of a large meeting. What strangers send before their hello waits unread.
+pub const RECEIVE_WINDOW: u32 = 64 * 1024;
+
+/// Flow control over all streams of a connection that publishes video or data, where there is memory for it.
+pub const PUBLISHER_WINDOW: u32 = 4 * 1024 * 1024;
 
 /// Flow control of one stream: 8 Mbit/s at 1 s round trip.
 pub const STREAM_RECEIVE_WINDOW: u32 = 1024 * 1024;
+
+/// What one member costs whatever it does: its connection and streams, windows, queues of small things.
+pub const MEMBER_BYTES: usize = 256 * 1024;
+
+/// How much of that is for its queues: it has this much, however short memory is.
+pub const MEMBER_OWN: usize = 64 * 1024;
+
+/// What one meeting has for its posts and media, however short memory is: a picture, and many words.
+pub const MEETING_OWN: usize = 512 * 1024;
+
+/// What one message, record or post costs beside its bytes, for each queue it is in.
+pub const ITEM_BYTES: usize = 96;
+
+/// What one group on its way to one subscriber costs beside its records.
+pub const LANE_BYTES: usize = 4 * 1024;
+
+/// How much of all memory one meeting may fill with what is sent in it, and how much is left alone by whatever is new.
+pub const SHARE: usize = 4;
 
 /// Messages of one connection: a leader wraps a key for a thousand, once a second.
 pub const MESSAGES: Rate = Rate { per_second: 1_000.0, burst: 8_192.0 };
@@ -167,34 +194,81 @@ impl Bucket {
     }
 }
 
-/// A shared account of something bounded, such as bytes in a queue.
+/// A shared account of something bounded, such as bytes in a queue; it may be a part of a larger one.
 #[derive(Debug)]
 pub struct Budget {
     used: AtomicUsize,
     limit: usize,
+    whole: Option<Arc<Budget>>,
+    /// What is left of that which the whole was charged beforehand.
+    own: AtomicUsize,
 }
 
 impl Budget {
     /// An empty account of at most `limit`.
     pub fn new(limit: usize) -> Arc<Self> {
-        Arc::new(Self { used: AtomicUsize::new(0), limit })
+        Arc::new(Self { used: AtomicUsize::new(0), limit, whole: None, own: AtomicUsize::new(0) })
+    }
+
+    /// An empty account of at most `limit`, whose charges are charges of this one too, but for `own` bytes that this one
+    /// was charged already.
+    pub fn part(self: &Arc<Self>, limit: usize, own: usize) -> Arc<Self> {
+        Arc::new(Self {
+            used: AtomicUsize::new(0),
+            limit,
+            whole: Some(self.clone()),
+            own: AtomicUsize::new(own),
+        })
     }
 
     /// Reserves `amount` until the charge is dropped; `None` when it does not fit. Into an empty account
     /// anything fits, so that one item above the limit is slow rather than impossible.
     pub fn charge(self: &Arc<Self>, amount: usize) -> Option<Charge> {
+        self.charge_below(amount, self.limit)
+    }
+
+    /// As [`Budget::charge`], for what is new: a part is left for what is there already.
+    pub fn charge_new(self: &Arc<Self>, amount: usize) -> Option<Charge> {
+        self.charge_below(amount, self.limit - self.limit / SHARE)
+    }
+
+    /// Whether [`Budget::charge_new`] would give so much.
+    pub fn has_room_for_new(&self, amount: usize) -> bool {
+        self.used().saturating_add(amount) <= self.limit - self.limit / SHARE
+    }
+
+    fn charge_below(self: &Arc<Self>, amount: usize, limit: usize) -> Option<Charge> {
         let mut used = self.used.load(Ordering::Relaxed);
         loop {
-            if used != 0 && used.saturating_add(amount) > self.limit {
+            if used != 0 && used.saturating_add(amount) > limit {
                 return None;
             }
             match self.used.compare_exchange_weak(used, used + amount, Ordering::Relaxed, Ordering::Relaxed) {
-                Ok(_) => {
-                    return Some(Charge { budget: self.clone(), amount });
-                }
+                Ok(_) => break,
                 Err(now) => used = now,
             }
         }
+        // Given back right away if the whole has no room.
+        let mut charge = Charge { budget: self.clone(), amount, own: 0, of_whole: None };
+        if let Some(whole) = &self.whole {
+            charge.own = self.take_own(amount);
+            if charge.own < amount {
+                charge.of_whole = Some(Box::new(whole.charge(amount - charge.own)?));
+            }
+        }
+        Some(charge)
+    }
+
+    /// As much of `amount` as was charged beforehand.
+    fn take_own(&self, amount: usize) -> usize {
+        let rest = |own: usize| Some(own.saturating_sub(amount));
+        let own = self.own.fetch_update(Ordering::Relaxed, Ordering::Relaxed, rest);
+        own.unwrap_or_default().min(amount)
+    }
+
+    /// The most that it holds.
+    pub fn limit(&self) -> usize {
+        self.limit
     }
 
     /// What is reserved now.
@@ -208,11 +282,30 @@ impl Budget {
 pub struct Charge {
     budget: Arc<Budget>,
     amount: usize,
+    /// How much of it was charged beforehand; the whole has the rest.
+    own: usize,
+    of_whole: Option<Box<Charge>>,
+}
+
+impl Charge {
+    /// These bytes, with the charge for as long as anybody has them.
+    pub fn hold(self, bytes: impl AsRef<[u8]> + Send + 'static) -> Bytes {
+        Bytes::from_owner(Held(bytes, self))
+    }
+}
+
+struct Held<B>(B, #[expect(dead_code, reason = "given back on drop")] Charge);
+
+impl<B: AsRef<[u8]>> AsRef<[u8]> for Held<B> {
+    fn as_ref(&self) -> &[u8] {
+        self.0.as_ref()
+    }
 }
 
 impl Drop for Charge {
     fn drop(&mut self) {
         self.budget.used.fetch_sub(self.amount, Ordering::Relaxed);
+        self.budget.own.fetch_add(self.own, Ordering::Relaxed);
     }
 }
 
@@ -244,5 +337,47 @@ mod tests {
         let large = budget.charge(11).expect("one large item into an empty account");
         assert!(budget.charge(1).is_none());
         drop(large);
+    }
+
+    #[test]
+    fn a_part_is_charged_to_the_whole_and_what_is_new_leaves_room() {
+        let whole = Budget::new(100);
+        let part = whole.part(40, 0);
+        let held = part.charge(30).expect("fits").hold(vec![7; 30]);
+        assert!(part.charge(20).is_none(), "more than the part");
+        let others = whole.charge(60).expect("fits");
+        assert!(part.charge(10).is_none(), "fits into the part, not into the whole");
+        assert_eq!((part.used(), whole.used()), (30, 90), "a charge in vain leaves nothing behind");
+        let copy = held.slice(10..);
+        drop((held, others));
+        assert_eq!(
+            (&copy[..], part.used(), whole.used()),
+            (&[7; 20][..], 30, 30),
+            "for as long as anybody has them"
+        );
+        drop(copy);
+        let new = whole.charge_new(75).expect("three quarters");
+        assert!(whole.charge_new(1).is_none() && whole.charge(25).is_some());
+        drop(new);
+        assert_eq!((part.used(), whole.used()), (0, 0));
+    }
+
+    #[test]
+    fn what_is_charged_beforehand_is_there_when_the_whole_has_nothing() {
+        let whole = Budget::new(100);
+        let beforehand = whole.charge_new(20).expect("fits");
+        let part = whole.part(50, 20);
+        let others = whole.charge(80).expect("all the rest");
+        let first = part.charge(15).expect("its own");
+        assert!(part.charge(6).is_none(), "more than its own");
+        let second = part.charge(5).expect("the failed one gave back what it took");
+        drop(others);
+        let third = part.charge(30).expect("the whole has room again");
+        assert_eq!((part.used(), whole.used()), (50, 50));
+        drop((first, second, third));
+        let all = part.charge(20).expect("its own again");
+        assert_eq!(whole.used(), 20);
+        drop((all, beforehand));
+        assert_eq!(whole.used(), 0);
     }
 }

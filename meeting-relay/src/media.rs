@@ -148,13 +148,24 @@ async fn record(recv: &mut RecvStream, member: &Member) -> Result<Next, Misbehav
     let (kind, len) = Record::head(head).map_err(|error| Misbehaviour::Bytes { at: "a record", error })?;
     let _charge =
         member.assembling.charge(len).ok_or(Misbehaviour::TooMany("bytes of unfinished records"))?;
+    let whole = Record::HEAD + len;
+    let Some(room) = member.meeting.charge_media(whole) else {
+        // Too much waits in this meeting, or everywhere: the rest of the group is not read.
+        member.counters.short_of_memory.one();
+        return Ok(Next::Broken);
+    };
 
-    // Memory grows with the bytes that are there, not with the length claimed.
-    let mut bytes = Vec::with_capacity(Record::HEAD + len.min(64 * 1024));
+    // Memory grows with the bytes that are there, not with the length claimed, and never beyond that.
+    let mut bytes = Vec::with_capacity(whole.min(64 * 1024));
     bytes.extend_from_slice(&head);
-    while bytes.len() < Record::HEAD + len {
-        match recv.read_chunk(Record::HEAD + len - bytes.len(), true).await {
-            Ok(Some(chunk)) => bytes.extend_from_slice(&chunk.bytes),
+    while bytes.len() < whole {
+        match recv.read_chunk(whole - bytes.len(), true).await {
+            Ok(Some(chunk)) => {
+                if bytes.capacity() - bytes.len() < chunk.bytes.len() {
+                    bytes.reserve_exact(bytes.len().max(chunk.bytes.len()).min(whole - bytes.len()));
+                }
+                bytes.extend_from_slice(&chunk.bytes);
+            }
             Ok(None) => return Err(Misbehaviour::Truncated("a record")),
             Err(_) => return Ok(Next::Broken),
         }
@@ -168,7 +179,7 @@ async fn record(recv: &mut RecvStream, member: &Member) -> Result<Next, Misbehav
     // The second byte of an envelope; what follows is sealed or none of the relay's business.
     let flags = bytes.get(Record::HEAD + 1).filter(|_| kind == RecordKind::Frame).map_or(0, |flags| *flags);
     Ok(Next::Record(Arrival {
-        record: Bytes::from(bytes),
+        record: room.hold(bytes),
         at: tokio::time::Instant::now(),
         droppable: Flags(flags).has(Flags::DROPPABLE),
     }))

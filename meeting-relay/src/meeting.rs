@@ -11,6 +11,7 @@ use meeting_wire::{
 };
 
 use crate::config::Meetings as Rules;
+use crate::limits::{self, Budget, Charge};
 use crate::outlet::{Outlet, packed};
 use crate::room::{Asked, Audience, Delivery, Fault, Room, Seat};
 
@@ -18,12 +19,19 @@ use crate::room::{Asked, Audience, Delivery, Fault, Room, Seat};
 #[derive(Debug)]
 pub struct Meetings {
     rules: Rules,
+    memory: Arc<Budget>,
     open: Mutex<HashMap<MeetingId, Arc<Meeting>>>,
 }
 
 /// One meeting.
 #[derive(Debug)]
-pub struct Meeting(Mutex<Room<Arc<Outlet>>>);
+pub struct Meeting {
+    room: Mutex<Room<Arc<Outlet>>>,
+    memory: Arc<Budget>,
+    /// A part of it: media never take the room of posts.
+    media: Arc<Budget>,
+    _charge: Charge,
+}
 
 /// A connection's entry into a meeting.
 #[derive(Debug)]
@@ -39,7 +47,13 @@ pub struct Entry {
 impl Meetings {
     /// None yet, under these rules.
     pub fn new(rules: Rules) -> Self {
-        Self { rules, open: Mutex::default() }
+        let memory = Budget::new(rules.max_memory_mb.saturating_mul(1024 * 1024));
+        Self { rules, memory, open: Mutex::default() }
+    }
+
+    /// All that may be kept for others.
+    pub fn memory(&self) -> &Arc<Budget> {
+        &self.memory
     }
 
     /// The rules.
@@ -68,13 +82,16 @@ impl Meetings {
             None if open.len() >= self.rules.max_meetings => return Err(Refusal::Busy),
             None => {
                 let room = Room::new(self.rules.max_participants, board_base(), Instant::now());
-                let meeting = Arc::new(Meeting(Mutex::new(room)));
+                let charge = self.memory.charge_new(limits::MEETING_OWN).ok_or(Refusal::Busy)?;
+                let memory = self.memory.part(self.memory.limit() / limits::SHARE, limits::MEETING_OWN);
+                let media = memory.part(memory.limit() - memory.limit() / limits::SHARE, 0);
+                let meeting = Arc::new(Meeting { room: Mutex::new(room), memory, media, _charge: charge });
                 open.insert(id, meeting.clone());
                 meeting
             }
         };
         // Still under the lock of the list, so that the meeting cannot end in between.
-        let mut room = lock(&meeting.0);
+        let mut room = lock(&meeting.room);
         let joined = room.join(who, outlet, since)?;
         if let Some(former) = joined.replaced {
             former.expel(Refusal::Replaced);
@@ -88,7 +105,7 @@ impl Meetings {
     pub fn sweep(&self, now: Instant) {
         let keep: Duration = self.rules.keep_empty;
         lock(&self.open).retain(|_, meeting| {
-            let empty_since = lock(&meeting.0).empty_since();
+            let empty_since = lock(&meeting.room).empty_since();
             empty_since.is_none_or(|since| now.saturating_duration_since(since) < keep)
         });
     }
@@ -100,29 +117,39 @@ impl Meetings {
 }
 
 impl Meeting {
+    /// Room for so many bytes of posts, `None` when this meeting or the relay has too many already.
+    pub fn charge(&self, bytes: usize) -> Option<Charge> {
+        self.memory.charge(bytes)
+    }
+
+    /// Room for so many bytes of media.
+    pub fn charge_media(&self, bytes: usize) -> Option<Charge> {
+        self.media.charge(bytes)
+    }
+
     /// See [`Room::post`].
-    pub fn post(&self, seat: Seat, slot: Slot, body: Bytes) -> Result<(), Fault> {
-        let mut room = lock(&self.0);
-        deliver(room.post(seat, slot, body)?);
+    pub fn post(&self, seat: Seat, slot: Slot, body: Bytes, memory: Charge) -> Result<(), Fault> {
+        let mut room = lock(&self.room);
+        deliver_held(room.post(seat, slot, body)?, Some(memory));
         Ok(())
     }
 
     /// See [`Room::publish`].
     pub fn publish(&self, seat: Seat, stream: StreamId, kind: Kind) -> Result<(), Fault> {
-        let mut room = lock(&self.0);
+        let mut room = lock(&self.room);
         deliver(room.publish(seat, stream, kind)?);
         Ok(())
     }
 
     /// See [`Room::unpublish`].
     pub fn unpublish(&self, seat: Seat, stream: StreamId) {
-        let mut room = lock(&self.0);
+        let mut room = lock(&self.room);
         deliver(room.unpublish(seat, stream));
     }
 
     /// See [`Room::subscribe`].
     pub fn subscribe(self: &Arc<Self>, seat: Seat, route: Route) -> Result<(), Fault> {
-        let mut room = lock(&self.0);
+        let mut room = lock(&self.room);
         let asked = room.subscribe(seat, route, Instant::now())?;
         self.ask(asked, route);
         Ok(())
@@ -130,24 +157,24 @@ impl Meeting {
 
     /// See [`Room::unsubscribe`].
     pub fn unsubscribe(&self, seat: Seat, route: Route) {
-        lock(&self.0).unsubscribe(seat, route);
+        lock(&self.room).unsubscribe(seat, route);
     }
 
     /// See [`Room::keyframe_request`].
     pub fn keyframe_request(self: &Arc<Self>, seat: Seat, route: Route) {
-        let mut room = lock(&self.0);
+        let mut room = lock(&self.room);
         let asked = room.keyframe_request(seat, route, Instant::now());
         self.ask(asked, route);
     }
 
     /// See [`Room::audience`].
     pub fn audience(&self, seat: Seat, stream: StreamId) -> Option<Audience<Arc<Outlet>>> {
-        lock(&self.0).audience(seat, stream)
+        lock(&self.room).audience(seat, stream)
     }
 
     /// See [`Room::leave`].
     pub fn leave(&self, seat: Seat, goodbye: bool) {
-        let mut room = lock(&self.0);
+        let mut room = lock(&self.room);
         deliver(room.leave(seat, goodbye, Instant::now()));
     }
 
@@ -157,7 +184,7 @@ impl Meeting {
             let meeting = self.clone();
             tokio::spawn(async move {
                 tokio::time::sleep_until(due.into()).await;
-                let mut room = lock(&meeting.0);
+                let mut room = lock(&meeting.room);
                 deliver(room.keyframe_due(route, Instant::now()));
             });
         }
@@ -166,11 +193,19 @@ impl Meeting {
 
 /// Encodes each message once and queues it; never waits, so it may run under the room's lock.
 fn deliver(deliveries: impl IntoIterator<Item = Delivery<Arc<Outlet>>>) {
+    deliver_held(deliveries, None);
+}
+
+/// The same, where the first message has room of its own for as long as it is on its way.
+fn deliver_held(deliveries: impl IntoIterator<Item = Delivery<Arc<Outlet>>>, mut memory: Option<Charge>) {
     for Delivery { to, message } in deliveries {
         if to.is_empty() {
             continue;
         }
-        let bytes = packed(&message);
+        let mut bytes = packed(&message);
+        if let Some(charge) = memory.take() {
+            bytes = charge.hold(bytes);
+        }
         for outlet in to {
             outlet.send(bytes.clone());
         }

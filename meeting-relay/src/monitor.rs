@@ -128,6 +128,11 @@ fn answer(line: &str, house: &House, certificate_ends: u64) -> String {
                 ("meetings", "Meetings that are kept now.", house.meetings.count() as u64),
                 ("members", "Connections that said hello and are there now.", house.members() as u64),
                 (
+                    "memory_bytes",
+                    "What is kept for others, of max_memory_mb.",
+                    house.meetings.memory().used() as u64,
+                ),
+                (
                     "certificate_expiry_timestamp_seconds",
                     "When the certificate ends, in seconds since 1970; 0 if it does not say.",
                     certificate_ends,

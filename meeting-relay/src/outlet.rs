@@ -16,6 +16,7 @@ pub struct Outlet {
     control: Arc<Budget>,
     media: Arc<Budget>,
     lanes: Arc<Budget>,
+    memory: Arc<Budget>,
     expelled: OnceLock<Refusal>,
     expulsion: Notify,
 }
@@ -25,12 +26,13 @@ pub struct Outlet {
 pub struct Outgoing {
     /// As on the wire, behind its length.
     pub bytes: Bytes,
-    _charge: Charge,
+    _charges: [Charge; 2],
 }
 
 impl Outlet {
-    /// The way out through `connection`, and the queue that its writer drains.
-    pub fn new(connection: quinn::Connection) -> (Arc<Self>, mpsc::Receiver<Outgoing>) {
+    /// The way out through `connection`, and the queue that its writer drains. What waits there is charged to `memory`
+    /// but for the bytes themselves, which others have too.
+    pub fn new(connection: quinn::Connection, memory: Arc<Budget>) -> (Arc<Self>, mpsc::Receiver<Outgoing>) {
         let (messages, queue) = mpsc::channel(limits::QUEUED_MESSAGES);
         let outlet = Self {
             connection,
@@ -38,6 +40,7 @@ impl Outlet {
             control: Budget::new(limits::QUEUED_CONTROL),
             media: Budget::new(limits::QUEUED_MEDIA),
             lanes: Budget::new(limits::LANES),
+            memory,
             expelled: OnceLock::new(),
             expulsion: Notify::new(),
         };
@@ -52,8 +55,8 @@ impl Outlet {
     /// Queues a control message. One that does not fit ends the connection: an agent that missed a post could
     /// not tell, and would be wrong about the meeting.
     pub fn send(&self, bytes: Bytes) {
-        let sent = self.control.charge(bytes.len()).map(|charge| {
-            let outgoing = Outgoing { bytes, _charge: charge };
+        let sent = self.charge(&self.control, bytes.len(), limits::ITEM_BYTES).map(|charges| {
+            let outgoing = Outgoing { bytes, _charges: charges };
             !matches!(self.messages.try_send(outgoing), Err(mpsc::error::TrySendError::Full(_)))
         });
         if sent != Some(true) {
@@ -62,13 +65,17 @@ impl Outlet {
     }
 
     /// Room for `bytes` of media, `None` when too much waits already.
-    pub fn charge_media(&self, bytes: usize) -> Option<Charge> {
-        self.media.charge(bytes)
+    pub fn charge_media(&self, bytes: usize) -> Option<[Charge; 2]> {
+        self.charge(&self.media, bytes, limits::ITEM_BYTES)
     }
 
     /// Room for one more group on its way.
-    pub fn charge_lane(&self) -> Option<Charge> {
-        self.lanes.charge(1)
+    pub fn charge_lane(&self) -> Option<[Charge; 2]> {
+        self.charge(&self.lanes, 1, limits::LANE_BYTES)
+    }
+
+    fn charge(&self, own: &Arc<Budget>, amount: usize, bytes: usize) -> Option<[Charge; 2]> {
+        Some([own.charge(amount)?, self.memory.charge(bytes)?])
     }
 
     /// Ends the connection with a reason; the first reason counts.

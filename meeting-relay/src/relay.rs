@@ -39,6 +39,7 @@ pub struct Relay {
     house: Arc<House>,
     monitor: Option<Monitor>,
     stats_fail: bool,
+    memory_short: bool,
 }
 
 impl Relay {
@@ -78,6 +79,7 @@ impl Relay {
             house: Arc::new(house),
             monitor,
             stats_fail: false,
+            memory_short: false,
             config,
         })
     }
@@ -120,6 +122,7 @@ impl Relay {
                 () = &mut shutdown => break,
                 _ = tick.tick() => {
                     self.house.meetings.sweep(Instant::now());
+                    self.watch_memory();
                     self.write_stats();
                     self.certificate.warn(SystemTime::now());
                     if self.certificate.has_changed() {
@@ -196,6 +199,18 @@ impl Relay {
         let address = self.config.public_address.as_deref().unwrap_or(&local);
         let line = format!("{address} {}\n", hex::encode(self.certificate_hash()));
         files::replace(path, &line, 0o644).map_err(Error::io(format!("writing {}", path.display())))
+    }
+
+    /// Says when newcomers begin to be refused for want of memory, and when that is over.
+    fn watch_memory(&mut self) {
+        let memory = self.house.meetings.memory();
+        let short = !memory.has_room_for_new(limits::MEMBER_BYTES);
+        if short && !self.memory_short {
+            let limit = self.config.meetings.max_memory_mb;
+            warn!("memory is short (max_memory_mb = {limit}): newcomers are refused, meetings go on");
+        }
+        // Half of it is free again: said once for each shortage, not for each connection that goes and comes.
+        self.memory_short = short || (self.memory_short && memory.used() > memory.limit() / 2);
     }
 
     fn write_stats(&mut self) {

@@ -6,6 +6,7 @@
 //! ```
 
 use std::sync::Arc;
+use std::sync::OnceLock;
 use std::sync::atomic::AtomicU64;
 use std::time::{Duration, Instant};
 
@@ -19,7 +20,7 @@ use tracing::{debug, info};
 use crate::control::{self, Ear};
 use crate::counters::Counters;
 use crate::forward::{Newest, priority};
-use crate::limits::{self, Budget};
+use crate::limits::{self, Budget, Charge};
 use crate::lobby::Lobby;
 use crate::media;
 use crate::meeting::{Entry, Meeting, Meetings};
@@ -44,10 +45,29 @@ pub struct Member {
     pub newest: Newest,
     /// Bytes of its unfinished records.
     pub assembling: Arc<Budget>,
+    /// All memory there is for everybody.
+    pub memory: Arc<Budget>,
+    /// For the larger window of who publishes.
+    pub publishing: OnceLock<Charge>,
     /// What of its media rates is left.
     pub rates: media::Rates,
     /// Numbers the groups that the relay makes of audio frames too large for a datagram.
     pub large_audio: AtomicU64,
+}
+
+impl Member {
+    /// Lets it send more at a time than it needs for words, as far as there is memory for that; otherwise it is slower.
+    pub fn widen_for_publishing(&self) {
+        if self.publishing.get().is_some() {
+            return;
+        }
+        let more = limits::PUBLISHER_WINDOW - limits::RECEIVE_WINDOW;
+        if let Some(charge) = self.memory.charge_new(more as usize)
+            && self.publishing.set(charge).is_ok()
+        {
+            self.outlet.connection().set_receive_window(VarInt::from_u32(limits::PUBLISHER_WINDOW));
+        }
+    }
 }
 
 /// How a connection ends.
@@ -156,10 +176,17 @@ pub async fn serve(incoming: Incoming, house: &House) {
             return close(&connection, &end);
         }
     };
-    let (outlet, queue) = Outlet::new(connection.clone());
-    let entry = match house.connections.try_acquire() {
-        Ok(permit) => enter(hello, &house.meetings, &outlet).map(|entry| (permit, entry)),
-        Err(_) => Err(Refusal::Busy),
+    let memory = house.meetings.memory();
+    let own = memory.part(usize::MAX, limits::MEMBER_OWN);
+    let (outlet, queue) = Outlet::new(connection.clone(), own.clone());
+    let entry = match (house.connections.try_acquire(), memory.charge_new(limits::MEMBER_BYTES)) {
+        (Ok(permit), Some(charge)) => {
+            enter(hello, &house.meetings, &outlet).map(|entry| ((permit, charge), entry))
+        }
+        (_, room) => {
+            counters.short_of_memory.add(usize::from(room.is_none()));
+            Err(Refusal::Busy)
+        }
     };
     let (_permit, Entry { meeting, seat, greeting }) = match entry {
         Ok(entry) => entry,
@@ -179,18 +206,27 @@ pub async fn serve(incoming: Incoming, house: &House) {
         recorder: house.recorder.clone(),
         newest: Newest::default(),
         assembling: Budget::new(limits::ASSEMBLING),
+        memory: memory.clone(),
+        publishing: OnceLock::new(),
         rates: media::Rates::new(house.meetings.rules().max_publish_mbit, Instant::now()),
         large_audio: AtomicU64::new(0),
     });
     let (last_words, ending) = oneshot::channel();
     let _ = send.set_priority(priority::CONTROL);
+    let greeting = match own.charge(greeting.len() * limits::ITEM_BYTES) {
+        Some(charge) => (greeting, Some(charge)),
+        None => {
+            member.outlet.expel(Refusal::Busy);
+            (Vec::new(), None)
+        }
+    };
     let speaker = tokio::spawn(control::speak(send, greeting, queue, ending));
     let end = tokio::select! {
         end = control::listen(ear, &member) => end,
         end = media::groups(&member) => end,
         end = media::datagrams(&member) => end,
         refusal = member.outlet.expelled() => End::Refused(refusal),
-        () = widen(&connection) => End::Lost,
+        () = widen(&connection, memory) => End::Lost,
     };
     member.meeting.leave(seat, matches!(end, End::Goodbye));
 
@@ -271,9 +307,11 @@ fn close(connection: &Connection, end: &End) {
 }
 
 /// Lets the send window follow the congestion window, twice over: less would starve a long path, more would
-/// only let frames grow old where nothing can drop them. Ends with the connection.
-async fn widen(connection: &Connection) {
+/// only let frames grow old where nothing can drop them. What quinn notes of the packets in it is a quarter of it,
+/// and is charged. Ends with the connection.
+async fn widen(connection: &Connection, memory: &Arc<Budget>) {
     let mut window = limits::SEND_WINDOW;
+    let mut _notes = None;
     let mut tick = tokio::time::interval(Duration::from_millis(250));
     loop {
         tokio::select! {
@@ -282,6 +320,12 @@ async fn widen(connection: &Connection) {
         }
         let wanted = connection.stats().path.cwnd.saturating_mul(2);
         let wanted = wanted.clamp(limits::SEND_WINDOW, limits::SEND_WINDOW_MAX);
+        if wanted > window {
+            match memory.charge_new(wanted as usize / 4) {
+                Some(charge) => _notes = Some(charge),
+                None => continue,
+            }
+        }
         if wanted != window {
             window = wanted;
             connection.set_send_window(window);

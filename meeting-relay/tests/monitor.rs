@@ -85,7 +85,7 @@ fn keeps_to_conventions(body: &str) {
         assert!(name.starts_with("meeting_relay_") && names.insert(name), "{name}");
         assert!(name.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_'), "{name}");
         assert_eq!(name.ends_with("_total"), kind == "counter", "{name}");
-        assert!(!name.contains("bytes") || name.ends_with("_bytes_total"), "{name}");
+        assert!(!name.contains("bytes") || name.trim_end_matches("_total").ends_with("_bytes"), "{name}");
         assert!(value.parse::<u64>().is_ok(), "{value}");
     }
 }

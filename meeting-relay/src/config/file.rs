@@ -40,6 +40,7 @@ pub struct MeetingsTable {
     pub max_participants: Option<usize>,
     pub max_meetings: Option<usize>,
     pub max_connections: Option<usize>,
+    pub max_memory_mb: Option<usize>,
     pub max_publish_mbit: Option<u32>,
     pub keep_empty_seconds: Option<u64>,
 }

@@ -120,6 +120,13 @@ impl Agent {
         self.send.write_all(&bytes).await.expect("sent");
     }
 
+    /// Says it to a relay that may have hung up.
+    pub async fn say_to_whom_it_may(&mut self, message: ToRelay) {
+        let bytes = message.to_bytes();
+        let framed = [&(bytes.len() as u32).to_be_bytes()[..], &bytes].concat();
+        let _ = self.send.write_all(&framed).await;
+    }
+
     pub async fn post(&mut self, slot: Slot, body: &'static [u8]) {
         self.say(ToRelay::Post { slot, body: Bytes::from_static(body) }).await;
     }
@@ -220,6 +227,13 @@ pub async fn connect(
     certificate: CertificateDer<'static>,
     transport: TransportConfig,
 ) -> Connection {
+    let endpoint = Endpoint::client((Ipv4Addr::LOCALHOST, 0).into()).expect("a socket");
+    let connecting = endpoint.connect_with(client(certificate, transport), address, "localhost");
+    soon(connecting.expect("valid settings")).await.expect("connected")
+}
+
+/// Settings that take this certificate and no other.
+pub fn client(certificate: CertificateDer<'static>, transport: TransportConfig) -> quinn::ClientConfig {
     let mut roots = rustls::RootCertStore::empty();
     roots.add(certificate).expect("a certificate");
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
@@ -231,9 +245,7 @@ pub async fn connect(
     tls.alpn_protocols = vec![meeting_wire::ALPN.to_vec()];
     let mut config = quinn::ClientConfig::new(Arc::new(QuicClientConfig::try_from(tls).expect("TLS 1.3")));
     config.transport_config(Arc::new(transport));
-    let endpoint = Endpoint::client((Ipv4Addr::LOCALHOST, 0).into()).expect("a socket");
-    let connecting = endpoint.connect_with(config, address, "localhost").expect("valid settings");
-    soon(connecting).await.expect("connected")
+    config
 }
 
 pub fn hello(participant: ParticipantId, admission: Admission) -> ToRelay {

@@ -109,6 +109,13 @@ impl Program {
         agent
     }
 
+    /// What it has counted by this name, of those started with `--stats stats`.
+    pub fn counter(&self, name: &str) -> u64 {
+        let text = fs::read_to_string(self.folder.join("stats")).unwrap_or_default();
+        let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        line.map_or(0, |value| value.parse().expect("a number"))
+    }
+
     /// Resident KiB.
     pub fn memory(&self) -> usize {
         let status = fs::read_to_string(format!("/proc/{}/status", self.child.id())).expect("it runs");

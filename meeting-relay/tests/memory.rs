@@ -1,0 +1,226 @@
+//! Short of memory: whoever is new is refused in words, what runs goes on, and nothing ends the relay.
+
+#[allow(dead_code)]
+mod common;
+
+use std::fs;
+use std::net::Ipv4Addr;
+use std::time::Duration;
+
+use bytes::Bytes;
+use common::program::{Program, command};
+use common::*;
+use meeting_wire::{
+    Admission, AudioDatagram, Encode, Envelope, Flags, FromRelay, Kind, MeetingId, ParticipantId, Record,
+    RecordKind, Refusal, Route, Slot, StreamId, ToRelay,
+};
+use quinn::{Connection, Endpoint, TransportConfig, VarInt};
+use rustls_pki_types::CertificateDer;
+use rustls_pki_types::pem::PemObject;
+use tokio::task::JoinSet;
+use tokio::time::timeout;
+
+/// MiB in the settings, and what `meeting-relay --help` says that they mean for the process.
+const KEPT: usize = 128;
+const PROCESS: usize = KEPT * 3 / 2 + 128;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_relay_short_of_memory_refuses_newcomers_and_its_meetings_go_on() {
+    let folder = tempfile::tempdir().expect("a directory");
+    fs::write(folder.path().join("relay.toml"), format!("[meetings]\nmax_memory_mb = {KEPT}\n"))
+        .expect("written");
+    let limit = format!("--as={}", PROCESS * 1024 * 1024);
+    let args = ["--config", "relay.toml", "--stats", "stats"];
+    let mut relay = Program::start_as(command(&["prlimit", &limit]), folder.path(), &args).await;
+    let mut pair = Pair::meet(&relay).await;
+    pair.talk().await;
+    let at_rest = relay.memory();
+
+    // Strangers: what they send before a hello waits, and is little.
+    let hordes: Vec<Horde> = (2..6).map(|n| Horde::new(&relay, n)).collect();
+    let mut strangers = Vec::new();
+    for n in 0..600 {
+        let connection = hordes[n % hordes.len()].connect().await;
+        for _ in 0..4 {
+            if let Ok(mut stream) = connection.open_uni().await {
+                tokio::spawn(async move { stream.write_all(&[0; 256 * 1024]).await });
+            }
+        }
+        strangers.push(connection);
+    }
+    pair.talk().await;
+    println!("600 strangers: {} MiB", relay.memory() / 1024);
+    strangers.iter().for_each(|stranger| stranger.close(VarInt::from_u32(0), b""));
+    drop(strangers);
+
+    // Newcomers, who are members soon, in meetings of their own; until somebody is told that the relay is full.
+    let mut members = Vec::new();
+    let refused = loop {
+        let n = members.len();
+        assert!(n < 4 * KEPT, "{n} members of 256 KiB each in three quarters of {KEPT} MiB");
+        match join(&hordes[n % hordes.len()], n).await {
+            Ok(member) => members.push(member),
+            Err(refusal) => break refusal,
+        }
+    };
+    assert_eq!(refused, Refusal::Busy);
+    relay.logs("memory is short (max_memory_mb = 128): newcomers are refused, meetings go on").await;
+    println!("{} members: {} MiB", members.len(), relay.memory() / 1024);
+    pair.talk().await;
+
+    // Members who send as much as they may to others who do not listen, until there is no room for it.
+    let mut flooding = JoinSet::new();
+    for (n, member) in members.into_iter().enumerate() {
+        flooding.spawn(flood(member, n));
+    }
+    let flooded = async {
+        while relay.counter("short_of_memory") < 20 {
+            pair.talk().await;
+        }
+    };
+    timeout(Duration::from_secs(180), flooded).await.expect("more than there is room for");
+    for _ in 0..5 {
+        pair.talk().await;
+    }
+    assert_eq!(relay.child.try_wait().expect("a child"), None, "it runs: {}", relay.log());
+    println!("the flood: {} MiB, {} at rest", relay.memory() / 1024, at_rest / 1024);
+    drop(flooding);
+    drop(hordes);
+
+    // And when they have gone, whoever is new comes in.
+    let mut carol = soon(async {
+        loop {
+            let connection = relay.connect(&relay.certificate).await;
+            let (agent, answer) = Agent::greet(connection, hello(CAROL, Admission::Join)).await;
+            match answer {
+                FromRelay::Welcome { .. } => break agent,
+                FromRelay::Refused(Refusal::Busy) => tokio::time::sleep(Duration::from_millis(100)).await,
+                other => panic!("{other:?}"),
+            }
+        }
+    })
+    .await;
+    carol.post(Slot::Direct(ALICE), b"at last").await;
+    assert_eq!(relay.log().matches("memory is short").count(), 1, "it is said once: {}", relay.log());
+}
+
+/// Alice, who talks, and Bob, who hears her.
+struct Pair {
+    alice: Agent,
+    bob: Agent,
+    said: u64,
+}
+
+impl Pair {
+    async fn meet(relay: &Program) -> Self {
+        let (mut alice, mut bob) = (relay.agent(ALICE).await, relay.agent(BOB).await);
+        let route = alice.publish_to(&mut bob, StreamId(1), Kind::Audio).await;
+        bob.subscribe(BOB, route).await;
+        let picture = alice.publish_to(&mut bob, StreamId(2), Kind::Video).await;
+        bob.subscribe(BOB, picture).await;
+        Self { alice, bob, said: 0 }
+    }
+
+    /// A word, a sound and a picture, each from her to him.
+    async fn talk(&mut self) {
+        self.said += 1;
+        self.alice.post(Slot::Direct(BOB), b"words").await;
+        while !matches!(self.bob.hear().await, FromRelay::Post(post) if post.from == ALICE) {}
+        let envelope = Envelope {
+            pts: Some(self.said),
+            dts: None,
+            duration: None,
+            flags: Flags(0),
+            layer: 0,
+            sealed: vec![9; 80].into(),
+        };
+        let sound = Bytes::from(AudioDatagram { route: Route(1), envelope }.to_bytes());
+        // Sound may be lost; not all of it.
+        soon(async {
+            loop {
+                self.alice.connection.send_datagram(sound.clone()).expect("connected");
+                let heard = timeout(Duration::from_secs(2), self.bob.connection.read_datagram()).await;
+                if let Ok(heard) = heard {
+                    heard.expect("connected");
+                    break;
+                }
+            }
+        })
+        .await;
+        // So may pictures that come late on a busy machine.
+        soon(async {
+            for group in 0.. {
+                let picture = record(RecordKind::Frame, 1, 100_000);
+                self.alice.send_group(StreamId(2), self.said * 1_000 + group, 0, &[picture]).await;
+                if self.bob.next_group().await.1.is_ok() {
+                    break;
+                }
+            }
+        })
+        .await;
+    }
+}
+
+/// Connections from one address, over one socket.
+struct Horde {
+    endpoint: Endpoint,
+    relay: std::net::SocketAddr,
+}
+
+impl Horde {
+    fn new(relay: &Program, n: u8) -> Self {
+        let certificate = CertificateDer::from_pem_file(&relay.certificate).expect("a certificate");
+        let mut transport = TransportConfig::default();
+        transport.max_concurrent_uni_streams(VarInt::from_u32(1_000));
+        let mut endpoint = Endpoint::client((Ipv4Addr::new(127, 0, 0, n), 0).into()).expect("a socket");
+        endpoint.set_default_client_config(client(certificate, transport));
+        Self { endpoint, relay: relay.address() }
+    }
+
+    async fn connect(&self) -> Connection {
+        let connecting = self.endpoint.connect(self.relay, "localhost").expect("valid settings");
+        soon(connecting).await.expect("connected")
+    }
+}
+
+async fn join(horde: &Horde, n: usize) -> Result<Agent, Refusal> {
+    let mut id = [0x77; 16];
+    id[..8].copy_from_slice(&(n as u64).to_be_bytes());
+    let mut hello = hello(ParticipantId(id), Admission::Create { token: String::new() });
+    if let ToRelay::Hello { meeting, .. } = &mut hello {
+        *meeting = MeetingId([100 + (n / 100) as u8; 16]);
+    }
+    match Agent::greet(horde.connect().await, hello).await {
+        (agent, FromRelay::Welcome { .. }) => Ok(agent),
+        (_, FromRelay::Refused(refusal)) => Err(refusal),
+        (_, other) => panic!("{other:?}"),
+    }
+}
+
+/// Posts for all and large pictures that are never whole, from somebody who reads nothing of what the others send.
+async fn flood(mut agent: Agent, n: usize) {
+    let stream = StreamId(1);
+    agent.say_to_whom_it_may(ToRelay::Publish { stream, kind: Kind::Video }).await;
+    // A few of them, for it is memory that is to be short and not time.
+    if n.is_multiple_of(25) {
+        agent.say_to_whom_it_may(ToRelay::Subscribe { route: Route(1) }).await;
+    }
+    let mut groups = Vec::new();
+    for group in 0..8 {
+        let Ok(mut send) = agent.connection.open_uni().await else { return };
+        let header = meeting_wire::GroupHeader { route: Route(stream.0), group, layer: group as u8 };
+        let whole =
+            Record { kind: RecordKind::Frame, body: vec![n as u8; 2 * 1024 * 1024].into() }.to_bytes();
+        let sent = whole.len() - usize::from(group % 2 == 0);
+        if send.write_all(&header.to_bytes()).await.is_err() || send.write_all(&whole[..sent]).await.is_err()
+        {
+            continue;
+        }
+        groups.push(send);
+    }
+    for _ in 0..16 {
+        let body = Bytes::from(vec![n as u8; 256 * 1024]);
+        agent.say_to_whom_it_may(ToRelay::Post { slot: Slot::Log, body }).await;
+    }
+    agent.connection.closed().await;
+}
