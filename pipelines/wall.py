@@ -82,6 +82,7 @@ if BADGE:
     shield.cover(pipeline.get_by_name("badge"))
     bus.connect("message::element", lambda _, message: shield.read(message.get_structure()))
 bus.connect("message::latency", lambda *_: pipeline.recalculate_latency())
+bus.connect("message::warning", lambda _, m: m.src.get_name() == "in" and print(m.parse_warning()[0].message, flush=True))
 bus.connect("message::error", lambda _, message: fail(message.parse_error()[0].message))
 GLib.unix_signal_add(GLib.PRIORITY_DEFAULT, signal.SIGINT, loop.quit)
 pipeline.set_state(Gst.State.PLAYING)

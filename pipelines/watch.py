@@ -73,6 +73,7 @@ pipeline.get_bus().add_signal_watch()
 if shield:
     pipeline.get_bus().connect("message::element", lambda _, message: shield.read(message.get_structure()))
 pipeline.get_bus().connect("message::latency", lambda *_: pipeline.recalculate_latency())
+pipeline.get_bus().connect("message::warning", lambda _, m: m.src.get_name() == "in" and print(m.parse_warning()[0].message, flush=True))
 pipeline.get_bus().connect("message::error", lambda _, message: fail(message.parse_error()[0].message))
 GLib.unix_signal_add(GLib.PRIORITY_DEFAULT, signal.SIGINT, loop.quit)
 pipeline.set_state(Gst.State.PLAYING)

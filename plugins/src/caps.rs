@@ -156,6 +156,12 @@ pub fn of_track(
     Some(sealed)
 }
 
+/// Whose stream sealed caps say it is, for a person.
+pub fn owner_name(sealed: &gst::CapsRef) -> &str {
+    let name = sealed.structure(0).and_then(|structure| structure.get("participant-name").ok());
+    name.unwrap_or("a participant")
+}
+
 /// The kind of stream for a media type.
 pub fn kind(caps: &gst::CapsRef) -> Kind {
     caps.structure(0).map_or(Kind::Data, kind_of)

@@ -12,7 +12,7 @@ const ELEMENTS: [(&str, &[&str]); 9] = [
     ("e2eedemux", &["meeting", "stats"]),
     ("e2eemux", &["stats"]),
     ("e2eeseal", &["format", "meeting", "stats", "track"]),
-    ("e2eeopen", &["meeting", "stats"]),
+    ("e2eeopen", &["max-pixels", "meeting", "stats"]),
     (
         "meetingkey",
         &[
@@ -29,7 +29,7 @@ const ELEMENTS: [(&str, &[&str]); 9] = [
         ],
     ),
     ("meetingsink", &["agent", "meeting", "stats", "sync"]),
-    ("meetingsrc", &["agent", "latency", "meeting", "participant", "stats", "track"]),
+    ("meetingsrc", &["agent", "latency", "max-pixels", "meeting", "participant", "stats", "track"]),
     ("rtpsframepay", &[]),
     ("rtpsframedepay", &["stats"]),
 ];

@@ -93,6 +93,40 @@ fn what_leaves_the_sealer_holds_no_run_of_the_frame() {
 }
 
 #[test]
+fn a_picture_beyond_max_pixels_is_told_and_no_decoder_hears_of_it() {
+    let (pipeline, clear, sealed, meddled, opened) = sealer_and_opener(H264);
+    pipeline.element("open").set_property("max-pixels", 1_000_000u64);
+    let seal = |byte: u8| {
+        clear.push_buffer(buffer(&[byte; 100])).unwrap();
+        sealed.pull_sample().unwrap()
+    };
+    let of_size = |sample: &gst::Sample, width: i32| {
+        let mut caps = sample.caps_owned().unwrap();
+        caps.make_mut().set("width", width);
+        caps.make_mut().set("height", 1000);
+        caps
+    };
+    let send = |sample: &gst::Sample, width| {
+        meddled.set_caps(Some(&of_size(sample, width)));
+        meddled.push_buffer(sample.buffer_owned().unwrap()).unwrap();
+    };
+    send(&seal(1), 1001);
+    assert!(pipeline.until_warning().contains("a picture of 1001x1000, more than max-pixels allows"));
+    // What is within it goes on, and what grows beyond it stops again.
+    send(&seal(2), 1000);
+    let first = opened.pull_sample().unwrap();
+    assert_eq!(bytes(&first.buffer_owned().unwrap()), [2; 100]);
+    assert_eq!(first.caps().unwrap().structure(0).unwrap().get::<i32>("width"), Ok(1000));
+    send(&seal(3), 16_384);
+    assert!(pipeline.until_warning().contains("16384x1000"));
+    send(&seal(4), 640);
+    let next = opened.pull_sample().unwrap();
+    assert_eq!(bytes(&next.buffer_owned().unwrap()), [4; 100]);
+    assert_eq!(next.caps().unwrap().structure(0).unwrap().get::<i32>("width"), Ok(640));
+    assert_eq!(stat(&pipeline.element("open"), "opened"), 2);
+}
+
+#[test]
 fn metas_cross() {
     let mut harness = harness("e2eeseal ! e2eeopen", H264);
     let mut sent = buffer(b"frame");

@@ -23,7 +23,10 @@ struct Alice<'a>(&'a FakeAgent);
 
 impl Alice<'_> {
     fn shows(&self, stream: u32, kind: Kind) {
-        let caps = if kind == Kind::Video { "video/x-vp8" } else { "audio/x-opus" };
+        self.shows_as(stream, kind, if kind == Kind::Video { "video/x-vp8" } else { "audio/x-opus" });
+    }
+
+    fn shows_as(&self, stream: u32, kind: Kind, caps: &str) {
         self.0.tell_watchers(FromAgent::Track {
             from: ALICE,
             name: "Alice".into(),
@@ -134,6 +137,27 @@ fn what_is_live_is_not_wound_back() {
         out.try_pull_sample(gst::ClockTime::from_mseconds(20))
             .is_some_and(|s| number(&s.buffer_owned().unwrap()) == 2)
     });
+}
+
+#[test]
+fn a_track_beyond_max_pixels_gets_no_pad_and_its_sender_is_named() {
+    let agent = FakeAgent::start();
+    let pipeline = watching(&agent, &format!("src.audio_0 ! {OUT}"));
+    let alice = Alice(&agent);
+    alice.shows_as(1, Kind::Video, "video/x-vp8, width=16384, height=16384");
+    assert_eq!(
+        pipeline.until_warning(),
+        "Alice sends a picture of 16384x16384, more than max-pixels allows (33177600): it is left out"
+    );
+    alice.shows(2, Kind::Audio);
+    alice.sends(1, 1, true);
+    alice.sends(2, 2, true);
+    assert_eq!(number(&pull(&sink(&pipeline, "out"))), 2);
+    assert_eq!(pipeline.element("src").num_src_pads(), 1);
+    // Whoever wants to see it says so.
+    pipeline.element("src").set_property("max-pixels", 16_384_u64 * 16_384);
+    alice.shows_as(1, Kind::Video, "video/x-vp8, width=16384, height=16384");
+    until("the pad", || pipeline.element("src").static_pad("video_0").is_some());
 }
 
 #[test]

@@ -20,7 +20,13 @@ use super::{
     failures::Reason,
     gate::{Counts, Gate, Owner, Refused},
 };
-use crate::{CAT, address, caps, clock, context, recording, report, store::KeyStore, throttle::Throttle};
+use crate::{
+    CAT, address,
+    bounds::{self, MaxPixels},
+    caps, clock, context, recording, report,
+    store::KeyStore,
+    throttle::Throttle,
+};
 
 /// Alive between READY and PAUSED.
 struct State {
@@ -32,6 +38,8 @@ struct State {
     version: u32,
     /// The stream and the caps whose codec headers were looked for.
     restored: Option<(StreamId, u32)>,
+    /// Whether the frames that come now are of a size that no decoder is to hear of.
+    beyond: bool,
 }
 
 /// What a sealer of this process stated last: the sealed caps do not have the codec headers.
@@ -45,6 +53,7 @@ struct Headers {
 #[derive(Default)]
 pub struct E2eeOpen {
     meeting: Mutex<String>,
+    max_pixels: MaxPixels,
     state: Mutex<Option<State>>,
     /// A copy outside `state`, so that whoever looks does not wait for a frame that waits for its key.
     counts: Mutex<Counts>,
@@ -123,6 +132,38 @@ impl E2eeOpen {
         }
     }
 
+    /// Whether these caps stay here, which is told. It is no error: others in the pipeline have done nothing.
+    fn withholds(&self, sealed: &gst::CapsRef) -> bool {
+        let beyond = self.max_pixels.beyond(&caps::opened(sealed));
+        if let Some(what) = &beyond {
+            let who = caps::owner_name(sealed);
+            gst::element_imp_warning!(
+                self,
+                gst::StreamError::Format,
+                ("{who} sends {what}: it is not opened")
+            );
+        }
+        if let Some(state) = self.state().as_mut() {
+            state.beyond = beyond.is_some();
+        }
+        beyond.is_some()
+    }
+
+    /// Whether no caps have gone out yet since those that came stay here.
+    fn waits_for_caps(&self) -> bool {
+        self.state().as_ref().is_some_and(|state| state.beyond) && !self.obj().src_pad().has_current_caps()
+    }
+
+    /// Passes caps on, and the segment behind them that had to wait for the first ones.
+    fn take_caps(&self, caps: gst::Event) -> bool {
+        let first = !self.obj().src_pad().has_current_caps();
+        let taken = self.parent_sink_event(caps);
+        match self.obj().sink_pad().sticky_event::<gst::event::Segment>(0) {
+            Some(segment) if taken && first => self.parent_sink_event(segment.into()),
+            _ => taken,
+        }
+    }
+
     fn stats(&self) -> gst::Structure {
         let counts = self.counts().clone();
         let mut stats = gst::Structure::builder("e2eeopen-stats")
@@ -163,6 +204,7 @@ impl ObjectImpl for E2eeOpen {
         static PROPERTIES: LazyLock<Vec<glib::ParamSpec>> = LazyLock::new(|| {
             vec![
                 report::meeting_property(),
+                bounds::property(),
                 glib::ParamSpecBoxed::builder::<gst::Structure>("stats")
                     .nick("Statistics")
                     .blurb("opened, bytes, and what was refused: no-key, forged, replayed, malformed, mismatch, stale")
@@ -174,14 +216,17 @@ impl ObjectImpl for E2eeOpen {
     }
 
     fn set_property(&self, _id: usize, value: &glib::Value, pspec: &glib::ParamSpec) {
-        if pspec.name() == "meeting" {
-            *self.meeting() = value.get::<Option<String>>().ok().flatten().unwrap_or_default();
+        match pspec.name() {
+            "meeting" => *self.meeting() = value.get::<Option<String>>().ok().flatten().unwrap_or_default(),
+            "max-pixels" => self.max_pixels.set(value),
+            _ => {}
         }
     }
 
     fn property(&self, _id: usize, pspec: &glib::ParamSpec) -> glib::Value {
         match pspec.name() {
             "meeting" => report::shown_meeting(&self.meeting()).to_value(),
+            "max-pixels" => self.max_pixels.get().to_value(),
             _ => self.stats().to_value(),
         }
     }
@@ -242,6 +287,7 @@ impl BaseTransformImpl for E2eeOpen {
             asked: None,
             version: 0,
             restored: None,
+            beyond: false,
         });
         Ok(())
     }
@@ -289,6 +335,13 @@ impl BaseTransformImpl for E2eeOpen {
     }
 
     fn sink_event(&self, event: gst::Event) -> bool {
+        match event.view() {
+            gst::EventView::Caps(caps) if self.withholds(caps.caps()) => return true,
+            gst::EventView::Caps(_) => return self.take_caps(event),
+            // No segment goes before the first caps.
+            gst::EventView::Segment(_) if self.waits_for_caps() => return true,
+            _ => {}
+        }
         match event.type_() {
             gst::EventType::FlushStart => self.cancel(true),
             gst::EventType::FlushStop => self.cancel(false),
@@ -303,6 +356,17 @@ impl BaseTransformImpl for E2eeOpen {
             _ => {}
         }
         self.parent_sink_event(event)
+    }
+
+    fn submit_input_buffer(
+        &self,
+        is_discont: bool,
+        inbuf: gst::Buffer,
+    ) -> Result<gst::FlowSuccess, gst::FlowError> {
+        if self.state().as_ref().is_some_and(|state| state.beyond) {
+            return Ok(gst::FlowSuccess::Ok);
+        }
+        self.parent_submit_input_buffer(is_discont, inbuf)
     }
 
     fn decide_allocation(&self, query: &mut gst::query::Allocation) -> Result<(), gst::LoggableError> {

@@ -24,11 +24,14 @@ use super::{
     watch::Watch,
 };
 use crate::{
-    CAT, address, caps,
+    CAT, address,
+    bounds::{self, MaxPixels},
+    caps, clock,
     link::{self, Connection, Link},
     outbox::Outbox,
     report,
     store::KeyStore,
+    throttle::Throttle,
 };
 
 #[derive(Clone, Default)]
@@ -54,6 +57,9 @@ struct Net {
 pub struct MeetingSrc {
     settings: Mutex<Settings>,
     latency_ms: AtomicU64,
+    max_pixels: MaxPixels,
+    /// What was said of streams that are too large.
+    told: Mutex<Throttle<Id>>,
     net: Mutex<Net>,
     /// From the first opener that finds no others, to NULL.
     keys: Mutex<Option<Keys>>,
@@ -76,6 +82,8 @@ impl Default for MeetingSrc {
         Self {
             settings: Mutex::default(),
             latency_ms: AtomicU64::new(LATENCY_MS),
+            max_pixels: MaxPixels::default(),
+            told: Mutex::default(),
             net: Mutex::default(),
             keys: Mutex::default(),
             outbox: Arc::default(),
@@ -128,6 +136,18 @@ impl MeetingSrc {
             );
             return;
         };
+        // A track that grows beyond it keeps its pad: frames of those caps wait for them in vain.
+        if let Some(what) = self.max_pixels.beyond(&caps::opened(&pad_caps)) {
+            if lock(&self.told).admits(about.id, clock::boot_now()) {
+                let who = caps::owner_name(&pad_caps);
+                gst::element_imp_warning!(
+                    self,
+                    gst::StreamError::Format,
+                    ("{who} sends {what}: it is left out")
+                );
+            }
+            return;
+        }
         let known = lock(&self.tracks).get(&about.id).cloned();
         match known {
             Some(track) => track.set_caps(pad_caps),
@@ -350,6 +370,7 @@ impl ObjectImpl for MeetingSrc {
                     .default_value(LATENCY_MS as u32)
                     .mutable_playing()
                     .build(),
+                bounds::property(),
                 glib::ParamSpecBoxed::builder::<gst::Structure>("stats")
                     .nick("Statistics")
                     .blurb("tracks, pushed, dropped (the pipeline was slow)")
@@ -367,6 +388,7 @@ impl ObjectImpl for MeetingSrc {
             "meeting" => lock(&self.settings).meeting = text(),
             "participant" => lock(&self.settings).participant = text(),
             "track" => lock(&self.settings).track = text(),
+            "max-pixels" => self.max_pixels.set(value),
             "latency" => {
                 let latency = value.get::<u32>().unwrap_or(LATENCY_MS as u32);
                 self.latency_ms.store(latency.into(), Ordering::Relaxed);
@@ -382,6 +404,7 @@ impl ObjectImpl for MeetingSrc {
             "meeting" => report::shown_meeting(&lock(&self.settings).meeting).to_value(),
             "participant" => lock(&self.settings).participant.to_value(),
             "track" => lock(&self.settings).track.to_value(),
+            "max-pixels" => self.max_pixels.get().to_value(),
             "latency" => (self.latency_ms.load(Ordering::Relaxed) as u32).to_value(),
             _ => self.stats().to_value(),
         }
