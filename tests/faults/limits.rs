@@ -3,7 +3,8 @@
 use std::{os::unix::net::UnixStream, time::Duration};
 
 use anyhow::{Result, ensure};
-use rig::{descriptors, until};
+use gst::prelude::*;
+use rig::{address_space, descriptors, until};
 use rustix::process::{Pid, Resource, Rlimit, getrlimit, prlimit};
 
 use super::{TALKS, hearing, opened, three};
@@ -36,4 +37,73 @@ fn an_agent_without_file_descriptors_keeps_its_meeting_and_says_whose_limit_it_i
     limit(usual)?;
     ensure!((bob.code()?, super::ids(&bob)?) == before, "the same meeting");
     stage.check_books().map(drop)
+}
+
+/// Pixels on each side of a picture that takes 400 MB once it is decoded, and 5 MB before.
+const VAST: i32 = 16_384;
+/// So much more than it has may a pipeline take whose member is sent that.
+const ROOM: u64 = 256 * 1024 * 1024;
+
+#[test]
+fn a_vast_picture_under_small_caps_ends_the_pipeline_that_decodes_it_and_nothing_else() -> Result<()> {
+    let (stage, [alice, bob, carol], _) = three(0)?;
+    let _talks = stage.pipeline(&alice, TALKS)?;
+    let mut hears = stage.pipeline(&bob, &hearing("Alice"))?;
+    // Carol's pipeline hears Alice too, and looks at whatever Bob shows.
+    let look =
+        |n| format!(" bob.video_{n} ! queue ! e2eeopen name=look-{n} ! jpegdec ! fakesink async=false");
+    let looks = format!("{} meetingsrc participant=Bob name=bob{}{}", hearing("Alice"), look(0), look(1));
+    let mut looks = stage.pipeline(&carol, &looks)?;
+    looks.until("Alice's voice", |stats| opened(stats) > 50)?;
+
+    let vast = stage.folder().join("vast.jpg");
+    let honest = stage.folder().join("honest.jpg");
+    picture(&honest, 320)?;
+    picture(&vast, VAST)?;
+    let shows = |file: &std::path::Path| {
+        let caps = "image/jpeg,width=320,height=320,framerate=(fraction)2/1";
+        let file = file.display();
+        format!(
+            "meetingkey multifilesrc location={file} loop=true caps=\"{caps}\" ! identity sync=true \
+             ! e2eeseal name=seal track=camera ! meetingsink"
+        )
+    };
+    let honestly = stage.pipeline(&bob, &shows(&honest))?;
+    looks.until("an honest picture", |stats| stats.get("look-0", "opened") > 2)?;
+    let pid = Pid::from_raw(looks.pid() as i32);
+    let has = address_space(looks.pid())? * 1024;
+    prlimit(pid, Resource::As, Rlimit { current: Some(has + ROOM), maximum: None })?;
+    let before = looks.stats().get("look-0", "opened");
+    looks.until("more honest pictures", |stats| stats.get("look-0", "opened") > before + 2)?;
+
+    drop(honestly);
+    let _bomb = stage.pipeline(&bob, &shows(&vast))?;
+    let said = looks.wait_for_failure(Duration::from_secs(60))?;
+    println!("it said: {said}");
+
+    // Everybody is there still, Carol's agent too, and a new pipeline of hers plays what is honest.
+    let so_far = opened(&hears.stats());
+    hears.until("Alice's voice all the same", |stats| opened(stats) > so_far + 100)?;
+    let mut again = stage.pipeline(&carol, &hearing("Alice"))?;
+    again.until("Alice's voice", |stats| opened(stats) > 50)?;
+    super::one_meeting(&[&alice, &bob, &carol], 3)?;
+    stage.check_books().map(drop)
+}
+
+/// A black picture as a JPEG file.
+fn picture(file: &std::path::Path, side: i32) -> Result<()> {
+    gst::init()?;
+    let line = format!(
+        "videotestsrc num-buffers=1 pattern=black ! video/x-raw,format=I420,width={side},height={side} ! jpegenc \
+         ! filesink location={}",
+        file.display()
+    );
+    let pipeline = gst::parse::launch(&line)?;
+    pipeline.set_state(gst::State::Playing)?;
+    let ends = [gst::MessageType::Eos, gst::MessageType::Error];
+    let bus = pipeline.bus();
+    let end = bus.and_then(|bus| bus.timed_pop_filtered(gst::ClockTime::from_seconds(120), &ends));
+    pipeline.set_state(gst::State::Null)?;
+    ensure!(end.is_some_and(|end| end.type_() == gst::MessageType::Eos), "no picture in {}", file.display());
+    Ok(())
 }

@@ -34,7 +34,7 @@ pub use evil::{EvilRelay, Fate, Will};
 pub use hoarder::Hoarder;
 pub use pipeline::{Pipeline, Stats};
 pub use program::{Program, end_group};
-pub use programs::{Programs, descriptors, resident, until};
+pub use programs::{Programs, address_space, descriptors, resident, until};
 pub use proxy::Proxy;
 pub use relay::{Relay, Seen, now};
 pub use stage::Stage;

@@ -91,8 +91,17 @@ pub fn until<T>(what: &str, patience: Duration, mut look: impl FnMut() -> Result
 
 /// Resident memory of a process in KiB.
 pub fn resident(pid: u32) -> Result<u64> {
+    memory(pid, "VmRSS:")
+}
+
+/// Address space of a process in KiB.
+pub fn address_space(pid: u32) -> Result<u64> {
+    memory(pid, "VmSize:")
+}
+
+fn memory(pid: u32, what: &'static str) -> Result<u64> {
     let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("no VmRSS")?;
+    let line = status.lines().find_map(|line| line.strip_prefix(what)).context(what)?;
     Ok(line.trim().trim_end_matches(" kB").parse()?)
 }
 
