@@ -10,6 +10,14 @@ if [ "$profile" = dev ]; then
     built=$target/debug
     # What a packager sets would make cargo compile all C code anew.
     unset CFLAGS CXXFLAGS CPPFLAGS LDFLAGS SOURCE_DATE_EPOCH
+else
+    # No path of this machine goes into a release, so that it comes out the same wherever it is built (tests/checks/reproducible).
+    between=$(printf '\037')
+    flags=${CARGO_ENCODED_RUSTFLAGS:-$(printf %s "${RUSTFLAGS:-}" | tr ' ' "$between")}
+    for place in "$source=/gst-e2ee" "$target=/gst-e2ee/target" "${CARGO_HOME:-$HOME/.cargo}=/cargo"; do
+        flags=${flags:+$flags$between}--remap-path-prefix=$place
+    done
+    export CARGO_ENCODED_RUSTFLAGS="$flags"
 fi
 "$cargo" build --profile "$profile" --locked --manifest-path "$source/Cargo.toml" --target-dir "$target" "$@"
 install -m 644 "$built/libgste2ee.so" "$out/"
