@@ -27,12 +27,14 @@ const MEETING: MeetingId = MeetingId([0x11; 16]);
 const ALICE: ParticipantId = ParticipantId([0xaa; 16]);
 
 fn main() -> Result<()> {
+    // One meeting for all: a second one from the same seed would seal other frames under the same keys.
+    let overheard = overheard();
     for (target, seeds) in [
         ("wire", wire()),
         ("local", local()),
         ("text", text()),
-        ("message", messages()?),
-        ("roster", vec![links()?]),
+        ("message", messages(&overheard)?),
+        ("roster", vec![links(&overheard)?]),
         ("frame", decisions(6, 160)),
         ("beacon", decisions(6, 256)),
         ("insider", decisions(12, 96)),
@@ -258,7 +260,7 @@ fn text() -> Vec<Vec<u8>> {
 }
 
 /// One of each kind as the snapshots have them, and what two rotations of a real meeting say.
-fn messages() -> Result<Vec<Vec<u8>>> {
+fn messages(overheard: &[Vec<u8>]) -> Result<Vec<Vec<u8>>> {
     let snapshots = include_str!("../../meeting-protocol/src/session/snapshots.txt");
     let mut seeds = Vec::new();
     for (name, hex) in snapshots.lines().filter_map(|line| line.split_once(' ')) {
@@ -267,20 +269,20 @@ fn messages() -> Result<Vec<Vec<u8>>> {
         }
     }
     let mut kinds: Vec<(u8, usize)> = Vec::new();
-    for message in overheard() {
+    for message in overheard {
         let kind = (message[0], message.len());
         if !kinds.contains(&kind) {
             kinds.push(kind);
-            seeds.push(message);
+            seeds.push(message.clone());
         }
     }
     Ok(seeds)
 }
 
 /// The changes of all links of a meeting behind its leader's id.
-fn links() -> Result<Vec<u8>> {
+fn links(overheard: &[Vec<u8>]) -> Result<Vec<u8>> {
     let mut out = Writer::default();
-    let links = overheard().into_iter().filter(|message| message[0] == 0);
+    let links = overheard.iter().filter(|message| message[0] == 0);
     for (n, message) in links.enumerate() {
         let link = SignedLink::from_bytes(&message[1..])?.body;
         if n == 0 {
