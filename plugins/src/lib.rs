@@ -42,6 +42,7 @@ pub mod sink;
 pub mod source;
 pub mod store;
 pub mod throttle;
+pub mod wish;
 
 mod plugin;
 

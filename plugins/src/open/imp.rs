@@ -13,7 +13,6 @@ use gst_base::{
     prelude::*,
     subclass::{base_transform::GenerateOutputSuccess, prelude::*},
 };
-use meeting_protocol::BootTime;
 use meeting_wire::{Kind, StreamId};
 
 use super::{
@@ -26,6 +25,7 @@ use crate::{
     caps, clock, context, recording, report,
     store::KeyStore,
     throttle::Throttle,
+    wish::Wish,
 };
 
 /// Alive between READY and PAUSED.
@@ -33,7 +33,7 @@ struct State {
     gate: Gate,
     throttle: Throttle<(Reason, Option<StreamId>)>,
     video: bool,
-    asked: Option<BootTime>,
+    wish: Wish,
     /// The number of the caps of the frames that come now.
     version: u32,
     /// The stream and the caps whose codec headers were looked for.
@@ -284,7 +284,7 @@ impl BaseTransformImpl for E2eeOpen {
             gate: Gate::new(store),
             throttle: Throttle::default(),
             video: false,
-            asked: None,
+            wish: Wish::default(),
             version: 0,
             restored: None,
             beyond: false,
@@ -397,8 +397,12 @@ impl BaseTransformImpl for E2eeOpen {
             state.gate.open(now, &sealed, &mut out, || self.cancelled.load(Ordering::Acquire))
         };
         self.counts().clone_from(&state.gate.counts);
+        if state.video && opened.is_err() {
+            state.wish.want();
+        }
+        let ask = state.wish.due(ASK_EVERY, || now);
 
-        match opened {
+        let output = match opened {
             Ok(opened) => {
                 let version = state.version;
                 let news = state.restored.replace((opened.stream, version)) != Some((opened.stream, version));
@@ -410,26 +414,23 @@ impl BaseTransformImpl for E2eeOpen {
                 if news {
                     self.restore_headers(opened.stream, version)?;
                 }
-                Ok(GenerateOutputSuccess::Buffer(outbuf))
+                GenerateOutputSuccess::Buffer(outbuf)
             }
             Err(refused) => {
                 let stream = refused.kid.map(|kid| kid.stream());
                 let say = state.throttle.admits((refused.reason, stream), now);
-                let ask = state.video && state.asked.is_none_or(|asked| now.since(asked) >= ASK_EVERY);
-                if ask {
-                    state.asked = Some(now);
-                }
                 let count = state.gate.counts.refused[refused.reason.index()];
                 drop(guard);
                 if say {
                     self.say_refused(&refused, count);
                 }
-                if ask {
-                    self.obj().sink_pad().push_event(report::want_keyframe());
-                }
-                Ok(GenerateOutputSuccess::Dropped)
+                GenerateOutputSuccess::Dropped
             }
+        };
+        if ask {
+            self.obj().sink_pad().push_event(report::want_keyframe());
         }
+        Ok(output)
     }
 }
 

@@ -7,13 +7,12 @@ use std::{
 
 use gst::{glib, prelude::*, subclass::prelude::*};
 use gst_rtp::{RTPBuffer, prelude::*, rtp_buffer::Readable, subclass::prelude::*};
-use meeting_protocol::BootTime;
 
 use super::{
     assembler::{Assembler, Counts, Flaw, Of, Packet},
     codec::{self, Codec},
 };
-use crate::{CAT, clock, report, throttle::Throttle};
+use crate::{CAT, clock, report, throttle::Throttle, wish::Wish};
 
 #[derive(Default)]
 struct State {
@@ -22,7 +21,7 @@ struct State {
     video: bool,
     /// Something was lost since the last frame.
     lost: bool,
-    asked: Option<BootTime>,
+    wish: Wish,
 }
 
 #[derive(Default)]
@@ -128,7 +127,14 @@ impl RTPBaseDepayloadImpl for RtpSFrameDepay {
     fn set_caps(&self, caps: &gst::Caps) -> Result<(), gst::LoggableError> {
         let codec = Codec::of_rtp(caps)
             .ok_or_else(|| gst::loggable_error!(CAT, "no format that frames are known of: {caps}"))?;
-        self.state().video = codec.media == "video";
+        {
+            let mut state = self.state();
+            state.video = codec.media == "video";
+            if state.video {
+                // Of a stream that began before, nothing can be seen without one.
+                state.wish.want();
+            }
+        }
         self.obj().src_pad().push_event(gst::event::Caps::new(&codec.sealed()));
         Ok(())
     }
@@ -153,16 +159,11 @@ impl RTPBaseDepayloadImpl for RtpSFrameDepay {
         if let Some(frame) = frame.as_mut().filter(|_| std::mem::take(&mut state.lost)) {
             frame.make_mut().set_flags(gst::BufferFlags::DISCONT);
         }
-        if !taken.lost {
-            return frame;
+        if taken.lost && state.video {
+            state.wish.want();
         }
-
-        let now = clock::boot_now();
-        let ask = state.video && state.asked.is_none_or(|asked| now.since(asked) >= ASK_EVERY);
-        if ask {
-            state.asked = Some(now);
-        }
-        let say = taken.flaw.filter(|flaw| state.throttle.admits(*flaw, now));
+        let ask = state.wish.due(ASK_EVERY, clock::boot_now);
+        let say = taken.flaw.filter(|flaw| state.throttle.admits(*flaw, clock::boot_now()));
         let counts = state.assembler.counts;
         drop(state);
         if let Some(flaw) = say {

@@ -6,11 +6,10 @@ use std::sync::{
 };
 
 use gst::{glib, prelude::*, subclass::prelude::*};
-use meeting_protocol::BootTime;
 use meeting_wire::{Envelope, Flags, Kind, ParticipantId, StreamId};
 
 use super::queue::{Item, Queue};
-use crate::{caps, clock, envelope};
+use crate::{caps, clock, envelope, wish::Wish};
 
 /// Which track of whom.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -40,15 +39,6 @@ impl About {
     pub fn pad_caps(&self) -> Option<gst::Caps> {
         caps::of_track(&self.caps, self.id.from, &self.name, self.id.stream, &self.track)
     }
-}
-
-/// What the sender was asked for.
-#[derive(Default)]
-struct Wish {
-    /// When it was asked for a keyframe last.
-    asked: Option<BootTime>,
-    /// Somebody wanted one too soon after that, and none has come since.
-    kept: bool,
 }
 
 /// A pad and what feeds it.
@@ -143,21 +133,18 @@ impl Track {
         if self.kind != Kind::Video {
             return false;
         }
-        let now = clock::boot_now();
         let mut wish = self.wish();
-        let may = wish.asked.is_none_or(|asked| now.since(asked) >= ASK_EVERY);
-        if may {
-            wish.asked = Some(now);
-        }
-        wish.kept = !may;
-        may
+        wish.want();
+        wish.due(ASK_EVERY, clock::boot_now)
     }
 
     /// A frame has come. Whether it leaves a wish for a keyframe open.
     pub fn still_wishes(&self, flags: Flags) -> bool {
         let mut wish = self.wish();
-        wish.kept &= !flags.has(Flags::KEYFRAME);
-        wish.kept
+        if flags.has(Flags::KEYFRAME) {
+            wish.fulfil();
+        }
+        wish.is_open()
     }
 
     fn wish(&self) -> MutexGuard<'_, Wish> {
