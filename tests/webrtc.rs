@@ -35,7 +35,8 @@ fn sealed_video_and_sound_cross_from_one_webrtcbin_to_another() -> Result<()> {
     }
 
     call.until_seen_and_heard()?;
-    call.a_lost_picture_asks_for_a_keyframe()?;
+    call.who_came_late_got_a_keyframe()?;
+    call.a_lost_picture_brings_a_keyframe()?;
     call.hang_up()
 }
 
@@ -55,6 +56,8 @@ fn sealed_video_and_sound_cross_an_sfu_that_knows_nothing_of_them() -> Result<()
         room.start(watching, &bob.answer(&offer)?)?;
 
         call.until_seen_and_heard()?;
+        call.who_came_late_got_a_keyframe()?;
+        call.a_lost_picture_brings_a_keyframe()?;
         call.hang_up()
     })
 }
