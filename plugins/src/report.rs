@@ -119,6 +119,12 @@ pub fn want_keyframe() -> gst::Event {
     gst_video::UpstreamForceKeyUnitEvent::builder().all_headers(true).build()
 }
 
+/// Asks whoever sends for a keyframe. Over RTP it becomes a PLI; with `all_headers` it would be a FIR, which not every SFU
+/// passes on.
+pub fn lost_picture() -> gst::Event {
+    gst_video::UpstreamForceKeyUnitEvent::builder().all_headers(false).build()
+}
+
 /// Tells the application where an element stands.
 pub fn say_state(element: &gst::Element, state: &str, detail: &str) {
     let structure =

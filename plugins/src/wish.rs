@@ -48,7 +48,7 @@ mod tests {
     #[test]
     fn a_wish_that_comes_too_soon_is_told_later_and_each_once() {
         let mut wish = Wish::default();
-        let mut due = |wish: &mut Wish, at| wish.due(Duration::from_secs(1), || BootTime(at));
+        let due = |wish: &mut Wish, at| wish.due(Duration::from_secs(1), || BootTime(at));
         assert!(!due(&mut wish, 0), "nobody wants one");
         wish.want();
         assert!(due(&mut wish, 10));

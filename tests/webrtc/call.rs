@@ -60,10 +60,10 @@ impl Call {
         Ok(call)
     }
 
-    /// Who sends: the queues lead to her instead of nowhere.
-    pub fn alice(&self) -> Result<Peer> {
+    /// Who sends: the queues lead to her instead of nowhere, in this order.
+    pub fn alice(&self, m_lines: [&str; 2]) -> Result<Peer> {
         let alice = Peer::new(&self.pipeline, "alice", self.address)?;
-        for kind in KINDS {
+        for kind in m_lines {
             let (queue, nowhere) = (self.element(kind)?, self.element(&format!("nowhere-{kind}"))?);
             queue.unlink(&nowhere);
             self.pipeline.remove(&nowhere)?;

@@ -40,6 +40,19 @@ impl Peer {
         self.settle(&answer)
     }
 
+    /// The answer to an offer of Janus. It places an RTCP packet, and so a wish for a keyframe, by the number of who sends
+    /// it, which the line of the pictures has to name; an end that only receives names none by itself.
+    pub fn answer_to_janus(&self, offer: &str) -> Result<String> {
+        let mut answer = SDPMessage::parse_buffer(self.answer(offer)?.as_bytes())?;
+        let bin = self.0.downcast_ref::<gst::Bin>().context("webrtcbin is a bin")?;
+        let rtpbin = bin.by_name("rtpbin").context("no rtpbin")?;
+        let session = rtpbin.emit_by_name::<glib::Object>("get-internal-session", &[&0u32]);
+        let ssrc = format!("{} cname:{}", session.property::<u32>("internal-ssrc"), self.0.name());
+        let video = answer.medias_mut().find(|line| line.media() == Some("video"));
+        video.context("no pictures")?.add_attribute("ssrc", Some(&ssrc));
+        Ok(answer.as_text()?)
+    }
+
     /// Takes the answer to its offer.
     pub fn accept(&self, answer: &str) -> Result<()> {
         self.remote(WebRTCSDPType::Answer, answer)

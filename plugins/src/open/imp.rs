@@ -428,7 +428,7 @@ impl BaseTransformImpl for E2eeOpen {
             }
         };
         if ask {
-            self.obj().sink_pad().push_event(report::want_keyframe());
+            self.obj().sink_pad().push_event(report::lost_picture());
         }
         Ok(output)
     }
