@@ -44,7 +44,7 @@ pub fn run(bytes: &[u8]) {
         };
         let taken = assembler.take(Packet { seq, of, payload: &payload });
         if let Some(frame) = taken.frame.filter(|_| of.ssrc == HONEST) {
-            assert!(frames.contains(&frame), "a frame comes out that was not sent");
+            assert!(frames.contains(&*frame), "a frame comes out that was not sent");
         }
     }
 }

@@ -3,6 +3,8 @@
 //! A frame is complete when its packets came one after another, from S to E, of one source, time and payload type.
 //! Anything else breaks it, and the rest of a broken frame is passed over.
 
+use std::borrow::Cow;
+
 use meeting_wire::MAX_FRAME;
 
 use super::descriptor::Descriptor;
@@ -53,9 +55,9 @@ impl Flaw {
 
 /// What became of a packet.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub struct Taken {
-    /// The frame it completed.
-    pub frame: Option<Vec<u8>>,
+pub struct Taken<'a> {
+    /// The frame it completed; where it is all of it, the packet's own bytes.
+    pub frame: Option<Cow<'a, [u8]>>,
     /// A frame, or part of one, will not come any more.
     pub lost: bool,
     /// What is wrong with the packet.
@@ -109,7 +111,7 @@ impl Assembler {
     }
 
     /// Takes the next packet.
-    pub fn take(&mut self, packet: Packet<'_>) -> Taken {
+    pub fn take<'a>(&mut self, packet: Packet<'a>) -> Taken<'a> {
         let mut taken = Taken::default();
         let expected = self.next.replace(packet.seq.wrapping_add(1));
         if expected.is_some_and(|seq| seq != packet.seq) {
@@ -124,11 +126,11 @@ impl Assembler {
         taken
     }
 
-    fn add(&mut self, descriptor: Descriptor, of: Of, fragment: &[u8], taken: &mut Taken) {
-        let mut frame = match std::mem::take(&mut self.stage) {
+    fn add<'a>(&mut self, descriptor: Descriptor, of: Of, fragment: &'a [u8], taken: &mut Taken<'a>) {
+        let mut begun = match std::mem::take(&mut self.stage) {
             // The lost beginning was seen to when it was lost.
             Stage::Astray if !descriptor.start => return,
-            Stage::Within(begun, frame) if !descriptor.start && begun == of => frame,
+            Stage::Within(whole, begun) if !descriptor.start && whole == of => begun,
             Stage::Astray | Stage::Between if descriptor.start => Vec::new(),
             broken => {
                 self.stage = broken;
@@ -139,22 +141,27 @@ impl Assembler {
                 Vec::new()
             }
         };
-        if frame.len() + fragment.len() > MAX_FRAME {
-            self.stage = Stage::Within(of, frame);
+        if begun.len() + fragment.len() > MAX_FRAME {
+            self.stage = Stage::Within(of, begun);
             return self.refuse(Flaw::TooLong, taken);
         }
-        frame.extend_from_slice(fragment);
+        let frame = if begun.is_empty() {
+            Cow::Borrowed(fragment)
+        } else {
+            begun.extend_from_slice(fragment);
+            Cow::Owned(begun)
+        };
         if descriptor.end {
             self.stage = Stage::Between;
             self.counts.frames += 1;
             self.counts.bytes += frame.len() as u64;
             taken.frame = Some(frame);
         } else {
-            self.stage = Stage::Within(of, frame);
+            self.stage = Stage::Within(of, frame.into_owned());
         }
     }
 
-    fn refuse(&mut self, flaw: Flaw, taken: &mut Taken) {
+    fn refuse(&mut self, flaw: Flaw, taken: &mut Taken<'_>) {
         taken.flaw = Some(flaw);
         match flaw {
             Flaw::Malformed => self.counts.malformed += 1,
@@ -164,7 +171,7 @@ impl Assembler {
         self.lose(taken);
     }
 
-    fn lose(&mut self, taken: &mut Taken) {
+    fn lose(&mut self, taken: &mut Taken<'_>) {
         taken.lost = true;
         if let Stage::Within(..) = std::mem::take(&mut self.stage) {
             self.counts.incomplete += 1;
@@ -181,17 +188,24 @@ mod tests {
     const E: u8 = 0x40;
     const T: u8 = 0x20;
 
-    fn take(assembler: &mut Assembler, seq: u16, descriptor: u8, fragment: &[u8]) -> Taken {
+    fn take(assembler: &mut Assembler, seq: u16, descriptor: u8, fragment: &[u8]) -> Taken<'static> {
         take_of(assembler, seq, OF, descriptor, fragment)
     }
 
-    fn take_of(assembler: &mut Assembler, seq: u16, of: Of, descriptor: u8, fragment: &[u8]) -> Taken {
+    fn take_of(
+        assembler: &mut Assembler,
+        seq: u16,
+        of: Of,
+        descriptor: u8,
+        fragment: &[u8],
+    ) -> Taken<'static> {
         let payload = [&[descriptor], fragment].concat();
-        assembler.take(Packet { seq, of, payload: &payload })
+        let Taken { frame, lost, flaw } = assembler.take(Packet { seq, of, payload: &payload });
+        Taken { frame: frame.map(|frame| frame.into_owned().into()), lost, flaw }
     }
 
-    fn frame(bytes: &[u8]) -> Taken {
-        Taken { frame: Some(bytes.to_vec()), ..Taken::default() }
+    fn frame(bytes: &'static [u8]) -> Taken<'static> {
+        Taken { frame: Some(bytes.into()), ..Taken::default() }
     }
 
     #[test]

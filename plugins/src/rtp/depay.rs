@@ -1,6 +1,7 @@
 //! The shell GStreamer sees: map, [`Assembler::take`], push.
 
 use std::{
+    borrow::Cow,
     sync::{LazyLock, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -11,6 +12,7 @@ use gst_rtp::{RTPBuffer, prelude::*, rtp_buffer::Readable, subclass::prelude::*}
 use super::{
     assembler::{Assembler, Counts, Flaw, Of, Packet},
     codec::{self, Codec},
+    descriptor::Descriptor,
 };
 use crate::{CAT, clock, report, throttle::Throttle, wish::Wish};
 
@@ -147,14 +149,20 @@ impl RTPBaseDepayloadImpl for RtpSFrameDepay {
     }
 
     fn process_rtp_packet(&self, rtp: &RTPBuffer<Readable>) -> Option<gst::Buffer> {
+        // What the binding lends is a copy: the base class would never unmap a payload that is mapped through it.
+        let rtp = RTPBuffer::from_buffer_readable(rtp.buffer()).ok()?;
         let of = Of { ssrc: rtp.ssrc(), timestamp: rtp.timestamp(), payload_type: rtp.payload_type() };
-        // Not by `payload`: of a payload in more than one piece that makes one which nobody would free.
-        let payload =
-            rtp.payload_buffer().ok().and_then(|payload| payload.into_mapped_buffer_readable().ok());
         let mut state = self.state();
-        let payload = payload.as_deref().unwrap_or_default();
-        let taken = state.assembler.take(Packet { seq: rtp.seq(), of, payload });
-        let mut frame = taken.frame.map(gst::Buffer::from_mut_slice);
+        let taken =
+            state.assembler.take(Packet { seq: rtp.seq(), of, payload: rtp.payload().unwrap_or_default() });
+        let mut frame = taken.frame.and_then(|frame| match frame {
+            Cow::Borrowed(_) => {
+                let mut payload = rtp.payload_buffer().ok()?;
+                payload.make_mut().resize(Descriptor::LEN..).ok()?;
+                Some(payload)
+            }
+            Cow::Owned(frame) => Some(gst::Buffer::from_mut_slice(frame)),
+        });
         state.lost |= taken.lost;
         if let Some(frame) = frame.as_mut().filter(|_| std::mem::take(&mut state.lost)) {
             frame.make_mut().set_flags(gst::BufferFlags::DISCONT);
@@ -170,7 +178,7 @@ impl RTPBaseDepayloadImpl for RtpSFrameDepay {
             self.say_flaw(flaw, &counts);
         }
         if ask {
-            self.obj().sink_pad().push_event(report::want_keyframe());
+            self.obj().sink_pad().push_event(report::lost_picture());
         }
         frame
     }

@@ -1,8 +1,11 @@
 //! The shell GStreamer sees: caps, then a list of packets for each frame.
 
-use std::sync::{
-    LazyLock,
-    atomic::{AtomicBool, Ordering},
+use std::{
+    ops::Range,
+    sync::{
+        LazyLock,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use gst::{glib, subclass::prelude::*};
@@ -25,24 +28,28 @@ impl RtpSFramePay {
     /// The packet with one fragment of `frame`.
     fn packet(
         &self,
-        frame: &gst::Buffer,
-        fragment: std::ops::Range<usize>,
+        frame: &gst::BufferRef,
+        fragment: Range<usize>,
+        sources: u8,
         marks: bool,
     ) -> Result<gst::Buffer, glib::BoolError> {
-        let obj = self.obj();
         let descriptor =
             Descriptor { start: fragment.start == 0, end: fragment.end == frame.size(), packetized: false };
-        let sources = obj.source_count(frame) as u8;
-        let mut packet = obj.allocate_output_buffer(Descriptor::LEN as u32, 0, sources);
+        let len = Descriptor::LEN + fragment.len();
+        let mut packet = self.obj().allocate_output_buffer(len as u32, 0, sources);
         let buffer = packet.make_mut();
         let marker = marks && descriptor.end;
         {
             let mut rtp = gst_rtp::RTPBuffer::from_buffer_writable(buffer)?;
             rtp.set_marker(marker);
-            rtp.payload_mut()?.fill(descriptor.byte());
+            // Copied: to share them would cost more, here and wherever the packet is wanted in one piece.
+            if let Some((first, rest)) = rtp.payload_mut()?.split_first_mut() {
+                *first = descriptor.byte();
+                frame
+                    .copy_to_slice(fragment.start, rest)
+                    .map_err(|_| glib::bool_error!("the frame cannot be read"))?;
+            }
         }
-        // The bytes of the frame are shared, not copied.
-        frame.copy_into(buffer, gst::BufferCopyFlags::MEMORY, fragment)?;
         buffer.set_pts(frame.pts());
         buffer.set_dts(frame.dts());
         buffer.set_duration(frame.duration());
@@ -56,18 +63,28 @@ impl RtpSFramePay {
     }
 
     /// All packets of `frame`.
-    fn packets(&self, frame: &gst::Buffer) -> Result<gst::BufferList, glib::BoolError> {
-        let obj = self.obj();
-        let headers = gst_rtp::calc_header_len(obj.source_count(frame) as u8) as usize + Descriptor::LEN;
-        let room = (obj.mtu() as usize).saturating_sub(headers).max(1);
+    fn packets(&self, frame: &gst::Buffer) -> Result<Packets, glib::BoolError> {
+        let (obj, size) = (self.obj(), frame.size());
+        let sources = obj.source_count(frame) as u8;
+        let headers = gst_rtp::calc_header_len(sources) as usize + Descriptor::LEN;
         let marks = !self.audio.load(Ordering::Relaxed) || frame.flags().contains(gst::BufferFlags::DISCONT);
-        let mut list = gst::BufferList::new_sized(frame.size().div_ceil(room));
-        let packets = list.make_mut();
-        for start in (0..frame.size()).step_by(room) {
-            packets.add(self.packet(frame, start..frame.size().min(start + room), marks)?);
+        // Most frames of sound fit. To ask so costs less than to read the property.
+        if !obj.is_filled((headers + size) as u32, gst::ClockTime::ZERO) {
+            return self.packet(frame, 0..size, sources, marks).map(Packets::One);
         }
-        Ok(list)
+        let room = (obj.mtu() as usize).saturating_sub(headers).max(1);
+        let mut list = gst::BufferList::new_sized(size.div_ceil(room));
+        let packets = list.make_mut();
+        for start in (0..size).step_by(room) {
+            packets.add(self.packet(frame, start..size.min(start + room), sources, marks)?);
+        }
+        Ok(Packets::Many(list))
     }
+}
+
+enum Packets {
+    One(gst::Buffer),
+    Many(gst::BufferList),
 }
 
 #[glib::object_subclass]
@@ -117,6 +134,9 @@ impl RTPBasePayloadImpl for RtpSFramePay {
     }
 
     fn handle_buffer(&self, frame: gst::Buffer) -> Result<gst::FlowSuccess, gst::FlowError> {
+        if frame.size() == 0 {
+            return Ok(gst::FlowSuccess::Ok);
+        }
         if frame.size() > MAX_FRAME {
             gst::warning!(
                 CAT,
@@ -130,10 +150,9 @@ impl RTPBasePayloadImpl for RtpSFramePay {
             gst::error!(CAT, imp = self, "no packets of a frame: {error}");
             gst::FlowError::Error
         })?;
-        // The base class wants no empty list.
-        if packets.is_empty() {
-            return Ok(gst::FlowSuccess::Ok);
+        match packets {
+            Packets::One(packet) => self.obj().push(packet),
+            Packets::Many(list) => self.obj().push_list(list),
         }
-        self.obj().push_list(packets)
     }
 }
