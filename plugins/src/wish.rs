@@ -22,7 +22,7 @@ impl Wish {
         self.open = false;
     }
 
-    /// Whether somebody wants one who was not asked for.
+    /// Whether a wish is kept that nobody was asked for yet.
     pub fn is_open(&self) -> bool {
         self.open
     }
