@@ -264,13 +264,13 @@ fn a_loss_of_pictures_asks_for_a_keyframe_and_marks_the_next_frame() {
 
 #[test]
 fn packets_are_let_go_once_their_frame_is_out() {
-    struct Packet(Vec<u8>, Arc<Mutex<u32>>);
-    impl AsRef<[u8]> for Packet {
+    struct Part(Vec<u8>, Arc<Mutex<u32>>);
+    impl AsRef<[u8]> for Part {
         fn as_ref(&self) -> &[u8] {
             &self.0
         }
     }
-    impl Drop for Packet {
+    impl Drop for Part {
         fn drop(&mut self) {
             *self.1.lock().unwrap() += 1;
         }
@@ -279,8 +279,15 @@ fn packets_are_let_go_once_their_frame_is_out() {
     let (gone, mut sent) = (Arc::default(), 0);
     let mut depay = harness("rtpsframedepay", VP8);
     for packet in packets(SEALED_VP8, 1_200, 1, &[vec![1; 5_000], vec![2; 500]]).into_iter().flatten() {
-        sent += 1;
-        depay.push(gst::Buffer::from_slice(Packet(bytes(&packet), Arc::clone(&gone)))).unwrap();
+        let mut parted = gst::Buffer::new();
+        // Header and payload apart, as payloaders make them.
+        let packet = bytes(&packet);
+        for part in [&packet[..12], &packet[12..]] {
+            sent += 1;
+            let part = gst::Memory::from_slice(Part(part.to_vec(), Arc::clone(&gone)));
+            parted.make_mut().append_memory(part);
+        }
+        depay.push(parted).unwrap();
     }
     assert_eq!(drain(&mut depay).len(), 2);
     assert_eq!(*gone.lock().unwrap(), sent);

@@ -149,7 +149,7 @@ impl RTPBaseDepayloadImpl for RtpSFrameDepay {
     }
 
     fn process_rtp_packet(&self, rtp: &RTPBuffer<Readable>) -> Option<gst::Buffer> {
-        // What the binding lends is a copy: the base class would never unmap a payload that is mapped through it.
+        // What the binding lends is a copy: the base class would never unmap a payload apart from the header.
         let rtp = RTPBuffer::from_buffer_readable(rtp.buffer()).ok()?;
         let of = Of { ssrc: rtp.ssrc(), timestamp: rtp.timestamp(), payload_type: rtp.payload_type() };
         let mut state = self.state();
