@@ -19,7 +19,7 @@ use crate::{
     crypto::sign::StayPublic,
     identity::Fingerprint,
     roster::{Change, Link},
-    session::welcome::Lineage,
+    session::lineage::Lineage,
 };
 
 /// The longest file: two posts of the longest kind, the chain of leaders, and room.
@@ -168,7 +168,9 @@ impl Evidence {
     pub fn names(&self) -> BTreeSet<String> {
         let steps = self.lineage.steps.iter().flat_map(|step| [&step.last.body, &step.takeover.body]);
         let links = [&self.lineage.genesis.body].into_iter().chain(steps);
-        let entries = links.chain(self.words.iter().filter_map(Word::link)).flat_map(entries);
+        let rosters = self.lineage.steps.iter().flat_map(|step| step.roster.entries());
+        let rosters = rosters.map(|entry| entry.name.clone());
+        let entries = links.chain(self.words.iter().filter_map(Word::link)).flat_map(entries).chain(rosters);
         let announces = [Some(&self.lineage.creator), self.announce.as_ref()].into_iter().flatten();
         entries.chain(announces.map(|announce| announce.unverified().name.clone())).collect()
     }

@@ -5,7 +5,7 @@
 use std::time::Duration;
 
 use meeting_protocol::{
-    session::{Command, Phase, Successors},
+    session::{Command, Phase, Role, Successors},
     testing::{Fate, Meeting},
 };
 
@@ -87,6 +87,57 @@ fn storms_of_loss_and_churn_end_in_one_meeting() {
                 "seed {seed}: honest people are never accused: {:?}",
                 meeting.nodes[node].events
             );
+        }
+    }
+}
+
+#[test]
+fn a_third_of_all_posts_lost_each_way_and_successors_named_end_in_one_meeting() {
+    for seed in 300..304 {
+        let mut meeting = Meeting::of(6, seed, Successors::FirstPresent(3));
+        let mut state = seed;
+        let mut lost = move || {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            state >> 33 & 0xff < 77
+        };
+        // What is lost on the way up comes to nobody, and of the rest as much again on each way down.
+        let mut newest = (0, 0, Default::default(), false);
+        meeting.tamper = Some(Box::new(move |now, from, _, post| {
+            if (newest.0, newest.1, &newest.2) != (now, from, &post.body) {
+                newest = (now, from, post.body.clone(), lost());
+            }
+            if newest.3 || lost() { Fate::Drop } else { Fate::Deliver }
+        }));
+        let mut people: Vec<usize> = (0..6).collect();
+        let mut leaders = 0;
+        for _ in 0..120 {
+            meeting.run(s(5));
+            come_again(&mut meeting, &mut people);
+            leaders = leaders.max(leading(&meeting, &people));
+        }
+        meeting.tamper = None;
+        for _ in 0..48 {
+            meeting.run(s(5));
+            come_again(&mut meeting, &mut people);
+        }
+        assert_eq!(leading(&meeting, &people), 1, "seed {seed}");
+        assert!(meeting.together(&people), "seed {seed}");
+        println!("seed {seed}: {leaders} led at once, {} stays", meeting.nodes.len());
+        meeting.audit();
+    }
+}
+
+fn leading(meeting: &Meeting, people: &[usize]) -> usize {
+    people.iter().filter(|node| meeting.state(**node).leading).count()
+}
+
+/// Whose stay has ended comes again.
+fn come_again(meeting: &mut Meeting, people: &mut [usize]) {
+    for node in people {
+        if matches!(meeting.phase(*node), Phase::Ended(_)) {
+            let device = meeting.nodes[*node].device.clone();
+            meeting.disconnect(*node);
+            *node = meeting.join_as("Bob", device, Role::Participant, 0, 0);
         }
     }
 }

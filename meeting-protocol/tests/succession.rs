@@ -279,3 +279,66 @@ fn a_successor_that_was_handed_its_own_announce_is_not_its_own_peer() {
     meeting.run(s(100));
     assert!(meeting.together(&[1, 2, 3]), "nobody misses the leader's own pulses");
 }
+
+#[test]
+fn branches_that_parted_at_different_links_end_as_one() {
+    let mut meeting = Meeting::of(9, 0xb4a7, Successors::FirstPresent(3));
+    meeting.run(s(3));
+    // Bob and four others hear nothing of the rest, nor the rest of them.
+    meeting.tamper = Some(Box::new(|_, from, to, _| {
+        let far = |node: usize| [1, 3, 4, 5, 8].contains(&node);
+        if from != usize::MAX && far(from) != far(to) { Fate::Drop } else { Fate::Deliver }
+    }));
+    meeting.run_until(s(20), |meeting| meeting.state(1).leading);
+    // The rest are a meeting of four for Alice, once the others are missed.
+    meeting
+        .run_until(s(120), |meeting| meeting.together(&[0, 2, 6, 7]) && meeting.together(&[1, 3, 4, 5, 8]));
+    // They change their leader twice: by votes, and by a resignation.
+    meeting.disconnect(0);
+    meeting.run_until(s(20), |meeting| meeting.together(&[2, 6, 7]));
+    meeting.command(2, Command::Leave).unwrap();
+    meeting.run_until(s(20), |meeting| meeting.together(&[6, 7]));
+    assert!(meeting.state(1).leading && meeting.state(6).leading);
+    // When they hear each other, those who went on from the earlier link stay.
+    meeting.tamper = None;
+    meeting.run_until(s(10), |meeting| {
+        [6, 7].iter().all(|node| meeting.phase(*node) == Phase::Ended(EndReason::Branch))
+    });
+    let mut all = vec![1, 3, 4, 5, 8];
+    for node in [6, 7] {
+        let device = meeting.nodes[node].device.clone();
+        all.push(meeting.join_as("Bob", device, Role::Participant, 1, 0));
+    }
+    meeting.run_until(s(20), |meeting| meeting.together(&all));
+    // So does the leader of long ago.
+    meeting.connect(0);
+    meeting.run_until(s(10), |meeting| meeting.phase(0) == Phase::Ended(EndReason::Branch));
+    meeting.run(s(120));
+    assert!(meeting.together(&all) && meeting.state(1).leading);
+    meeting.audit();
+}
+
+#[test]
+fn a_leader_whose_chain_of_leaders_is_full_names_nobody() {
+    let mut meeting = Meeting::of(2, 0xf011, Successors::FirstPresent(1));
+    let mut leader = 0;
+    for change in 0..64 {
+        let next = leader + 1;
+        let named = |meeting: &Meeting| meeting.state(leader).roster.iter().any(|p| p.successor.is_some());
+        meeting.run_until(s(10), |meeting| meeting.together(&[leader, next]) && named(meeting));
+        meeting.command(leader, Command::Leave).unwrap();
+        meeting.run_until(s(10), |meeting| meeting.state(next).leading);
+        meeting.disconnect(leader);
+        // A newcomer would ask each of them.
+        meeting.forget();
+        leader = meeting.join("Bob") - 1;
+        assert_eq!(leader, change + 1);
+    }
+    // Newcomers are shown all 64, and a 65th would be one too many.
+    meeting.run_until(s(10), |meeting| meeting.together(&[64, 65]));
+    assert!(meeting.state(65).leader_verified);
+    meeting.run(s(10));
+    assert!(meeting.state(64).roster.iter().all(|person| person.successor.is_none()));
+    meeting.command(64, Command::Leave).unwrap();
+    meeting.run_until(s(5), |meeting| meeting.phase(65) == Phase::Ended(EndReason::LeaderLeft));
+}

@@ -34,6 +34,8 @@ pub const ASK: &[u8] = b"e2ee-meeting v1 ask\0";
 pub const HEAD: &[u8] = b"e2ee-meeting v1 head\0";
 /// Signature of a question for what somebody else's leader has signed.
 pub const SHOW: &[u8] = b"e2ee-meeting v1 show\0";
+/// Signature of an answer to the heartbeat of another leader.
+pub const LEADS: &[u8] = b"e2ee-meeting v1 leads\0";
 /// Signature of a silence vote.
 pub const VOTE: &[u8] = b"e2ee-meeting v1 silence vote\0";
 
@@ -82,7 +84,7 @@ pub const KEY_FILE: &str = "e2ee-meeting v1 key file";
 
 /// All labels that open signed or hashed bytes.
 #[cfg(test)]
-pub const ALL: [&[u8]; 24] = [
+pub const ALL: [&[u8]; 25] = [
     FINGERPRINT,
     ANNOUNCE,
     LINK,
@@ -98,6 +100,7 @@ pub const ALL: [&[u8]; 24] = [
     ASK,
     HEAD,
     SHOW,
+    LEADS,
     BEACON,
     BEACON_FRAME,
     ANNOUNCE_HASH,

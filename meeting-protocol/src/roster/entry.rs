@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use meeting_wire::{Decode, DecodeError, Encode, ParticipantId, Reader, Writer};
 
-use super::{Header, MAX_REMOVED, MAX_SUCCESSORS};
+use super::{Header, MAX_ENTRIES, MAX_REMOVED, MAX_SUCCESSORS, Roster};
 use crate::{
     announce::{Announce, decode_name},
     crypto::sign::{Hash, StayPublic},
@@ -120,6 +120,24 @@ impl Decode for Header {
             },
             next_index: reader.u16()?,
         })
+    }
+}
+
+impl Encode for Roster {
+    fn encode(&self, out: &mut Writer) {
+        self.header.encode(out);
+        out.u32(self.entries.len() as u32);
+        self.entries.values().for_each(|entry| entry.encode(out));
+    }
+}
+
+impl Decode for Roster {
+    fn decode(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        let header = Header::decode(reader)?;
+        let entries: Vec<Entry> = reader.list(MAX_ENTRIES, "the entries of a roster")?;
+        let ascending = entries.is_sorted_by(|one, other| one.index < other.index);
+        let roster = ascending.then(|| Self::from_parts(header, entries)).flatten();
+        roster.ok_or(DecodeError::Invalid("the entries of a roster"))
     }
 }
 

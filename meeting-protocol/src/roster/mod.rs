@@ -138,12 +138,10 @@ impl Roster {
 
     /// SHA-256 over header and Merkle root: what links sign.
     pub fn digest(&self) -> Hash {
-        digest(&self.header, &self.root())
-    }
-
-    /// The Merkle root over the entries by index.
-    pub fn root(&self) -> Hash {
-        merkle::root(self.entries.values().map(Encode::to_bytes))
+        let mut out = Writer::default();
+        self.header.encode(&mut out);
+        out.raw(&merkle::root(self.entries.values().map(Encode::to_bytes)));
+        hash(labels::ROSTER_HASH, &out.into_bytes())
     }
 
     /// The roster after these changes.
@@ -210,12 +208,4 @@ impl Roster {
 pub(crate) fn counter(reader: &mut Reader<'_>) -> Result<u64, DecodeError> {
     let value = reader.u64()?;
     if value < 1 << 62 { Ok(value) } else { Err(DecodeError::Invalid("a number, epoch or time")) }
-}
-
-/// The digest of a roster of which only header and root are known.
-pub(crate) fn digest(header: &Header, root: &Hash) -> Hash {
-    let mut out = Writer::default();
-    header.encode(&mut out);
-    out.raw(root);
-    hash(labels::ROSTER_HASH, &out.into_bytes())
 }

@@ -5,7 +5,7 @@ use std::{
     time::Duration,
 };
 
-use meeting_wire::ParticipantId;
+use meeting_wire::{Encode, ParticipantId};
 
 use super::{
     Approval, CommandError, Event,
@@ -32,8 +32,9 @@ const APPROVED: Duration = Duration::from_secs(60);
 /// Stays accepted in one instance at most; as many as indices.
 const MAX_ACCEPTED: usize = 1 << 16;
 
-/// Answers in one second at most: each may carry a chain of leaders with all their votes.
+/// Answers in one second at most, and their bytes: each carries the chain of leaders with all its votes.
 const MAX_ANSWERS: usize = 32;
+const ANSWER_BYTES: usize = 1 << 20;
 
 /// Who is at the door.
 #[derive(Default)]
@@ -147,7 +148,8 @@ impl Admission {
             self.answers = (cx.now, 0);
         }
         self.answers.1 += 1;
-        if self.answers.1 > MAX_ANSWERS {
+        let most = MAX_ANSWERS.min(ANSWER_BYTES / group.lineage.to_bytes().len());
+        if self.answers.1 > most {
             cx.counters.over_limit += 1;
             return;
         }

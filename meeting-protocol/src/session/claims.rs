@@ -143,6 +143,19 @@ pub struct Show {
     pub epoch: u64,
 }
 
+/// Who leads has heard the heartbeat of somebody else who does.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Leads {
+    /// Which meeting.
+    pub meeting: MeetingId,
+    /// Which run of it.
+    pub instance: InstanceId,
+    /// Who signs.
+    pub leader: ParticipantId,
+    /// Of that heartbeat, so that this is said now.
+    pub challenge: Hash,
+}
+
 /// The leader has been silent for 6 s.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SilenceVote {
@@ -230,6 +243,9 @@ impl SignedBody for Head {
 }
 impl SignedBody for Show {
     const LABEL: &'static [u8] = labels::SHOW;
+}
+impl SignedBody for Leads {
+    const LABEL: &'static [u8] = labels::LEADS;
 }
 impl SignedBody for SilenceVote {
     const LABEL: &'static [u8] = labels::VOTE;

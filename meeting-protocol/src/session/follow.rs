@@ -4,7 +4,7 @@ mod chain;
 mod wrap;
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, HashMap, VecDeque},
     time::Duration,
 };
 
@@ -40,6 +40,8 @@ const MAX_EPOCH: u64 = 150_000;
 /// How long a key may be missing before it is asked for, and the pause after each ask: doubled up to 8 s.
 const ASK_AFTER: Duration = Duration::from_millis(250);
 const MAX_ASK_PAUSE: Duration = Duration::from_secs(8);
+/// Heartbeats of which the challenges are kept.
+const MAX_CHALLENGES: usize = 16;
 /// Between two answers of ours.
 const ANSWER: Duration = Duration::from_millis(200);
 
@@ -51,6 +53,8 @@ pub(super) struct Follow {
     pub fresh: Freshness,
     /// Counter, hash and leader time of the newest heartbeat.
     pub last: Option<(u64, Hash, u64)>,
+    /// Of the leader's newest heartbeats: what another leader may answer.
+    pub challenges: VecDeque<Hash>,
     next_pulse: BootTime,
     /// The highest link number anybody spoke of.
     seen_head: u64,
@@ -84,6 +88,7 @@ impl Follow {
             pairing: None,
             fresh: Freshness::new(now),
             last: None,
+            challenges: VecDeque::new(),
             next_pulse: now,
             seen_head: 0,
             next_ask: Some(now + Duration::from_secs(1)),
@@ -156,6 +161,10 @@ impl Follow {
         }
         self.last = Some((heartbeat.counter, hash, heartbeat.time));
         group.last_beat = Some(signed.clone());
+        if self.challenges.len() >= MAX_CHALLENGES {
+            self.challenges.pop_front();
+        }
+        self.challenges.push_back(heartbeat.challenge);
         if self.fresh.heard(heartbeat.time, &heartbeat.echoes, cx.now) {
             self.next_pulse = cx.now + PULSE;
         }
@@ -248,6 +257,7 @@ impl Follow {
         self.pairing = None;
         self.fresh.new_leader(budget_ends, now);
         self.last = None;
+        self.challenges.clear();
         self.next_pulse = now + PULSE_RETRY.0;
         self.votes.clear();
         self.early_takeover = None;
@@ -291,11 +301,12 @@ impl Follow {
 
     /// What others can fill here.
     #[cfg(feature = "simulator")]
-    pub fn sizes(&self) -> [super::inside::Size; 3] {
+    pub fn sizes(&self) -> [super::inside::Size; 4] {
         use crate::roster::MAX_ENTRIES;
         [
             ("announces", self.announces.len(), MAX_ENTRIES),
             ("votes", self.votes.len(), MAX_ENTRIES),
+            ("challenges heard", self.challenges.len(), MAX_CHALLENGES),
             self.fresh.size(),
         ]
     }

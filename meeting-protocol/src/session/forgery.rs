@@ -6,11 +6,12 @@ use rand_core::CryptoRng;
 
 use super::{
     LeaveReason, Place, Session,
-    claims::{Ask, Heartbeat, Leave, Over, Pulse, Resignation, SilenceVote},
+    claims::{Ask, Heartbeat, Leads, Leave, Over, Pulse, Resignation, SilenceVote},
     epochs::Opened,
     group::Group,
+    lineage::Step,
     member::{Duty, Member},
-    message::{Message, ProvenPulse, Wrap},
+    message::{Branch, Message, ProvenPulse, Wrap},
     statement::{EpochKey, Said, Statement, StreamFacts},
 };
 use crate::{
@@ -51,11 +52,13 @@ pub(crate) enum Lie {
     Vote,
     /// A wrap for the victim that holds nothing.
     Wrap,
+    /// That takeover as the chain of leaders of another branch.
+    Branch,
 }
 
 impl Lie {
     /// All.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::Statement,
         Self::Index,
         Self::Heartbeat,
@@ -69,6 +72,7 @@ impl Lie {
         Self::Ask,
         Self::Vote,
         Self::Wrap,
+        Self::Branch,
     ];
 }
 
@@ -132,14 +136,18 @@ impl Session {
             })),
             Lie::Link => Message::Link(me.sign(removal(victim, leader, group)?)),
             Lie::OwnLink => Message::Link(me.sign(removal(victim, own, group)?)),
-            Lie::Takeover => {
-                let votes = vec![me.sign(vote(own))];
-                let takeover = Takeover { leader: own, votes, resignation: None };
-                let changes = vec![
-                    Change::Takeover(takeover),
-                    Change::Remove(Removal { participant: leader, reason: LeaveReason::Missing }),
-                ];
-                Message::Link(me.sign(next(own, changes, Some([3; 32]), group)?))
+            Lie::Takeover => Message::Link(self.takeover(me.sign(vote(own)), group)?),
+            Lie::Branch => {
+                let takeover = self.takeover(me.sign(vote(own)), group)?;
+                let mut lineage = group.lineage.clone();
+                lineage.steps.push(Step {
+                    last: group.head().clone(),
+                    roster: group.roster.clone(),
+                    takeover,
+                });
+                let challenge = group.last_beat.as_ref().map_or([1; 32], |beat| beat.body.challenge);
+                let word = me.sign(Leads { meeting, instance, leader: own, challenge });
+                Message::Branch(Box::new(Branch { word, lineage }))
             }
             Lie::Resignation => {
                 Message::Resign(me.sign(Resignation { meeting, instance, leader, head, successor: own }))
@@ -168,6 +176,15 @@ impl Session {
                 sealed: [7; 48],
             }),
         })
+    }
+
+    /// A takeover of ours with this vote.
+    fn takeover(&self, vote: Signed<SilenceVote>, group: &Group) -> Option<Signed<Link>> {
+        let (own, old) = (self.me.participant, group.roster.header.leader);
+        let takeover = Takeover { leader: own, votes: vec![vote], resignation: None };
+        let removal = Removal { participant: old, reason: LeaveReason::Missing };
+        let changes = vec![Change::Takeover(takeover), Change::Remove(removal)];
+        Some(self.sign(next(own, changes, Some([3; 32]), group)?))
     }
 
     /// A stream that nobody opened: its frames would be ours.

@@ -35,6 +35,10 @@ pub fn message(bytes: &[u8]) {
             let genesis = &reply.lineage.genesis.body;
             reply.lineage.leader((genesis.meeting, genesis.instance));
         }
+        Message::Branch(branch) => {
+            let genesis = &branch.lineage.genesis.body;
+            branch.lineage.leader((genesis.meeting, genesis.instance));
+        }
         Message::Welcome(welcome) => {
             let head = &welcome.head.body;
             if let Some(roster) = welcome.roster((head.meeting, head.instance)) {
@@ -122,6 +126,10 @@ impl Session {
             Message::Vote(vote) => Message::Vote(self.again(vote.body)),
             Message::Head(head) => Message::Head(self.again(head.body)),
             Message::Show(show) => Message::Show(self.again(show.body)),
+            Message::Branch(mut branch) => {
+                branch.word = self.again(branch.word.body);
+                Message::Branch(branch)
+            }
             Message::Beacon(beacon) => {
                 let context = Context {
                     meeting: &self.me.meeting.0,

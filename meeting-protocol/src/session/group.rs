@@ -9,11 +9,12 @@ use super::{
     claims::{Ask, Heartbeat},
     context::Cx,
     epochs::{Epochs, Opened},
+    lineage::{Lineage, Step},
     message::{MAX_LINKS, Message},
     statement::{EpochKey, Statement},
     streams::{Sealing, Streams},
     vouching::Vouching,
-    welcome::{Lineage, Step, Welcome},
+    welcome::Welcome,
     witness::Witness,
 };
 use crate::{
@@ -129,6 +130,18 @@ impl Group {
         }
     }
 
+    /// Whether a chain of leaders goes before ours. It has to leave ours at a link that we still hold: what is older is
+    /// settled, so that neither hoarded votes nor a leader of long ago end anything for ever.
+    pub fn gives_way(&self, theirs: &Lineage) -> bool {
+        let Some(step) = theirs.before(&self.lineage) else { return false };
+        let last = &step.last.body;
+        match self.link(last.number) {
+            Some((known, _)) => *known == last.hash(),
+            // What the old leader signed after all we have seen, or before we came, we have to believe it.
+            None => last.number > self.head().body.number || self.links.len() < MAX_LINKS,
+        }
+    }
+
     /// The links after the one of this hash; none if that is not kept.
     pub fn links_after(&self, hash: &Hash) -> Option<Vec<SignedLink>> {
         let position = self.links.iter().position(|(known, _)| known == hash)?;
@@ -141,6 +154,7 @@ impl Group {
         let mut sizes = vec![
             ("links", self.links.len(), MAX_LINKS),
             ("known devices", self.known.len(), MAX_KNOWN),
+            ("changes of leader", self.lineage.steps.len(), super::lineage::MAX_STEPS),
             self.epochs.size(),
         ];
         sizes.extend(self.streams.sizes(self.roster.entries().len()));
@@ -158,12 +172,8 @@ impl Group {
         let before = std::mem::replace(&mut self.roster, roster);
         let takeover = link.body.takeover().is_some();
         if takeover {
-            self.lineage.steps.push(Step {
-                last: self.head().clone(),
-                header: before.header.clone(),
-                root: before.root(),
-                takeover: link.clone(),
-            });
+            let (last, roster) = (self.head().clone(), before.clone());
+            self.lineage.steps.push(Step { last, roster, takeover: link.clone() });
         }
         for change in &link.body.changes {
             match change {

@@ -25,12 +25,6 @@ impl Session {
         Some(member.group.roster.header.leader)
     }
 
-    /// The takeovers that led to this leader.
-    pub(crate) fn takeovers(&self) -> Vec<Hash> {
-        let Place::Member(member) = &self.place else { return Vec::new() };
-        member.group.lineage.steps.iter().map(|step| step.takeover.body.hash()).collect()
-    }
-
     /// Of the roster.
     pub(crate) fn digest(&self) -> Option<Hash> {
         let Place::Member(member) = &self.place else { return None };

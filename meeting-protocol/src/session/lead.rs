@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use meeting_wire::ParticipantId;
+use meeting_wire::{Encode, ParticipantId};
 
 use super::{
     LeaveReason, Successors,
@@ -19,6 +19,7 @@ use super::{
     group::Group,
     message::{Message, Offer, Wrap},
     statement::EpochKey,
+    succession::majority,
 };
 use crate::{
     BootTime,
@@ -57,7 +58,7 @@ pub(super) struct Lead {
     counter: u64,
     last: Hash,
     next_beat: BootTime,
-    challenges: VecDeque<(Hash, BootTime)>,
+    pub(super) challenges: VecDeque<(Hash, BootTime)>,
     echoes: Vec<Nonce>,
     peers: BTreeMap<ParticipantId, Peer>,
     /// Accepted announces of those who are in, for successors and welcomes.
@@ -74,14 +75,12 @@ pub(super) struct Lead {
     pub policy: Successors,
     /// When the lease was last renewed.
     pub ticked: BootTime,
-    /// Rosters before the newest links, by the hash of the head they belong to.
-    past: VecDeque<(Hash, Roster)>,
     /// Who went last and may not know yet: their key, the link they went with, and when we last told them.
     gone: VecDeque<Gone>,
     /// Since when nobody can reach us.
     cut_off: Option<BootTime>,
-    /// When we last told the leader before us that it is none.
-    reminded: Option<BootTime>,
+    /// Whom we last told that we lead, and when.
+    pub(super) told: Option<(ParticipantId, BootTime)>,
 }
 
 /// Somebody who is out.
@@ -124,10 +123,9 @@ impl Lead {
             next_rotation: now + ROTATE,
             policy,
             ticked: now,
-            past: VecDeque::new(),
             gone: VecDeque::new(),
             cut_off: None,
-            reminded: None,
+            told: None,
         }
     }
 
@@ -170,7 +168,8 @@ impl Lead {
             roster = after;
             admitted.push(participant);
         }
-        let order = self.order(&roster);
+        let order =
+            if self.may_be_succeeded(&changes, &roster, group) { self.order(&roster) } else { Vec::new() };
         let limit = self.limit();
         let succession = limit != roster.header.successor_limit || order != roster.header.successors;
         let named: Vec<ParticipantId> = order.iter().map(|successor| successor.participant).collect();
@@ -203,12 +202,6 @@ impl Lead {
             time: self.time(cx.now),
             opening,
         });
-        if self.limit() > 0 {
-            if self.past.len() >= MAX_PAST {
-                self.past.pop_front();
-            }
-            self.past.push_back((group.head_hash(), group.roster.clone()));
-        }
         let stays: HashSet<ParticipantId> = roster.entries().map(|entry| entry.participant).collect();
         for entry in group.roster.entries().filter(|entry| !stays.contains(&entry.participant)) {
             if self.gone.len() >= MAX_GONE {
@@ -238,6 +231,23 @@ impl Lead {
             Successors::Nobody => 0,
             Successors::FirstPresent(n) => n.min(MAX_SUCCESSORS as u8),
         }
+    }
+
+    /// Whether another change of leader, after a link of these changes, can still be shown to newcomers.
+    fn may_be_succeeded(&self, changes: &[Change], roster: &Roster, group: &Group) -> bool {
+        if self.limit() == 0 {
+            return false;
+        }
+        let link =
+            |changes: &[Change]| LINK + changes.iter().map(|change| change.to_bytes().len()).sum::<usize>();
+        // The takeover that this link is stands in no chain yet.
+        let ours = changes.iter().any(|change| matches!(change, Change::Takeover(_)));
+        let ours =
+            ours.then(|| link(&group.head().body.changes) + group.roster.to_bytes().len() + link(changes));
+        let people = roster.entries().len();
+        let next =
+            link(changes) + roster.to_bytes().len() + LINK + VOTE * majority(people) + REMOVAL * people;
+        group.lineage.fits(1 + usize::from(ours.is_some()), next + ours.unwrap_or(0))
     }
 
     /// Who is to take over: the first who proved to be present, no recorders and no bots.
@@ -338,7 +348,6 @@ impl Lead {
             ("announces", self.announces.len(), MAX_ENTRIES),
             ("proved", self.proved.len(), MAX_ENTRIES),
             ("leaving", self.leaving.len(), MAX_ENTRIES),
-            ("past rosters", self.past.len(), MAX_PAST),
             ("gone", self.gone.len(), MAX_GONE),
         ];
         sizes.extend(self.admission.sizes());
@@ -359,10 +368,13 @@ impl Lead {
 
 /// Announces of 1.5 KB that one post carries.
 const ANNOUNCES_PER_POST: usize = 128;
+/// The most bytes of a link without its changes but with a resignation and the names of successors, of a vote and of a
+/// removal in it.
+const LINK: usize = 1024;
+const VOTE: usize = 192;
+const REMOVAL: usize = 18;
 /// People who went and are told so when they ask.
 const MAX_GONE: usize = 64;
-/// Rosters that are kept for a takeover from the past.
-const MAX_PAST: usize = 16;
 /// Links that one post carries.
 const LINKS_PER_POST: usize = 16;
 /// Challenges that are good at one time: one each two seconds, and early ones.

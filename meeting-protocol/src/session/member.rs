@@ -10,12 +10,12 @@ use super::{
     freshness::LIMIT,
     group::Group,
     lead::Lead,
+    lineage::Lineage,
     message::Message,
     statement::EpochKey,
     streams::Streams,
     succession,
     vouching::Vouching,
-    welcome::Lineage,
     witness::Sight,
 };
 use crate::{
@@ -107,7 +107,6 @@ impl Member {
             (Message::Head(head), _) => group.on_head(&head, cx),
             (Message::Show(show), _) => group.on_show(&show, cx),
             (Message::Link(link), Duty::Follow(follow)) => follow.on_link(link, group, cx),
-            (Message::Link(link), Duty::Lead(lead)) => lead.on_link(&link, group, cx),
             (Message::Links(links), Duty::Follow(follow)) => {
                 for link in links {
                     if group.ending.is_none() {
@@ -125,6 +124,8 @@ impl Member {
             (Message::Heartbeat(heartbeat), Duty::Lead(lead)) => {
                 lead.on_heartbeat(&heartbeat.body, group, cx)
             }
+            (Message::Branch(branch), Duty::Lead(lead)) => lead.on_branch(branch, group, cx),
+            (Message::Branch(branch), Duty::Follow(follow)) => follow.on_branch(&branch, group, cx),
             (Message::Wrap(wrap), Duty::Follow(follow)) => follow.on_wrap(wrap, group, cx),
             (Message::Welcome(welcome), Duty::Follow(follow)) => follow.on_welcome(*welcome, group, cx),
             (Message::Announce(announce), Duty::Lead(lead)) => lead.on_announce(announce, group, cx),

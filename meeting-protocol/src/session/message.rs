@@ -3,9 +3,10 @@
 use meeting_wire::{Decode, DecodeError, Encode, ParticipantId, Reader, Writer};
 
 use super::{
-    claims::{Answer, Ask, Head, Heartbeat, Leave, Over, Pulse, Resignation, Show, SilenceVote},
+    claims::{Answer, Ask, Head, Heartbeat, Leads, Leave, Over, Pulse, Resignation, Show, SilenceVote},
+    lineage::Lineage,
     statement::Statement,
-    welcome::{Lineage, Welcome},
+    welcome::Welcome,
 };
 use crate::{
     announce::SignedAnnounce,
@@ -59,12 +60,21 @@ pub(crate) enum Message {
     Head(Signed<Head>),
     /// To one who stands elsewhere: what did your leader sign?
     Show(Signed<Show>),
+    /// To another leader in this instance: who leads here. Whom that ends passes it on to all.
+    Branch(Box<Branch>),
 }
 
 /// Why there is no welcome yet, and why the leader may say so.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Reply {
     pub answer: Signed<Answer>,
+    pub lineage: Lineage,
+}
+
+/// Who leads now, and why.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Branch {
+    pub word: Signed<Leads>,
     pub lineage: Lineage,
 }
 
@@ -179,6 +189,11 @@ impl Encode for Message {
                 out.u8(17);
                 show.encode(out);
             }
+            Message::Branch(branch) => {
+                out.u8(18);
+                branch.word.encode(out);
+                branch.lineage.encode(out);
+            }
         }
     }
 }
@@ -213,6 +228,10 @@ impl Decode for Message {
             15 => Message::Beacon(SignedBeacon::decode(reader)?),
             16 => Message::Head(Signed::decode(reader)?),
             17 => Message::Show(Signed::decode(reader)?),
+            18 => Message::Branch(Box::new(Branch {
+                word: Signed::decode(reader)?,
+                lineage: Lineage::decode(reader)?,
+            })),
             _ => return Err(DecodeError::Invalid("the kind of a post")),
         })
     }

@@ -16,6 +16,7 @@
 //! `group` is what leader and followers share: roster, chain, `epochs`, `streams`, `vouching`, `witness`.
 
 mod admission;
+mod branch;
 pub(crate) mod claims;
 mod context;
 mod epochs;
@@ -32,6 +33,7 @@ mod input;
 pub(crate) mod inside;
 mod join;
 pub(crate) mod lead;
+pub(crate) mod lineage;
 mod member;
 pub(crate) mod message;
 mod output;
@@ -41,7 +43,7 @@ pub(crate) mod succession;
 #[cfg(test)]
 mod tests;
 mod vouching;
-pub(crate) mod welcome;
+mod welcome;
 mod witness;
 
 pub use claims::{Resignation, SilenceVote};

@@ -2,7 +2,7 @@
 
 use std::{collections::HashSet, time::Duration};
 
-use meeting_wire::InstanceId;
+use meeting_wire::{InstanceId, MeetingId};
 
 use super::{
     EndReason, LeaveReason, Successors,
@@ -11,6 +11,7 @@ use super::{
     follow::Follow,
     group::Group,
     lead::Lead,
+    lineage::MAX_STEPS,
     message::Message,
 };
 use crate::{
@@ -95,7 +96,7 @@ impl Follow {
     /// Somebody else finds the leader silent.
     pub fn on_vote(&mut self, vote: Signed<SilenceVote>, group: &mut Group, cx: &mut Cx<'_>) {
         let own = self.last.map_or(0, |(counter, ..)| counter);
-        if !is_valid_vote(&vote, &group.roster, group.instance, cx) {
+        if !is_valid_vote(&vote, &group.roster, (cx.me.meeting, group.instance)) {
             cx.counters.forged += 1;
         } else if vote.body.head_number > group.head().body.number {
             // They saw more of the chain: a takeover has to extend the newest link anybody accepted.
@@ -121,7 +122,8 @@ impl Follow {
 
     /// The leader hands over.
     pub fn on_resign(&mut self, resign: Signed<Resignation>, group: &mut Group, cx: &mut Cx<'_>) {
-        if !is_valid_resignation(&resign, (group.head_hash(), &group.roster), group.instance, cx) {
+        if !is_valid_resignation(&resign, (group.head_hash(), &group.roster), (cx.me.meeting, group.instance))
+        {
             cx.counters.forged += 1;
         } else if resign.body.successor == cx.me.participant {
             self.called = Some(resign);
@@ -130,7 +132,10 @@ impl Follow {
 
     /// A successor says it leads now. Refused while our own last heartbeat is young, unless the leader resigned.
     pub fn on_takeover(&mut self, link: SignedLink, group: &mut Group, cx: &mut Cx<'_>) {
-        if !is_valid_takeover(&link, (group.head_hash(), &group.roster), group.instance, cx) {
+        let of = (cx.me.meeting, group.instance);
+        if group.lineage.steps.len() >= MAX_STEPS
+            || !is_valid_takeover(&link, (group.head_hash(), &group.roster), of)
+        {
             cx.counters.unauthorised += 1;
             return;
         }
@@ -181,7 +186,10 @@ impl Follow {
         let paired = lead.adopt_peers(announces, epoch, group, cx);
 
         let reason = if resignation.is_some() { LeaveReason::Left } else { LeaveReason::Missing };
-        let votes = if resignation.is_some() { Vec::new() } else { self.votes.values().cloned().collect() };
+        let mut votes: Vec<_> = self.votes.values().filter(|_| resignation.is_none()).cloned().collect();
+        // No more than it takes, and those that heard of the old leader last: newcomers are shown them for ever.
+        votes.sort_by_key(|vote| std::cmp::Reverse(vote.body.heartbeat));
+        votes.truncate(majority(group.roster.entries().len()));
         let mut changes = vec![Change::Takeover(Takeover { leader: cx.me.participant, votes, resignation })];
         changes.push(Change::Remove(Removal { participant: old, reason }));
         // Whose announce we lack cannot get a key from us: they come back in a new stay.
@@ -201,14 +209,18 @@ impl Follow {
 
 /// More than half of the roster, the leader counted.
 pub fn is_majority(voters: usize, roster: usize) -> bool {
-    voters * 2 > roster
+    voters >= majority(roster)
+}
+
+/// The fewest who are more than half.
+pub(super) fn majority(roster: usize) -> usize {
+    roster / 2 + 1
 }
 
 /// Whether the vote is by somebody in the roster, of this silence of this leader.
-fn is_valid_vote(vote: &Signed<SilenceVote>, roster: &Roster, instance: InstanceId, cx: &Cx<'_>) -> bool {
+fn is_valid_vote(vote: &Signed<SilenceVote>, roster: &Roster, of: (MeetingId, InstanceId)) -> bool {
     let body = &vote.body;
-    body.meeting == cx.me.meeting
-        && body.instance == instance
+    (body.meeting, body.instance) == of
         && body.leader == roster.header.leader
         && body.participant != body.leader
         && roster.entry(body.participant).is_some_and(|entry| vote.is_by(&entry.signer))
@@ -217,12 +229,10 @@ fn is_valid_vote(vote: &Signed<SilenceVote>, roster: &Roster, instance: Instance
 fn is_valid_resignation(
     resign: &Signed<Resignation>,
     (head, roster): (Hash, &Roster),
-    instance: InstanceId,
-    cx: &Cx<'_>,
+    of: (MeetingId, InstanceId),
 ) -> bool {
     let body = &resign.body;
-    body.meeting == cx.me.meeting
-        && body.instance == instance
+    (body.meeting, body.instance) == of
         && body.leader == roster.header.leader
         && body.head == head
         && roster.rank(body.successor) == Some(0)
@@ -234,14 +244,12 @@ fn is_valid_resignation(
 pub(super) fn is_valid_takeover(
     link: &SignedLink,
     (head, roster): (Hash, &Roster),
-    instance: InstanceId,
-    cx: &Cx<'_>,
+    of: (MeetingId, InstanceId),
 ) -> bool {
     let body = &link.body;
     let Some(takeover) = body.takeover() else { return false };
     let named = roster.header.successors.iter().find(|successor| successor.participant == body.leader);
-    let extends = body.meeting == cx.me.meeting
-        && body.instance == instance
+    let extends = (body.meeting, body.instance) == of
         && takeover.leader == body.leader
         && body.previous == head
         && body.opening.is_some()
@@ -251,17 +259,14 @@ pub(super) fn is_valid_takeover(
     }
     match &takeover.resignation {
         Some(resign) => {
-            is_valid_resignation(resign, (head, roster), instance, cx) && resign.body.successor == body.leader
+            is_valid_resignation(resign, (head, roster), of) && resign.body.successor == body.leader
         }
         None => {
             let voters: HashSet<_> = takeover.votes.iter().map(|vote| vote.body.participant).collect();
             voters.len() == takeover.votes.len()
                 && (is_majority(voters.len(), roster.entries().len())
                     || weakness::is(Weakness::TakeoverUncounted))
-                && takeover
-                    .votes
-                    .iter()
-                    .all(|vote| vote.body.head == head && is_valid_vote(vote, roster, instance, cx))
+                && takeover.votes.iter().all(|vote| vote.body.head == head && is_valid_vote(vote, roster, of))
         }
     }
 }

@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod branches;
 mod bytes;
 mod evidence;
 mod forgers;
@@ -18,10 +19,11 @@ use meeting_wire::{Decode, Encode, Hex, InstanceId, Kind, MeetingId, Participant
 use rand_chacha::{ChaCha20Rng, rand_core::SeedableRng};
 
 use super::{
-    claims::{Answer, Ask, Head, Heartbeat, Leave, Over, Pulse, Show, Verdict},
-    message::{Message, Offer, ProvenPulse, Reply, Wrap},
+    claims::{Answer, Ask, Head, Heartbeat, Leads, Leave, Over, Pulse, Show, Verdict},
+    lineage::{Lineage, Step},
+    message::{Branch, Message, Offer, ProvenPulse, Reply, Wrap},
     statement::{EpochKey, Said, Statement, StreamFacts},
-    welcome::{Lineage, Step, Welcome},
+    welcome::Welcome,
     *,
 };
 use crate::{

@@ -75,8 +75,6 @@ pub struct Tally {
     pub takeovers: u64,
     /// Epochs.
     pub epochs: u64,
-    /// Meetings that ended as two.
-    pub split: u64,
     /// Honest people in the meeting at the end.
     pub together: u64,
 }
@@ -92,7 +90,6 @@ impl Tally {
         self.stays += other.stays;
         self.takeovers += other.takeovers;
         self.epochs += other.epochs;
-        self.split += other.split;
         self.together += other.together;
     }
 }
@@ -273,18 +270,9 @@ impl World {
 
     /// The honest ones are in one meeting, or out with a reason.
     fn converged(&mut self) {
-        let leaders =
-            || self.devices.iter().filter(|device| device.leads()).filter_map(|d| d.session.as_ref());
-        let heads: Vec<_> = leaders().filter_map(Session::head).collect();
-        if heads.len() > 1 {
-            // Successors of one leader who took over from different heads, while the meeting was cut, know nothing of
-            // each other; but nobody leads on who was taken over from.
-            let branches: Vec<_> = leaders().map(Session::takeovers).collect();
-            let led_on = branches.iter().flat_map(|one| branches.iter().map(move |other| (one, other)));
-            let old = led_on.filter(|(one, other)| one != other).any(|(one, other)| other.starts_with(one));
-            assert!(!old && branches.len() == 2, "{} lead when all is well again", heads.len());
-            self.tally.split += 1;
-        }
+        let leaders = self.devices.iter().filter(|device| device.leads()).filter_map(|d| d.session.as_ref());
+        let heads: Vec<_> = leaders.filter_map(Session::head).collect();
+        assert!(heads.len() <= 1, "{} lead when all is well again", heads.len());
         for device in self.devices.iter().filter(|device| !device.evil && !device.gone) {
             let Some(session) = &device.session else { continue };
             let (phase, name) = (session.state().phase, &device.name);
@@ -299,7 +287,7 @@ impl World {
             );
             self.tally.together += 1;
         }
-        if heads.len() == 1 && !self.cast.evil_leader {
+        if !heads.is_empty() && !self.cast.evil_leader {
             self.heard_by_all();
         }
     }

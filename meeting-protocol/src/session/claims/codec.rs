@@ -3,7 +3,8 @@
 use meeting_wire::{Decode, DecodeError, Encode, InstanceId, MeetingId, ParticipantId, Reader, Writer};
 
 use super::{
-    Answer, Ask, Head, Heartbeat, Leave, MAX_ECHOES, Over, Pulse, Resignation, Show, SilenceVote, Verdict,
+    Answer, Ask, Head, Heartbeat, Leads, Leave, MAX_ECHOES, Over, Pulse, Resignation, Show, SilenceVote,
+    Verdict,
 };
 use crate::roster::counter;
 
@@ -170,6 +171,26 @@ impl Decode for Show {
             participant: ParticipantId::decode(reader)?,
             number: counter(reader)?,
             epoch: counter(reader)?,
+        })
+    }
+}
+
+impl Encode for Leads {
+    fn encode(&self, out: &mut Writer) {
+        self.meeting.encode(out);
+        self.instance.encode(out);
+        self.leader.encode(out);
+        out.raw(&self.challenge);
+    }
+}
+
+impl Decode for Leads {
+    fn decode(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        Ok(Self {
+            meeting: MeetingId::decode(reader)?,
+            instance: InstanceId::decode(reader)?,
+            leader: ParticipantId::decode(reader)?,
+            challenge: reader.array()?,
         })
     }
 }

@@ -121,8 +121,8 @@ impl Follow {
             cx.counters.forged += 1;
             return;
         };
-        if welcome.lineage.steps.len() > group.lineage.steps.len() {
-            // We missed a change of leader, whose grounds we can no longer check: the way back is a new stay.
+        if group.gives_way(&welcome.lineage) {
+            // We missed a change of leader, and the links that led there: the way back is a new stay.
             group.ending = Some(EndReason::Branch);
             return;
         }

@@ -90,15 +90,4 @@ impl Lead {
         self.last = heartbeat.hash();
         cx.post(Slot::Cell, group.instance, &Message::Heartbeat(cx.me.sign(heartbeat)));
     }
-
-    /// Somebody else beats in this instance: a leader before us, who has not heard of it.
-    pub(in crate::session) fn on_heartbeat(&mut self, heartbeat: &Heartbeat, group: &Group, cx: &mut Cx<'_>) {
-        let step = group.lineage.steps.iter().find(|step| step.last.body.leader == heartbeat.leader);
-        // Anybody may have written it: one answer per beat is all it can cause.
-        let due = self.reminded.is_none_or(|at| cx.now.since(at) >= BEAT);
-        if let Some(step) = step.filter(|_| due) {
-            self.reminded = Some(cx.now);
-            group.tell(heartbeat.leader, &Message::Link(step.takeover.clone()), cx);
-        }
-    }
 }

@@ -1,4 +1,4 @@
-//! What others want of a leader: a place, what they miss, to leave, or its own place.
+//! What others want of a leader: a place, what they miss, or to leave.
 
 use meeting_wire::ParticipantId;
 
@@ -7,14 +7,11 @@ use crate::{
     BootTime,
     announce::SignedAnnounce,
     crypto::sign::Signed,
-    roster::SignedLink,
     session::{
-        EndReason,
         claims::{Ask, Leave},
         context::Cx,
         group::Group,
         message::Message,
-        succession,
     },
 };
 
@@ -115,30 +112,5 @@ impl Lead {
             }
             due
         })
-    }
-
-    /// A link that is not ours claims the place after one of ours.
-    pub(in crate::session) fn on_link(&mut self, link: &SignedLink, group: &mut Group, cx: &mut Cx<'_>) {
-        if link.body.leader == cx.me.participant {
-            return;
-        }
-        // In a meeting cut in two we may have gone on meanwhile: what counts is the roster the successor had.
-        let at_head = (group.head_hash(), &group.roster);
-        let past = self.past.iter().map(|(head, roster)| (*head, roster));
-        let valid = past
-            .chain([at_head])
-            .any(|before| succession::is_valid_takeover(link, before, group.instance, cx));
-        let raced = group.lineage.steps.last().filter(|step| {
-            let ours = &step.takeover.body;
-            ours.leader == cx.me.participant && ours.previous == link.body.previous
-        });
-        if let Some(step) = raced.filter(|step| valid && step.first(cx.me.participant, link.body.leader)) {
-            // Two took over from the same leader: the first in its order goes on, the other is told.
-            group.tell(link.body.leader, &Message::Link(step.takeover.clone()), cx);
-        } else if valid {
-            group.ending = Some(EndReason::Branch);
-        } else {
-            cx.counters.unauthorised += 1;
-        }
     }
 }

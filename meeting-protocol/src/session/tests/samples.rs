@@ -71,6 +71,13 @@ pub(super) fn header() -> crate::roster::Header {
     header
 }
 
+pub(super) fn lineage() -> Lineage {
+    let header = crate::roster::Header { next_index: 8, ..header() };
+    let roster = Roster::from_parts(header, vec![entry()]).unwrap();
+    let step = Step { last: link(vec![]), roster, takeover: link(vec![]) };
+    Lineage { genesis: link(vec![]), creator: announce(), steps: vec![step] }
+}
+
 pub(super) fn all_changes() -> Vec<Change> {
     vec![
         Change::Add(entry()),
@@ -133,9 +140,8 @@ pub(super) fn evidence() -> Vec<Evidence> {
         _ => None,
     });
     let mut next = || words.next().unwrap();
-    let step = Step { last: link(vec![]), header: header(), root: [9; 32], takeover: link(vec![]) };
-    let lineage = Lineage { genesis: link(vec![]), creator: announce(), steps: vec![] };
-    let led = Lineage { steps: vec![step], ..lineage.clone() };
+    let led = lineage();
+    let lineage = Lineage { steps: vec![], ..led.clone() };
     vec![
         Evidence { lineage, announce: None, words: [next(), next()] },
         Evidence { lineage: led, announce: Some(announce()), words: [next(), next()] },
@@ -186,8 +192,9 @@ pub(super) fn messages() -> Vec<(&'static str, Message)> {
         epoch_link: [8; 32],
     };
     let show = Show { meeting: MEETING, instance: INSTANCE, participant: BOB, number: 7, epoch: 8 };
-    let step = Step { last: link(vec![]), header: header(), root: [9; 32], takeover: link(vec![]) };
-    let lineage = Lineage { genesis: link(vec![]), creator: announce(), steps: vec![step] };
+    let lineage = lineage();
+    let leads = Leads { meeting: MEETING, instance: INSTANCE, leader: ALICE, challenge: [3; 32] };
+    let branch = Branch { word: Signed::new(leads, &signer()), lineage: lineage.clone() };
     let welcome = Welcome {
         announce: [1; 32],
         lineage: lineage.clone(),
@@ -235,5 +242,6 @@ pub(super) fn messages() -> Vec<(&'static str, Message)> {
         ("beacon", Message::Beacon(beacon())),
         ("head", Message::Head(Signed::new(head, &signer()))),
         ("show", Message::Show(Signed::new(show, &signer()))),
+        ("branch", Message::Branch(Box::new(branch))),
     ]
 }

@@ -32,7 +32,7 @@ pub(super) enum Topic {
 impl Topic {
     pub fn of(message: &Message) -> Self {
         match message {
-            Message::Link(_) | Message::Links(_) => Self::Link,
+            Message::Link(_) | Message::Links(_) | Message::Branch(_) => Self::Link,
             Message::Wrap(_) => Self::Wrap,
             Message::Heartbeat(_) => Self::Heartbeat,
             Message::Pulse(_) => Self::Pulse,

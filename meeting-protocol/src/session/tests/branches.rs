@@ -1,0 +1,363 @@
+//! Changes of leader as those see them who were not there, and branches that meet.
+
+use std::time::Duration;
+
+use super::{
+    forks::{ALICE, BOB, CAROL, group, says},
+    samples::*,
+    *,
+};
+use crate::{
+    testing::Meeting,
+    weakness::{self, Weakness},
+};
+
+const DAVE: usize = 3;
+
+/// Four people, of whom Bob and Carol are named.
+fn four(seed: u64) -> Meeting {
+    let mut meeting = Meeting::of(4, seed, Successors::FirstPresent(2));
+    meeting.run(Duration::from_secs(3));
+    meeting
+}
+
+fn of(meeting: &Meeting) -> (MeetingId, InstanceId) {
+    (meeting.id(), group(meeting, ALICE).instance)
+}
+
+/// What somebody says of a silent Alice, in anybody's name.
+fn vote_of(meeting: &Meeting, voter: usize, change: impl Fn(&mut SilenceVote)) -> Signed<SilenceVote> {
+    let (group, me) = (group(meeting, ALICE), &meeting.nodes[voter].session.me);
+    let mut vote = SilenceVote {
+        meeting: me.meeting,
+        instance: group.instance,
+        participant: me.participant,
+        leader: group.roster.header.leader,
+        head_number: group.head().body.number,
+        head: group.head_hash(),
+        heartbeat: 1,
+    };
+    change(&mut vote);
+    me.sign(vote)
+}
+
+fn votes(meeting: &Meeting, voters: &[usize]) -> Vec<Signed<SilenceVote>> {
+    voters.iter().map(|voter| vote_of(meeting, *voter, |_| {})).collect()
+}
+
+/// A takeover from Alice's head on these grounds.
+fn taken(
+    meeting: &Meeting,
+    by: usize,
+    votes: Vec<Signed<SilenceVote>>,
+    resignation: Option<Signed<Resignation>>,
+) -> Step {
+    let (group, me) = (group(meeting, ALICE), &meeting.nodes[by].session.me);
+    let old = group.roster.header.leader;
+    let changes = vec![
+        Change::Takeover(Takeover { leader: me.participant, votes, resignation }),
+        Change::Remove(Removal { participant: old, reason: LeaveReason::Missing }),
+    ];
+    let takeover = me.sign(Link {
+        meeting: me.meeting,
+        instance: group.instance,
+        number: group.head().body.number + 1,
+        previous: group.head_hash(),
+        leader: me.participant,
+        digest: group.roster.after(&changes).unwrap().digest(),
+        changes,
+        time: 1,
+        opening: Some(EpochOpening { epoch: group.epochs.newest.epoch + 1, commitment: [1; 32] }),
+    });
+    Step { last: group.head().clone(), roster: group.roster.clone(), takeover }
+}
+
+/// Alice's chain of leaders and this step.
+fn lineage_with(meeting: &Meeting, step: Step) -> Lineage {
+    let mut lineage = group(meeting, ALICE).lineage.clone();
+    lineage.steps.push(step);
+    lineage
+}
+
+/// The challenge of the newest heartbeat that Carol has of Alice.
+fn challenge(meeting: &Meeting) -> Hash {
+    group(meeting, CAROL).last_beat.as_ref().unwrap().body.challenge
+}
+
+fn branch(meeting: &Meeting, by: usize, challenge: Hash, lineage: Lineage) -> Message {
+    let me = &meeting.nodes[by].session.me;
+    let (meeting, instance) = of(meeting);
+    let word = me.sign(Leads { meeting, instance, leader: me.participant, challenge });
+    Message::Branch(Box::new(Branch { word, lineage }))
+}
+
+fn resigns(meeting: &Meeting, by: usize, successor: usize) -> Signed<Resignation> {
+    let (group, me) = (group(meeting, ALICE), &meeting.nodes[by].session.me);
+    me.sign(Resignation {
+        meeting: me.meeting,
+        instance: group.instance,
+        leader: group.roster.header.leader,
+        head: group.head_hash(),
+        successor: meeting.nodes[successor].session.me(),
+    })
+}
+
+#[test]
+fn a_change_of_leader_shows_its_votes_to_those_who_were_not_there() {
+    let meeting = four(9_201);
+    let of = of(&meeting);
+    let leads = |step: Step| lineage_with(&meeting, step).leader(of).map(|(leader, _)| leader);
+    let good = || taken(&meeting, BOB, votes(&meeting, &[BOB, CAROL, DAVE]), None);
+    let bob = meeting.nodes[BOB].session.me();
+    assert_eq!(leads(good()), Some(bob));
+    assert_eq!(leads(taken(&meeting, BOB, Vec::new(), Some(resigns(&meeting, ALICE, BOB)))), Some(bob));
+
+    let with = |last: Signed<SilenceVote>| {
+        let votes = [votes(&meeting, &[BOB, CAROL]), vec![last]].concat();
+        leads(taken(&meeting, BOB, votes, None))
+    };
+    let dave = |change: fn(&mut SilenceVote)| vote_of(&meeting, DAVE, change);
+    let daves = meeting.nodes[DAVE].session.me();
+    let refused = [
+        ("two of four", leads(taken(&meeting, BOB, votes(&meeting, &[BOB, CAROL]), None))),
+        ("a vote twice", with(vote_of(&meeting, CAROL, |_| {}))),
+        ("the leader's own", with(vote_of(&meeting, ALICE, |_| {}))),
+        ("somebody else's", with(vote_of(&meeting, BOB, |vote| vote.participant = daves))),
+        ("nobody's in the roster", with(dave(|vote| vote.participant = super::BOB))),
+        ("for another head", with(dave(|vote| vote.head = [1; 32]))),
+        ("against another leader", with(dave(|vote| vote.leader = super::ALICE))),
+        ("another meeting's", with(dave(|vote| vote.meeting = MEETING))),
+        ("another run's", with(dave(|vote| vote.instance = INSTANCE))),
+        ("by whom nobody named", leads(taken(&meeting, DAVE, votes(&meeting, &[BOB, CAROL, DAVE]), None))),
+        (
+            "a resignation to another",
+            leads(taken(&meeting, CAROL, Vec::new(), Some(resigns(&meeting, ALICE, BOB)))),
+        ),
+        (
+            "a resignation to the second",
+            leads(taken(&meeting, CAROL, Vec::new(), Some(resigns(&meeting, ALICE, CAROL)))),
+        ),
+        (
+            "a resignation by another",
+            leads(taken(&meeting, BOB, Vec::new(), Some(resigns(&meeting, BOB, BOB)))),
+        ),
+        ("a smaller roster", {
+            let step = good();
+            let few = step.roster.entries().take(3).cloned().collect();
+            let roster = Roster::from_parts(step.roster.header.clone(), few).unwrap();
+            leads(Step { roster, ..step })
+        }),
+        ("a last link by another", {
+            let step = good();
+            let last = meeting.nodes[BOB].session.me.sign(step.last.body.clone());
+            leads(Step { last, ..step })
+        }),
+        ("another number", {
+            let step = good();
+            let number = step.takeover.body.number + 1;
+            let link = Link { number, ..step.takeover.body.clone() };
+            leads(Step { takeover: meeting.nodes[BOB].session.me.sign(link), ..step })
+        }),
+        ("a takeover by another", {
+            let step = good();
+            leads(Step { takeover: meeting.nodes[CAROL].session.me.sign(step.takeover.body.clone()), ..step })
+        }),
+    ];
+    for (what, leader) in refused {
+        assert_eq!(leader, None, "{what}");
+    }
+}
+
+#[test]
+fn without_the_count_of_votes_two_of_four_would_lead() {
+    let meeting = four(9_202);
+    let lineage = lineage_with(&meeting, taken(&meeting, BOB, votes(&meeting, &[BOB, CAROL]), None));
+    assert!(lineage.leader(of(&meeting)).is_none());
+    weakness::set(Some(Weakness::TakeoverUncounted));
+    let uncounted = lineage.leader(of(&meeting));
+    weakness::set(None);
+    assert!(uncounted.is_some());
+}
+
+#[test]
+fn a_newcomer_takes_no_welcome_of_a_leader_without_votes() {
+    let mut meeting = four(9_203);
+    meeting.disconnect(ALICE);
+    meeting.run_until(Duration::from_secs(20), |meeting| meeting.together(&[BOB, CAROL, DAVE]));
+    let bobs = group(&meeting, BOB);
+    let me = &meeting.nodes[BOB].session.me;
+    let welcome = |lineage: Lineage| Welcome {
+        announce: [0; 32],
+        lineage,
+        // Everybody keeps the new leader's announce, for evidence.
+        leader: group(&meeting, CAROL).leader_signed.clone().unwrap(),
+        head: bobs.head().clone(),
+        epoch_link: (bobs.head_hash() != bobs.epochs.newest.link).then(|| bobs.epoch_link.clone()),
+        header: bobs.roster.header.clone(),
+        entries: bobs.roster.entries().cloned().collect(),
+    };
+    let of = (meeting.id(), bobs.instance);
+    assert!(welcome(bobs.lineage.clone()).roster(of).is_some());
+    let mut few = bobs.lineage.clone();
+    let mut link = few.steps[0].takeover.body.clone();
+    for change in &mut link.changes {
+        if let Change::Takeover(takeover) = change {
+            takeover.votes.pop();
+        }
+    }
+    few.steps[0].takeover = me.sign(link);
+    assert!(welcome(few).roster(of).is_none());
+}
+
+#[test]
+fn nobody_is_ended_but_by_one_who_goes_before_and_leads_now() {
+    let mut meeting = four(9_204);
+    // Alice goes on: Bob's takeover, if it is good, is from an earlier link than her newest.
+    let good = lineage_with(&meeting, taken(&meeting, BOB, votes(&meeting, &[BOB, CAROL, DAVE]), None));
+    let few = lineage_with(&meeting, taken(&meeting, BOB, votes(&meeting, &[BOB, CAROL]), None));
+    let older = group(&meeting, ALICE).lineage.clone();
+    meeting.command(ALICE, Command::Rotate).unwrap();
+    meeting.run(Duration::from_secs(3));
+    let now = challenge(&meeting);
+    let mut elsewhere = good.clone();
+    elsewhere.genesis = meeting.nodes[BOB].session.me.sign(elsewhere.genesis.body);
+    let mut moved = good.clone();
+    let moved_last = Link { time: 7, ..moved.steps[0].last.body.clone() };
+    moved.steps[0].last = meeting.nodes[ALICE].session.me.sign(moved_last);
+    let lies = [
+        ("too few votes", branch(&meeting, BOB, now, few)),
+        ("a chain that ours continues", branch(&meeting, ALICE, now, older)),
+        ("no answer to what she said", branch(&meeting, BOB, [9; 32], good.clone())),
+        ("somebody else's word", branch(&meeting, DAVE, now, good.clone())),
+        ("another creator's", branch(&meeting, BOB, now, elsewhere)),
+        ("a link that is not ours", branch(&meeting, BOB, now, moved)),
+    ];
+    for (what, lie) in &lies {
+        for node in [ALICE, CAROL] {
+            says(&mut meeting, DAVE, node, lie);
+            assert_eq!(meeting.phase(node), Phase::Live, "{what}");
+        }
+    }
+    // To Alice alone; she passes it on.
+    let good = branch(&meeting, BOB, now, good);
+    says(&mut meeting, BOB, ALICE, &good);
+    assert_eq!(meeting.phase(ALICE), Phase::Ended(EndReason::Branch));
+    meeting.run_until(Duration::from_secs(1), |meeting| {
+        [BOB, CAROL, DAVE].iter().all(|node| meeting.phase(*node) == Phase::Ended(EndReason::Branch))
+    });
+}
+
+#[test]
+fn an_answer_of_long_ago_ends_nobody() {
+    let mut meeting = four(9_205);
+    let good = lineage_with(&meeting, taken(&meeting, BOB, votes(&meeting, &[BOB, CAROL, DAVE]), None));
+    meeting.command(ALICE, Command::Rotate).unwrap();
+    meeting.run(Duration::from_secs(3));
+    let good = branch(&meeting, BOB, challenge(&meeting), good);
+    meeting.run(Duration::from_secs(60));
+    for node in [ALICE, CAROL] {
+        says(&mut meeting, BOB, node, &good);
+        assert_eq!(meeting.phase(node), Phase::Live);
+    }
+}
+
+#[test]
+fn votes_hoarded_for_longer_than_links_are_kept_end_nobody() {
+    let mut meeting = four(9_206);
+    let hoarded = lineage_with(&meeting, taken(&meeting, BOB, votes(&meeting, &[BOB, CAROL, DAVE]), None));
+    for _ in 0..message::MAX_LINKS {
+        meeting.command(ALICE, Command::Rotate).unwrap();
+        meeting.run(Duration::from_millis(200));
+    }
+    meeting.run(Duration::from_secs(3));
+    let late = branch(&meeting, BOB, challenge(&meeting), hoarded);
+    for node in [ALICE, CAROL] {
+        says(&mut meeting, BOB, node, &late);
+        assert_eq!(meeting.phase(node), Phase::Live);
+    }
+}
+
+#[test]
+fn a_flood_of_forged_heartbeats_causes_one_answer_a_beat() {
+    let mut meeting = four(9_207);
+    let before = meeting.posts.len();
+    for number in 0..2_000_u32 {
+        let group = group(&meeting, ALICE);
+        let mut leader = super::BOB;
+        leader.0[..4].copy_from_slice(&number.to_be_bytes());
+        let beat = Heartbeat {
+            meeting: meeting.id(),
+            instance: group.instance,
+            leader,
+            counter: 1,
+            head_number: 1,
+            head: [1; 32],
+            epoch: 1,
+            epoch_link: [1; 32],
+            challenge: [number as u8; 32],
+            time: 1,
+            previous: [0; 32],
+            echoes: vec![],
+        };
+        let forged = Message::Heartbeat(Signed::new(beat, &signer()));
+        says(&mut meeting, DAVE, ALICE, &forged);
+        meeting.run(Duration::from_millis(5));
+    }
+    let known: Vec<Slot> = meeting.nodes.iter().map(|node| Slot::Direct(node.session.me())).collect();
+    let answers = meeting.posts[before..].iter().filter(|(_, from, slot, _)| {
+        *from == ALICE && matches!(slot, Slot::Direct(_)) && !known.contains(slot)
+    });
+    assert!((4..=6).contains(&answers.count()), "ten seconds");
+    assert_eq!(meeting.phase(ALICE), Phase::Live);
+}
+
+#[test]
+fn whoever_leads_at_last_of_two_lineages_one_goes_before() {
+    let mut meeting = four(9_208);
+    let from_here = [BOB, CAROL].map(|by| taken(&meeting, by, votes(&meeting, &[BOB, CAROL, DAVE]), None));
+    meeting.command(ALICE, Command::Rotate).unwrap();
+    let later = taken(&meeting, BOB, votes(&meeting, &[BOB, CAROL, DAVE]), None);
+    let [first, second] = from_here.map(|step| lineage_with(&meeting, step));
+    let third = lineage_with(&meeting, later);
+    let none = group(&meeting, ALICE).lineage.clone();
+    // Each before all that come after it.
+    let order = [first, second, third, none];
+    for (i, one) in order.iter().enumerate() {
+        for (j, other) in order.iter().enumerate() {
+            assert_eq!(one.before(other).is_some(), i < j, "{i} and {j}");
+        }
+    }
+}
+
+#[test]
+fn two_hundred_people_can_be_shown_six_changes_of_leader_by_votes() {
+    let entries = (0..200_u16).map(|index| {
+        let mut entry = Entry { index, name: "Somebody Somewhere".into(), ..entry() };
+        entry.participant.0[..2].copy_from_slice(&index.to_be_bytes());
+        entry.device.0[..2].copy_from_slice(&index.to_be_bytes());
+        entry
+    });
+    let header = crate::roster::Header { next_index: 200, ..header() };
+    let roster = Roster::from_parts(header, entries.collect()).unwrap();
+    let votes = vec![vote(); succession::majority(200)];
+    let takeover = link(vec![Change::Takeover(Takeover { leader: BOB_ID, votes, resignation: None })]);
+    let step = Step { last: link(all_changes()), roster: roster.clone(), takeover };
+    let lineage = Lineage { steps: vec![step; 6], ..lineage() };
+    assert!(lineage.fits(0, 0) && !lineage.fits(lineage::MAX_STEPS, 0));
+    let welcome = Welcome {
+        announce: [1; 32],
+        lineage,
+        leader: announce(),
+        head: link(all_changes()),
+        epoch_link: Some(link(all_changes())),
+        header: roster.header.clone(),
+        entries: roster.entries().cloned().collect(),
+    };
+    let bytes = Message::Welcome(Box::new(welcome)).to_bytes().len();
+    println!("a welcome of {bytes} bytes");
+    assert!(bytes + 64 <= meeting_wire::MAX_POST);
+    // Beside the longest chain of leaders there is room for a roster of a thousand.
+    assert!(lineage::MAX_LINEAGE + roster.to_bytes().len() * 5 + 8_192 <= meeting_wire::MAX_POST);
+}
+
+const BOB_ID: ParticipantId = super::BOB;
