@@ -11,7 +11,7 @@ use crate::{
 
 type Holds = fn(&Config, &State) -> bool;
 
-const PROMISES: [(&str, Holds); 8] = [
+const PROMISES: [(&str, Holds); 9] = [
     ("nobody seals under a key whose leader has opened a newer one over 8 s ago", nobody_is_stale),
     ("nobody seals under an old key once they know of a newer one", nobody_seals_under_what_they_know_is_old),
     ("heads, epochs and heartbeats only go forward", nobody_goes_back),
@@ -20,9 +20,10 @@ const PROMISES: [(&str, Holds); 8] = [
     ("a takeover takes silence at more than half of the roster", no_takeover_without_majority),
     ("nobody who hears the leader follows another", nobody_leaves_a_leader_that_is_heard),
     ("who is not in the roster of an epoch never gets its key", outsiders_get_no_key),
+    ("of two who lead one gives way when they hear each other", one_gives_way),
 ];
 
-const HAPPENS: [(&str, Holds); 7] = [
+const HAPPENS: [(&str, Holds); 8] = [
     ("a follower seals under a rotated key", a_rotated_key_is_used),
     ("a follower is stale", somebody_is_stale),
     ("a follower that hears its leader seals for longer than 8 s", the_first_key_lives_on),
@@ -30,6 +31,7 @@ const HAPPENS: [(&str, Holds); 7] = [
     ("a follower seals under the key of a leader that took over", a_takeover_is_followed),
     ("two took over from one head and one of them stepped down", a_race_is_settled),
     ("a leader resigned and is followed by its successor", a_resignation_is_followed),
+    ("two took over from different links and one of them stepped down", branches_end_as_one),
 ];
 
 pub fn all() -> Vec<Property<Config>> {
@@ -105,6 +107,16 @@ fn outsiders_get_no_key(config: &Config, state: &State) -> bool {
     state.links.iter().all(closed)
 }
 
+fn one_gives_way(config: &Config, state: &State) -> bool {
+    let leads = |who: &Who| matches!(state.person(*who).duty, Duty::Lead(_));
+    everybody(state).filter(leads).all(|one| {
+        everybody(state).filter(leads).filter(|other| *other > one).all(|other| {
+            let (one, other) = (state.person(one).head, state.person(other).head);
+            state.goes_before(config, one, other) != state.goes_before(config, other, one)
+        })
+    })
+}
+
 fn a_rotated_key_is_used(config: &Config, state: &State) -> bool {
     sealing(config, state).any(|(_, key)| state.link(key).grounds == Grounds::Leads && key > 0)
 }
@@ -135,6 +147,19 @@ fn a_race_is_settled(_: &Config, state: &State) -> bool {
         let same = |other: &&Link| other.previous == one.previous && other.leader != one.leader;
         let out = |who: Who| state.person(who).duty == Duty::Out;
         state.links.iter().filter(takeovers).filter(same).any(|other| out(other.leader) && !out(one.leader))
+    })
+}
+
+fn branches_end_as_one(_: &Config, state: &State) -> bool {
+    let takeovers = |link: &&Link| link.grounds != Grounds::Leads;
+    let old = |link: &Link| link.previous.map(|previous| state.link(previous));
+    state.links.iter().filter(takeovers).any(|one| {
+        let parted = |other: &&Link| match (old(one), old(other)) {
+            (Some(last), Some(other)) => last.leader == other.leader && last.number < other.number,
+            _ => false,
+        };
+        let out = |who: Who| state.person(who).duty == Duty::Out;
+        state.links.iter().filter(takeovers).filter(parted).any(|other| out(other.leader) && !out(one.leader))
     })
 }
 

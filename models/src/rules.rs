@@ -34,8 +34,10 @@ pub struct Rules {
     pub new_roster: bool,
     /// A key is drawn, not derived from the one before (3.5).
     pub fresh_key: bool,
-    /// Of two who took over from one head the second in the order steps down (3.8).
+    /// Of two who lead one steps down when it hears of the other (3.8).
     pub step_down: bool,
+    /// Of two who took over from different links of one leader the one from the earlier goes on (3.8).
+    pub earlier_first: bool,
 }
 
 /// The rules as PROTOCOL.md has them.
@@ -50,6 +52,7 @@ pub const AS_WRITTEN: Rules = Rules {
     new_roster: true,
     fresh_key: true,
     step_down: true,
+    earlier_first: true,
 };
 
 /// Two people, six ticks, and nothing that happens but heartbeats: what tests start from.

@@ -197,6 +197,30 @@ impl State {
         link == from || self.link(link).previous.is_some_and(|previous| self.extends(previous, from))
     }
 
+    /// The takeovers that led to a link, the first one first.
+    fn takeovers(&self, link: LinkId) -> Vec<LinkId> {
+        let here = self.link(link);
+        let mut before = here.previous.map(|previous| self.takeovers(previous)).unwrap_or_default();
+        before.extend((here.grounds != Grounds::Leads).then_some(link));
+        before
+    }
+
+    /// Whether the branch that a link stands on goes before the one that another stands on: the longer one where it goes
+    /// on from the other, else the one that parted at the earlier link, else the first in the order of succession.
+    pub fn goes_before(&self, config: &Config, link: LinkId, other: LinkId) -> bool {
+        let (ours, theirs) = (self.takeovers(link), self.takeovers(other));
+        let parted = ours.iter().zip(&theirs).position(|(one, other)| one != other);
+        let Some(at) = parted else { return ours.len() > theirs.len() };
+        let place = |takeover: LinkId| {
+            let link = self.link(takeover);
+            let last = self.link(link.previous.unwrap_or_default());
+            (last.number, last.rank(link.leader))
+        };
+        let (one, other) = (place(ours[at]), place(theirs[at]));
+        // Without the rule only those who took over from one link know which of them is first.
+        (one.0 == other.0 || config.rules.earlier_first) && one < other
+    }
+
     /// Whether somebody has a key of the leader they follow, and so a pairing.
     pub fn is_paired(&self, who: Who) -> bool {
         self.person(who).key.is_some_and(|key| self.link(key).leader == self.head(who).leader)

@@ -183,7 +183,7 @@ pub fn on_link(config: &Config, state: &mut State, who: Who, id: LinkId) -> Opti
     }
     if matches!(state.person(who).duty, Duty::Lead(_)) {
         awake(state, who)?;
-        return step_down(config, state, who, &link);
+        return step_down(config, state, who, id);
     }
     let extends = link.previous == Some(state.person(who).head);
     match link.grounds {
@@ -225,16 +225,9 @@ fn follow_takeover(config: &Config, state: &mut State, who: Who, link: &Link) ->
     Some(())
 }
 
-/// A leader hears that somebody took over from its head, or from an earlier one of its own.
-fn step_down(config: &Config, state: &mut State, who: Who, link: &Link) -> Option<()> {
-    let previous = link.previous.filter(|_| link.grounds != Grounds::Leads)?;
-    let head = state.person(who).head;
-    let first = state.links.iter().position(|own| own.leader == who)?;
-    let raced = state.links[first].previous == Some(previous);
-    let ours = state.extends(head, previous) && state.link(previous).leader == who;
-    let before = state.link(previous);
-    let wins = raced && before.rank(who) < before.rank(link.leader);
-    if !config.rules.step_down || wins || !(ours || raced) {
+/// A leader hears of another branch that goes before its own.
+fn step_down(config: &Config, state: &mut State, who: Who, id: LinkId) -> Option<()> {
+    if !config.rules.step_down || !state.goes_before(config, id, state.person(who).head) {
         return None;
     }
     state.person_mut(who).duty = Duty::Out;

@@ -93,3 +93,18 @@ fn a_race_that_nobody_settles() {
     let settled = "two took over from one head and one of them stepped down";
     assert!(!outcome.happens.contains(&settled), "without the rule both go on");
 }
+
+#[test]
+fn branches_from_different_links_that_know_nothing_of_each_other() {
+    let rules = Rules { earlier_first: false, ..AS_WRITTEN };
+    let config = Config {
+        people: 3,
+        ticks: 4,
+        removals: 1,
+        successors: 2,
+        resignation: true,
+        hands: Some(0),
+        ..SMALL
+    };
+    breaks(Config { rules, ..config }, "of two who lead one gives way when they hear each other");
+}

@@ -22,6 +22,7 @@ const OUT: &str = "somebody removed is out";
 const TAKEN_OVER: &str = "a follower seals under the key of a leader that took over";
 const RACE: &str = "two took over from one head and one of them stepped down";
 const RESIGNED: &str = "a leader resigned and is followed by its successor";
+const PARTED: &str = "two took over from different links and one of them stepped down";
 
 #[test]
 fn rotations_and_removals_hold() {
@@ -42,6 +43,21 @@ fn takeovers_and_races_hold() {
 fn resignations_hold() {
     let config = Config { people: 3, ticks: 4, successors: 2, resignation: true, ..SMALL };
     holds(config, &[TAKEN_OVER, RESIGNED]);
+}
+
+#[test]
+fn branches_from_different_links_hold() {
+    // Bob takes over by votes; Alice, who has not heard of it, removes him and resigns to Carol.
+    let config = Config {
+        people: 3,
+        ticks: 4,
+        removals: 1,
+        successors: 2,
+        resignation: true,
+        hands: Some(0),
+        ..SMALL
+    };
+    holds(config, &[PARTED]);
 }
 
 #[test]

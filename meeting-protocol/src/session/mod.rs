@@ -13,7 +13,8 @@
 //! ```
 //!
 //! Time and randomness are arguments, so a two-minute rotation tests in a microsecond and a failing run replays.
-//! `group` is what leader and followers share: roster, chain, `epochs`, `streams`, `vouching`, `witness`.
+//! `group` is what leader and followers share: roster, chain, `lineage`, `epochs`, `streams`, `vouching`, `witness`. In `branch`
+//! two who lead meet.
 
 mod admission;
 mod branch;
