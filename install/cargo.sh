@@ -12,8 +12,12 @@ if [ "$profile" = dev ]; then
     unset CFLAGS CXXFLAGS CPPFLAGS LDFLAGS SOURCE_DATE_EPOCH
 else
     # No path of this machine goes into a release, so that it comes out the same wherever it is built (tests/checks/reproducible).
+    # As cargo reads them: RUSTFLAGS come apart at blanks, of which there may be many. Flags of cargo's configuration do not count here.
     between=$(printf '\037')
-    flags=${CARGO_ENCODED_RUSTFLAGS:-$(printf %s "${RUSTFLAGS:-}" | tr ' ' "$between")}
+    set -f
+    flags=${CARGO_ENCODED_RUSTFLAGS:-}
+    [ -n "$flags" ] || for flag in ${RUSTFLAGS:-}; do flags=${flags:+$flags$between}$flag; done
+    set +f
     for place in "$source=/gst-e2ee" "$target=/gst-e2ee/target" "${CARGO_HOME:-$HOME/.cargo}=/cargo"; do
         flags=${flags:+$flags$between}--remap-path-prefix=$place
     done

@@ -3,7 +3,7 @@
 //! `libfaketime` shifts the wall clock of the real relay and agents; `CLOCK_BOOTTIME`, which counts, is the machine's own.
 
 use std::{
-    fs,
+    env, fs,
     os::unix::fs::DirBuilderExt,
     path::{Path, PathBuf},
     time::{Duration, Instant, SystemTime},
@@ -94,11 +94,16 @@ fn certificate(folder: &Path) -> Result<[PathBuf; 2]> {
 fn shifted(programs: &Programs, clock: &Path) -> Result<Programs> {
     let of = |folder: fs::DirEntry| folder.path().join("faketime/libfaketimeMT.so.1");
     let library = fs::read_dir("/usr/lib")?.flatten().map(of).find(|library| library.is_file());
-    let library = library.context("no libfaketime: `tests/setup` installs it")?;
+    let mut library = library.context("no libfaketime: `tests/setup` installs it")?.into_os_string();
+    // Behind it, what looks on already.
+    if let Some(others) = env::var_os("LD_PRELOAD") {
+        library.push(":");
+        library.push(others);
+    }
     let yes = || PathBuf::from("1");
     Ok(programs
         .clone()
-        .with("LD_PRELOAD", library)
+        .with("LD_PRELOAD", library.into())
         .with("FAKETIME_TIMESTAMP_FILE", clock.to_owned())
         .with("FAKETIME_DONT_FAKE_MONOTONIC", yes())
         .with("FAKETIME_NO_CACHE", yes())

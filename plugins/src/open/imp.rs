@@ -40,6 +40,8 @@ struct State {
     restored: Option<(StreamId, u32)>,
     /// Whether the frames that come now are of a size that no decoder is to hear of.
     beyond: bool,
+    /// Caps may come with every frame.
+    told_beyond: Throttle<String>,
 }
 
 /// What a sealer of this process stated last: the sealed caps do not have the codec headers.
@@ -135,16 +137,18 @@ impl E2eeOpen {
     /// Whether these caps stay here, which is told. It is no error: others in the pipeline have done nothing.
     fn withholds(&self, sealed: &gst::CapsRef) -> bool {
         let beyond = self.max_pixels.beyond(&caps::opened(sealed));
-        if let Some(what) = &beyond {
+        let say = self.state().as_mut().is_some_and(|state| {
+            state.beyond = beyond.is_some();
+            let what = beyond.clone();
+            what.is_some_and(|what| state.told_beyond.admits(what, clock::boot_now()))
+        });
+        if let Some(what) = beyond.as_ref().filter(|_| say) {
             let who = caps::owner_name(sealed);
             gst::element_imp_warning!(
                 self,
                 gst::StreamError::Format,
                 ("{who} sends {what}: it is not opened")
             );
-        }
-        if let Some(state) = self.state().as_mut() {
-            state.beyond = beyond.is_some();
         }
         beyond.is_some()
     }
@@ -288,6 +292,7 @@ impl BaseTransformImpl for E2eeOpen {
             version: 0,
             restored: None,
             beyond: false,
+            told_beyond: Throttle::default(),
         });
         Ok(())
     }
