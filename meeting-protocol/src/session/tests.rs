@@ -9,6 +9,7 @@ mod forgers;
 mod forks;
 mod leaders;
 mod samples;
+mod two_keys;
 
 use std::sync::{
     LazyLock,
