@@ -15,6 +15,10 @@ use crate::error::AgentError;
 
 /// The QUIC client settings for a relay, pinned to `certificate` (SHA-256 over the DER) if there is one.
 pub fn client(certificate: Option<[u8; 32]>) -> Result<QuicClientConfig, AgentError> {
+    QuicClientConfig::try_from(settings(certificate)?).map_err(|error| AgentError::Tls(error.to_string()))
+}
+
+fn settings(certificate: Option<[u8; 32]>) -> Result<ClientConfig, AgentError> {
     let tls = |error: &dyn std::fmt::Display| AgentError::Tls(error.to_string());
     let provider = Arc::new(aws_lc_rs::default_provider());
     let builder = ClientConfig::builder_with_provider(provider.clone())
@@ -39,7 +43,9 @@ pub fn client(certificate: Option<[u8; 32]>) -> Result<QuicClientConfig, AgentEr
         }
     };
     config.alpn_protocols = vec![meeting_wire::ALPN.to_vec()];
-    QuicClientConfig::try_from(config).map_err(|error| tls(&error))
+    // What is sent before the handshake is over can be played again by anybody (RFC 8446, 8).
+    config.enable_early_data = false;
+    Ok(config)
 }
 
 /// Accepts one certificate, by hash; that its key is the peer's is still checked in the handshake.
@@ -91,3 +97,13 @@ impl ServerCertVerifier for Pinned {
 
 /// What stands in the connection's error when the certificate is not the pinned one.
 pub const NOT_THE_ONE: &str = "not the certificate that the link names";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_agent_sends_early_data() {
+        assert!(!settings(Some([7; 32])).expect("settings").enable_early_data);
+    }
+}

@@ -31,7 +31,7 @@ pub const EVE: ParticipantId = ParticipantId([0xe; 16]);
 pub struct Rig {
     pub address: SocketAddr,
     pub counters: Arc<Counters>,
-    certificate: CertificateDer<'static>,
+    pub certificate: CertificateDer<'static>,
     stop: Option<oneshot::Sender<()>>,
     running: JoinHandle<()>,
     pub state: tempfile::TempDir,
@@ -234,6 +234,14 @@ pub async fn connect(
 
 /// Settings that take this certificate and no other.
 pub fn client(certificate: CertificateDer<'static>, transport: TransportConfig) -> quinn::ClientConfig {
+    let crypto = QuicClientConfig::try_from(tls(certificate)).expect("TLS 1.3");
+    let mut config = quinn::ClientConfig::new(Arc::new(crypto));
+    config.transport_config(Arc::new(transport));
+    config
+}
+
+/// TLS as an agent speaks it.
+pub fn tls(certificate: CertificateDer<'static>) -> rustls::ClientConfig {
     let mut roots = rustls::RootCertStore::empty();
     roots.add(certificate).expect("a certificate");
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
@@ -243,9 +251,7 @@ pub fn client(certificate: CertificateDer<'static>, transport: TransportConfig) 
         .with_root_certificates(roots)
         .with_no_client_auth();
     tls.alpn_protocols = vec![meeting_wire::ALPN.to_vec()];
-    let mut config = quinn::ClientConfig::new(Arc::new(QuicClientConfig::try_from(tls).expect("TLS 1.3")));
-    config.transport_config(Arc::new(transport));
-    config
+    tls
 }
 
 pub fn hello(participant: ParticipantId, admission: Admission) -> ToRelay {
