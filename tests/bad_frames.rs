@@ -7,10 +7,13 @@ use std::{
 
 use anyhow::{Context, Result};
 use gst::prelude::*;
-use rig::{Agent, Stage, until};
+use meeting_wire::{Envelope, StreamId};
+use rig::{Agent, EvilRelay, Fate, Stage, until};
 
 const TALK: &str = "meetingkey audiotestsrc is-live=true samplesperbuffer=960 ! audio/x-raw,rate=48000 ! opusenc \
      ! e2eeseal name=seal ! meetingsink";
+
+const H264: &str = "video/x-h264,stream-format=byte-stream";
 
 #[test]
 fn a_tampered_and_a_replayed_frame_do_not_come_through() -> Result<()> {
@@ -61,6 +64,96 @@ fn a_tampered_and_a_replayed_frame_do_not_come_through() -> Result<()> {
     );
     watches.set_state(gst::State::Null)?;
     talks.until("Alice to go on", |stats| stats.get("seal", "sealed") > 100)?;
+    Ok(())
+}
+
+#[test]
+fn what_was_opened_two_seconds_before_a_crash_never_opens_again() -> Result<()> {
+    const VOICE: StreamId = StreamId(1);
+    // An opener says twice a second how far it is, and the agent believes as much as the sender has signed for.
+    const TWO_SECONDS: u64 = 100;
+    const HEARS: &str = "meetingkey meetingsrc track=voice ! e2eeopen name=open ! fakesink";
+    let stage = Stage::open()?;
+    let (alice, mut bob) = (stage.agent("Alice")?, stage.agent("Bob")?);
+    let evil = EvilRelay::start(stage.relay.address)?;
+    let link = evil.bend(&alice.create(&stage)?)?;
+    bob.join(&link)?;
+    let _talks = stage.pipeline(&alice, &TALK.replace("name=seal", "track=voice"))?;
+    // The relay keeps all that it passes on.
+    let passed = Arc::new(Mutex::new(Vec::<Envelope>::new()));
+    let keeps = passed.clone();
+    evil.decide(move |stream, envelope| {
+        if stream == VOICE {
+            keeps.lock().expect("no panic under the lock").push(envelope.clone());
+        }
+        Fate::Pass
+    });
+    let mut hears = stage.pipeline(&bob, HEARS)?;
+    hears.until("five seconds of Alice", |stats| stats.get("open", "opened") > 250)?;
+    hears.kill()?;
+
+    // First the pipeline alone was killed, then the agent too, which comes back to a key of its own.
+    for (agent_too, last) in [(false, TWO_SECONDS), (true, 0)] {
+        if agent_too {
+            bob.kill()?;
+            bob.restart()?;
+            bob.join(&link)?;
+        }
+        let old = std::mem::take(&mut *passed.lock().expect("no panic under the lock"));
+        let mut hears = stage.pipeline(&bob, HEARS)?;
+        hears.until("Alice again", |stats| stats.get("open", "opened") > 0)?;
+        for envelope in &old {
+            evil.inject(VOICE, envelope.clone())?;
+        }
+        let so_far = hears.stats().get("open", "opened");
+        hears.until("Alice after the old frames", |stats| stats.get("open", "opened") > so_far + 100)?;
+        let opened = hears.finish()?.get("open", "opened");
+        let new = passed.lock().expect("no panic under the lock").len() as u64;
+        println!("{} old frames again: {opened} opened, {new} were new", old.len());
+        assert!(old.len() as u64 > TWO_SECONDS && opened <= new + last, "{opened} opened, {new} were new");
+    }
+    Ok(())
+}
+
+#[test]
+fn damaged_media_of_a_member_end_the_decoder_that_takes_them_at_most() -> Result<()> {
+    const SOUND: &str = "audiotestsrc is-live=true samplesperbuffer=960 ! audio/x-raw,rate=48000";
+    const PICTURES: &str = "videotestsrc is-live=true ! video/x-raw,width=160,height=120,framerate=30/1";
+    let codecs = [
+        ("opus", "opusdec", format!("{SOUND} ! opusenc")),
+        ("vp8", "vp8dec", format!("{PICTURES} ! vp8enc deadline=1 keyframe-max-dist=15")),
+        ("h264", "avdec_h264", format!("{PICTURES} ! x264enc tune=zerolatency key-int-max=15 ! {H264}")),
+    ];
+    let stage = Stage::open()?;
+    let [alice, bob, eve] = ["Alice", "Bob", "Eve"].map(|name| stage.agent(name));
+    let (alice, bob, eve) = (alice?, bob?, eve?);
+    let link = alice.create(&stage)?;
+    bob.join(&link)?;
+    eve.join(&link)?;
+    let _talks = stage.pipeline(&alice, TALK)?;
+    let from = |whom: &str| format!("meetingkey meetingsrc {whom} ! e2eeopen name=open");
+    let mut hears = stage.pipeline(&bob, &format!("{} ! fakesink", from("participant=Alice")))?;
+    for (name, decoder, encoder) in codecs {
+        // One byte in two hundred is another one, and then sealed as a member may.
+        let damaged = format!("{encoder} ! breakmydata seed=7 probability=0.005 ! e2eeseal track={name}");
+        let _eves = stage.pipeline(&eve, &format!("meetingkey {damaged} ! meetingsink"))?;
+        let eves = from(&format!("track={name}"));
+        let mut opens = stage.pipeline(&bob, &format!("{eves} ! fakesink"))?;
+        let decodes = format!("{eves} ! queue name=decode-queue ! {decoder} name=decode ! fakesink");
+        let mut decodes = stage.pipeline(&bob, &decodes)?;
+        let so_far = decodes.until("something to decode", |stats| stats.get("open", "opened") > 0)?;
+        let opened = |stats: &rig::Stats| stats.get("open", "opened");
+        let after = opened(&opens.stats()) + 150;
+        let stats = opens.until("the other pipeline to go on", |stats| opened(stats) > after)?;
+        assert_eq!(stats.get("open", "forged"), 0, "it is what Eve sealed");
+        let log = decodes.log();
+        let fails = |line: &&str| line.starts_with("Error: ") || line.contains("panicked");
+        println!("{name}: {:?} frames to decode, then {:?}", opened(&so_far), log.lines().find(fails));
+        assert!(log.lines().filter(fails).all(|line| line.starts_with("Error: decode")), "{log}");
+        let so_far = opened(&hears.stats());
+        hears.until("Alice, still", |stats| opened(stats) > so_far + 50)?;
+    }
+    assert_eq!(bob.status()?["phase"], "live");
     Ok(())
 }
 
