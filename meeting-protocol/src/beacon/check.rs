@@ -186,7 +186,8 @@ impl Checker {
                 Place::Past => {}
                 Place::Never => watched.forge(stream, now, &mut self.findings),
             },
-            None if guarded => key.hold(ctr, digest, envelope, now),
+            // What waits under its counter goes on first, or the beacon says which of them.
+            None if guarded || key.held.contains_key(&ctr) => key.hold(ctr, digest, envelope, now),
             None => {
                 key.remember(ctr, Known::Passed(digest, now));
                 return Some(envelope);
@@ -238,6 +239,10 @@ impl Checker {
                 } else {
                     overdue |= !waited.is_empty();
                     for (ctr, digest, envelope) in waited {
+                        // Of each counter only what came first: elements start anew, and might open both again.
+                        if key.known.contains_key(&ctr) {
+                            continue;
+                        }
                         key.remember(ctr, Known::Unvouched(digest));
                         released.push((*id, envelope));
                     }

@@ -226,6 +226,30 @@ fn a_guarded_stream_whose_beacons_are_dropped_is_not_muted() {
 }
 
 #[test]
+fn a_frame_that_waited_goes_on_once_however_often_it_comes() {
+    let mut scene = Scene::new();
+    scene.honest_thirds(3);
+    scene.come(&frame(kid(), 20_000, b"forged"));
+    assert_eq!(scene.told.last(), Some(&What::Forged));
+    // From here on the relay drops every beacon: the guard ends before what waits behind it has waited for long.
+    scene.now += 1_900;
+    let (honest, other) = (scene.next(), frame(kid(), scene.ctr - 1, b"forged too"));
+    assert!(!scene.come(&honest) && !scene.come(&other), "guarded");
+    scene.now += 200;
+    scene.tick();
+    scene.come(&honest);
+    scene.come(&other);
+    scene.now += 2_000;
+    scene.tick();
+    scene.come(&honest);
+    scene.now += 2_000;
+    scene.tick();
+    let times = scene.delivered.iter().filter(|envelope| envelope.sealed == honest.sealed).count();
+    let others = scene.delivered.iter().filter(|envelope| envelope.sealed == other.sealed).count();
+    assert_eq!((times, others), (1, 0), "elements take one frame of a counter, and start anew in between");
+}
+
+#[test]
 fn nothing_comes_under_a_key_that_its_sender_has_left() {
     let mut scene = Scene::new();
     scene.honest_thirds(2);
