@@ -201,7 +201,10 @@ fn gst_play_plays_a_meeting_until_it_is_over_or_until_it_is_told() -> Result<()>
     let talks = two.alice_talks()?;
     let (seen, uri) = (two.seen()?, format!("{uri}/Alice/microphone"));
     let speaker = format!("--audiosink={}", seen.speaker());
-    let mut play = Program::start(&two, &["gst-play-1.0", "--no-interactive", &speaker, &uri])?;
+    // Whoever started the tests in the background had them ignore it.
+    let heeds = ["env", "--default-signal=INT"];
+    let plays = ["gst-play-1.0", "--no-interactive", &speaker, &uri];
+    let mut play = Program::start(&two, &[&heeds[..], &plays[..]].concat())?;
     seen.sounds_like_alice().with_context(|| play.said())?;
     kill_process(Pid::from_raw(play.child.id() as i32).context("no process")?, Signal::INT)?;
     play.ends()?;
