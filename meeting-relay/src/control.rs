@@ -12,6 +12,7 @@ use tokio::sync::{mpsc, oneshot};
 use crate::limits::{self, Bucket, Charge};
 use crate::outlet::{Outgoing, packed};
 use crate::session::{End, Member, Misbehaviour};
+use crate::whole::{Unfinished, read_on};
 
 /// The receiving half of a control stream.
 #[derive(Debug)]
@@ -33,7 +34,7 @@ impl Ear {
         if len > limits::HELLO_BYTES {
             return Err(Misbehaviour::Bytes { at: HELLO, error: DecodeError::TooLong("a hello") }.into());
         }
-        let bytes = self.bytes(len).await?;
+        let bytes = self.bytes(len, len, |_| true).await?;
         match ToRelay::from_bytes(&bytes) {
             Ok(message) => Ok(Some(message)),
             Err(_) if other_version(&bytes) => Err(End::Refused(Refusal::Version)),
@@ -46,12 +47,21 @@ impl Ear {
         let Some(len) = self.len().await? else {
             return Ok(None);
         };
-        let room = || member.meeting.charge(len + limits::ITEM_BYTES);
-        let (Some(kept), Some(passed_on)) = (room(), room()) else {
-            member.counters.short_of_memory.one();
+        let first = len.min(limits::PACKET);
+        let room = || member.meeting.charge(first + limits::ITEM_BYTES);
+        let short = || member.counters.short_of_memory.one();
+        let (Some(mut kept), Some(mut passed_on)) = (room(), room()) else {
+            short();
             return Err(End::Refused(Refusal::Busy));
         };
-        let bytes = self.bytes(len).await?;
+        let grow = |more| {
+            let grown = kept.grow(more) && passed_on.grow(more);
+            if !grown {
+                short();
+            }
+            grown
+        };
+        let bytes = self.bytes(first, len, grow).await?;
         let message =
             ToRelay::from_bytes(&bytes).map_err(|error| Misbehaviour::Bytes { at: MESSAGE, error })?;
         Ok(Some((message, [kept, passed_on])))
@@ -69,12 +79,19 @@ impl Ear {
         Ok(Some(len))
     }
 
-    async fn bytes(&mut self, len: usize) -> Result<Vec<u8>, End> {
-        let mut bytes = vec![0; len];
-        match self.0.read_exact(&mut bytes).await {
+    /// `len` bytes, where there is room for the `first` of them.
+    async fn bytes(
+        &mut self,
+        first: usize,
+        len: usize,
+        grow: impl FnMut(usize) -> bool,
+    ) -> Result<Vec<u8>, End> {
+        let mut bytes = Vec::with_capacity(first);
+        match read_on(&mut self.0, &mut bytes, len, grow).await {
             Ok(()) => Ok(bytes),
-            Err(ReadExactError::FinishedEarly(_)) => Err(Misbehaviour::Truncated(MESSAGE).into()),
-            Err(ReadExactError::ReadError(_)) => Err(End::Lost),
+            Err(Unfinished::NoRoom) => Err(End::Refused(Refusal::Busy)),
+            Err(Unfinished::Truncated) => Err(Misbehaviour::Truncated(MESSAGE).into()),
+            Err(Unfinished::Broken) => Err(End::Lost),
         }
     }
 }

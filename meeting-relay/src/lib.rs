@@ -11,7 +11,7 @@
 //!  session    one connection from hello to goodbye      lobby, limits, counters
 //!    |  \
 //!    |   media -> forward    frames: publisher -> audience -> one lane per subscriber     age
-//!  control
+//!  control               both read what has a length by `whole`
 //!    |
 //!  meeting    a lock around each room, deliveries       outlet (the way out to one agent)
 //!    |
@@ -48,6 +48,7 @@ mod reset_key;
 mod room;
 mod session;
 mod sockets;
+mod whole;
 
 pub use config::{Args, Config, Log};
 pub use error::Error;

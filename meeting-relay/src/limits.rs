@@ -74,6 +74,13 @@ pub const INCOMING_STREAMS: u32 = 128;
 /// Bytes of unfinished records one connection may hold: one largest record and some.
 pub const ASSEMBLING: usize = meeting_wire::Record::MAX + 1024 * 1024;
 
+/// Bytes of records that one connection has memory for when they are claimed: a large picture or some small ones. Whoever
+/// claims more has memory for what has come.
+pub const AHEAD: usize = 128 * 1024;
+
+/// Room for what has come first of a message, or of a record beyond [`AHEAD`]: a packet's worth.
+pub const PACKET: usize = 2 * 1024;
+
 /// Bytes waiting for one subscriber, over all its streams; they are shared with the other subscribers.
 pub const QUEUED_MEDIA: usize = 4 * 1024 * 1024;
 
@@ -238,25 +245,21 @@ impl Budget {
     }
 
     fn charge_below(self: &Arc<Self>, amount: usize, limit: usize) -> Option<Charge> {
-        let mut used = self.used.load(Ordering::Relaxed);
-        loop {
-            if used != 0 && used.saturating_add(amount) > limit {
-                return None;
-            }
-            match self.used.compare_exchange_weak(used, used + amount, Ordering::Relaxed, Ordering::Relaxed) {
-                Ok(_) => break,
-                Err(now) => used = now,
-            }
-        }
-        // Given back right away if the whole has no room.
-        let mut charge = Charge { budget: self.clone(), amount, own: 0, of_whole: None };
-        if let Some(whole) = &self.whole {
-            charge.own = self.take_own(amount);
-            if charge.own < amount {
-                charge.of_whole = Some(Box::new(whole.charge(amount - charge.own)?));
-            }
-        }
-        Some(charge)
+        let mut charge = Charge { budget: self.clone(), amount: 0, own: 0, of_whole: None };
+        charge.grow_below(amount, limit).then_some(charge)
+    }
+
+    fn take(&self, amount: usize, limit: usize) -> bool {
+        let rest = |used: usize| {
+            let sum = used.saturating_add(amount);
+            (used == 0 || sum <= limit).then_some(sum)
+        };
+        self.used.fetch_update(Ordering::Relaxed, Ordering::Relaxed, rest).is_ok()
+    }
+
+    fn give_back(&self, amount: usize, own: usize) {
+        self.used.fetch_sub(amount, Ordering::Relaxed);
+        self.own.fetch_add(own, Ordering::Relaxed);
     }
 
     /// As much of `amount` as was charged beforehand.
@@ -288,6 +291,37 @@ pub struct Charge {
 }
 
 impl Charge {
+    /// Reserves so many more with it; false when they do not fit, and then it is as it was.
+    #[must_use]
+    pub fn grow(&mut self, more: usize) -> bool {
+        self.grow_below(more, self.budget.limit)
+    }
+
+    fn grow_below(&mut self, more: usize, limit: usize) -> bool {
+        if !self.budget.take(more, limit) {
+            return false;
+        }
+        let mut own = 0;
+        if let Some(whole) = &self.budget.whole {
+            own = self.budget.take_own(more);
+            let fits = match &mut self.of_whole {
+                _ if own == more => true,
+                Some(charge) => charge.grow(more - own),
+                none => {
+                    *none = whole.charge(more - own).map(Box::new);
+                    none.is_some()
+                }
+            };
+            if !fits {
+                self.budget.give_back(more, own);
+                return false;
+            }
+        }
+        self.amount += more;
+        self.own += own;
+        true
+    }
+
     /// These bytes, with the charge for as long as anybody has them.
     pub fn hold(self, bytes: impl AsRef<[u8]> + Send + 'static) -> Bytes {
         Bytes::from_owner(Held(bytes, self))
@@ -304,8 +338,7 @@ impl<B: AsRef<[u8]>> AsRef<[u8]> for Held<B> {
 
 impl Drop for Charge {
     fn drop(&mut self) {
-        self.budget.used.fetch_sub(self.amount, Ordering::Relaxed);
-        self.budget.own.fetch_add(self.own, Ordering::Relaxed);
+        self.budget.give_back(self.amount, self.own);
     }
 }
 
@@ -360,6 +393,26 @@ mod tests {
         assert!(whole.charge_new(1).is_none() && whole.charge(25).is_some());
         drop(new);
         assert_eq!((part.used(), whole.used()), (0, 0));
+    }
+
+    #[test]
+    fn a_charge_grows_as_far_as_there_is_room() {
+        let whole = Budget::new(100);
+        let beforehand = whole.charge(10).expect("fits");
+        let part = whole.part(60, 10);
+        let mut charge = part.charge(5).expect("fits");
+        assert!(charge.grow(15), "5 of its own and 10 of the whole");
+        assert!(charge.grow(20));
+        assert!(!charge.grow(21), "more than the part");
+        let others = whole.charge(55).expect("fits");
+        assert!(!charge.grow(10), "more than the whole");
+        assert_eq!((part.used(), whole.used()), (40, 95));
+        assert!(charge.grow(5));
+        drop((charge, others));
+        assert_eq!((part.used(), whole.used()), (0, 10));
+        let own = part.charge(10).expect("its own is there again");
+        assert_eq!(whole.used(), 10);
+        drop((own, beforehand));
     }
 
     #[test]

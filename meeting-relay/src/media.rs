@@ -12,6 +12,7 @@ use tokio::task::JoinSet;
 use crate::forward::{Arrival, Group, pass_datagram};
 use crate::limits::{self, Bucket};
 use crate::session::{End, Member, Misbehaviour};
+use crate::whole::{Unfinished, read_on};
 
 /// What is left of one connection's media rates.
 #[derive(Debug)]
@@ -149,26 +150,18 @@ async fn record(recv: &mut RecvStream, member: &Member) -> Result<Next, Misbehav
     let _charge =
         member.assembling.charge(len).ok_or(Misbehaviour::TooMany("bytes of unfinished records"))?;
     let whole = Record::HEAD + len;
-    let Some(room) = member.meeting.charge_media(whole) else {
-        // Too much waits in this meeting, or everywhere: the rest of the group is not read.
-        member.counters.short_of_memory.one();
-        return Ok(Next::Broken);
+    // Who claims little has it at once.
+    let first = if member.assembling.used() <= limits::AHEAD { whole } else { whole.min(limits::PACKET) };
+    let Some(mut room) = member.meeting.charge_media(first) else {
+        return Ok(no_room(member));
     };
-
-    // Memory grows with the bytes that are there, not with the length claimed, and never beyond that.
-    let mut bytes = Vec::with_capacity(whole.min(64 * 1024));
+    let mut bytes = Vec::with_capacity(first);
     bytes.extend_from_slice(&head);
-    while bytes.len() < whole {
-        match recv.read_chunk(whole - bytes.len(), true).await {
-            Ok(Some(chunk)) => {
-                if bytes.capacity() - bytes.len() < chunk.bytes.len() {
-                    bytes.reserve_exact(bytes.len().max(chunk.bytes.len()).min(whole - bytes.len()));
-                }
-                bytes.extend_from_slice(&chunk.bytes);
-            }
-            Ok(None) => return Err(Misbehaviour::Truncated("a record")),
-            Err(_) => return Ok(Next::Broken),
-        }
+    match read_on(recv, &mut bytes, whole, |more| room.grow(more)).await {
+        Ok(()) => {}
+        Err(Unfinished::NoRoom) => return Ok(no_room(member)),
+        Err(Unfinished::Truncated) => return Err(Misbehaviour::Truncated("a record")),
+        Err(Unfinished::Broken) => return Ok(Next::Broken),
     }
     member.rates.frame(bytes.len(), Instant::now())?;
     member.counters.frames_in.one();
@@ -183,6 +176,12 @@ async fn record(recv: &mut RecvStream, member: &Member) -> Result<Next, Misbehav
         at: tokio::time::Instant::now(),
         droppable: Flags(flags).has(Flags::DROPPABLE),
     }))
+}
+
+/// Too much waits in this meeting, or everywhere: the rest of the group is not read.
+fn no_room(member: &Member) -> Next {
+    member.counters.short_of_memory.one();
+    Next::Broken
 }
 
 fn datagram(bytes: &Bytes, member: &Member) -> Result<(), Misbehaviour> {

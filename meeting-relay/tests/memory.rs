@@ -32,7 +32,7 @@ async fn a_relay_short_of_memory_refuses_newcomers_and_its_meetings_go_on() {
     let limit = format!("--as={}", PROCESS * 1024 * 1024);
     let args = ["--config", "relay.toml", "--stats", "stats"];
     let mut relay = Program::start_as(command(&["prlimit", &limit]), folder.path(), &args).await;
-    let mut pair = Pair::meet(&relay).await;
+    let mut pair = Pair::meet(relay.agent(ALICE).await, relay.agent(BOB).await).await;
     pair.talk().await;
     let at_rest = relay.memory();
 
@@ -104,6 +104,41 @@ async fn a_relay_short_of_memory_refuses_newcomers_and_its_meetings_go_on() {
     assert_eq!(relay.log().matches("memory is short").count(), 1, "it is said once: {}", relay.log());
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_claimed_and_not_sent_takes_no_memory() {
+    let rig = Rig::with(|config| config.meetings.max_memory_mb = KEPT);
+    let mut pair = Pair::meet(rig.create(ALICE).await, rig.join(BOB).await).await;
+    pair.talk().await;
+
+    let whole = record(RecordKind::Frame, 1, 10).to_bytes();
+    let claimed_record = [&[0][..], &(Record::MAX as u32).to_be_bytes()].concat();
+    let claimed_message = (meeting_wire::MAX_CONTROL as u32).to_be_bytes();
+    let mut claimants = Vec::new();
+    for n in 0..40 {
+        let me = ParticipantId([100 + n; 16]);
+        let mut agent = rig.join(me).await;
+        // What is whole and stands before a claim says that the relay has come so far.
+        let mut group = agent.open_group(StreamId(1), 0, 0).await;
+        group.write_all(&[&whole[..], &claimed_record].concat()).await.expect("sent");
+        agent.post(Slot::Direct(me), b"whole").await;
+        agent.send.write_all(&claimed_message).await.expect("sent");
+        while !matches!(agent.hear().await, FromRelay::Post(post) if post.from == me) {}
+        claimants.push((agent, group));
+    }
+    soon(async {
+        while rig.counters.frames_unrouted.value() < claimants.len() as u64 {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    })
+    .await;
+    for _ in 0..3 {
+        pair.talk().await;
+    }
+    assert_eq!(rig.counters.short_of_memory.value(), 0, "640 MiB are claimed, and none is there");
+    drop(claimants);
+    rig.stop().await;
+}
+
 /// Alice, who talks, and Bob, who hears her.
 struct Pair {
     alice: Agent,
@@ -112,8 +147,7 @@ struct Pair {
 }
 
 impl Pair {
-    async fn meet(relay: &Program) -> Self {
-        let (mut alice, mut bob) = (relay.agent(ALICE).await, relay.agent(BOB).await);
+    async fn meet(mut alice: Agent, mut bob: Agent) -> Self {
         let route = alice.publish_to(&mut bob, StreamId(1), Kind::Audio).await;
         bob.subscribe(BOB, route).await;
         let picture = alice.publish_to(&mut bob, StreamId(2), Kind::Video).await;
