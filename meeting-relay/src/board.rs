@@ -48,12 +48,16 @@ impl Board {
         self.log_bytes += post.body.len();
         self.log.push_back(post.clone());
         while self.log.len() > limits::LOG_POSTS || self.log_bytes > limits::LOG_BYTES {
-            match self.log.pop_front() {
-                Some(oldest) => self.log_bytes -= oldest.body.len(),
-                None => break,
-            }
+            self.forget_oldest();
         }
         post
+    }
+
+    /// Forgets the oldest log post; false when there is none.
+    pub fn forget_oldest(&mut self) -> bool {
+        let oldest = self.log.pop_front();
+        self.log_bytes -= oldest.as_ref().map_or(0, |oldest| oldest.body.len());
+        oldest.is_some()
     }
 
     /// Replaces the author's cell; the longest unwritten cells make room.
@@ -147,6 +151,17 @@ mod tests {
         }
         assert_eq!(numbers(&board, 0).len(), limits::LOG_BYTES / meeting_wire::MAX_POST);
         assert_eq!(numbers(&board, 0).last(), Some(&100));
+    }
+
+    #[test]
+    fn the_log_may_be_forgotten_post_by_post() {
+        let mut board = Board::new(0);
+        board.append(ALICE, Bytes::from_static(b"one"));
+        board.append(BOB, Bytes::from_static(b"two"));
+        assert!(board.forget_oldest());
+        assert_eq!((numbers(&board, 0), board.log_bytes), (vec![2], 3));
+        assert!(board.forget_oldest() && !board.forget_oldest());
+        assert_eq!(board.log_bytes, 0);
     }
 
     #[test]

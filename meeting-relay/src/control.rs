@@ -55,7 +55,7 @@ impl Ear {
             return Err(End::Refused(Refusal::Busy));
         };
         let grow = |more| {
-            let grown = kept.grow(more) && passed_on.grow(more);
+            let grown = member.meeting.grow(&mut kept, more) && member.meeting.grow(&mut passed_on, more);
             if !grown {
                 short();
             }

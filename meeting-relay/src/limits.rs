@@ -129,7 +129,7 @@ pub const MEMBER_BYTES: usize = 256 * 1024;
 /// How much of that is for its queues: it has this much, however short memory is.
 pub const MEMBER_OWN: usize = 64 * 1024;
 
-/// What one meeting has for its posts and media, however short memory is: a picture, and many words.
+/// What one meeting has for its posts and media, half of it for each, however short memory is: a picture, and many words.
 pub const MEETING_OWN: usize = 512 * 1024;
 
 /// What one message, record or post costs beside its bytes, for each queue it is in.
@@ -140,6 +140,9 @@ pub const LANE_BYTES: usize = 4 * 1024;
 
 /// How much of all memory one meeting may fill with what is sent in it, and how much is left alone by whatever is new.
 pub const SHARE: usize = 4;
+
+/// How much of all memory is left alone by what is sent, so that whoever comes back to its place finds room for its connection.
+pub const SPARE: usize = 8;
 
 /// Messages of one connection: a leader wraps a key for a thousand, once a second.
 pub const MESSAGES: Rate = Rate { per_second: 1_000.0, burst: 8_192.0 };
@@ -218,7 +221,7 @@ impl Budget {
     }
 
     /// An empty account of at most `limit`, whose charges are charges of this one too, but for `own` bytes that this one
-    /// was charged already.
+    /// was charged already. They leave some of the whole to what is charged to the whole itself.
     pub fn part(self: &Arc<Self>, limit: usize, own: usize) -> Arc<Self> {
         Arc::new(Self {
             used: AtomicUsize::new(0),
@@ -304,11 +307,12 @@ impl Charge {
         let mut own = 0;
         if let Some(whole) = &self.budget.whole {
             own = self.budget.take_own(more);
+            let most = whole.limit - whole.limit / SPARE;
             let fits = match &mut self.of_whole {
                 _ if own == more => true,
-                Some(charge) => charge.grow(more - own),
+                Some(charge) => charge.grow_below(more - own, most),
                 none => {
-                    *none = whole.charge(more - own).map(Box::new);
+                    *none = whole.charge_below(more - own, most).map(Box::new);
                     none.is_some()
                 }
             };
@@ -381,6 +385,8 @@ mod tests {
         let others = whole.charge(60).expect("fits");
         assert!(part.charge(10).is_none(), "fits into the part, not into the whole");
         assert_eq!((part.used(), whole.used()), (30, 90), "a charge in vain leaves nothing behind");
+        let spare = whole.limit() / SPARE;
+        assert!(part.charge(1).is_none() && whole.charge(spare - 2).is_some(), "the whole leaves some alone");
         let copy = held.slice(10..);
         drop((held, others));
         assert_eq!(

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 use meeting_wire::{
-    Admission, Claim, FromRelay, Kind, MeetingId, ParticipantId, Refusal, Route, Slot, StreamId,
+    Admission, Claim, FromRelay, Kind, MeetingId, ParticipantId, Refusal, Route, Slot, StreamId, ToRelay,
 };
 
 use crate::config::Meetings as Rules;
@@ -27,8 +27,8 @@ pub struct Meetings {
 #[derive(Debug)]
 pub struct Meeting {
     room: Mutex<Room<Arc<Outlet>>>,
-    memory: Arc<Budget>,
-    /// A part of it: media never take the room of posts.
+    /// Two parts of what it may keep: media never take the room of posts.
+    posts: Arc<Budget>,
     media: Arc<Budget>,
     _charge: Charge,
 }
@@ -83,9 +83,12 @@ impl Meetings {
             None => {
                 let room = Room::new(self.rules.max_participants, board_base(), Instant::now());
                 let charge = self.memory.charge_new(limits::MEETING_OWN).ok_or(Refusal::Busy)?;
-                let memory = self.memory.part(self.memory.limit() / limits::SHARE, limits::MEETING_OWN);
-                let media = memory.part(memory.limit() - memory.limit() / limits::SHARE, 0);
-                let meeting = Arc::new(Meeting { room: Mutex::new(room), memory, media, _charge: charge });
+                let memory = self.memory.part(self.memory.limit() / limits::SHARE, 0);
+                let posts = memory.part(memory.limit(), limits::MEETING_OWN / 2);
+                let media =
+                    memory.part(memory.limit() - memory.limit() / limits::SHARE, limits::MEETING_OWN / 2);
+                let room = Mutex::new(room);
+                let meeting = Arc::new(Meeting { room, posts, media, _charge: charge });
                 open.insert(id, meeting.clone());
                 meeting
             }
@@ -99,6 +102,21 @@ impl Meetings {
         deliver(joined.deliveries);
         drop(room);
         Ok(Entry { meeting, seat: joined.seat, greeting: joined.greeting })
+    }
+
+    /// Room for the connection of whoever says this hello: newcomers leave some alone, those who come back do not.
+    pub fn charge_member(&self, hello: &ToRelay) -> Option<Charge> {
+        let comes_back = match hello {
+            ToRelay::Hello { meeting, participant, claim, .. } => lock(&self.open)
+                .get(meeting)
+                .is_some_and(|meeting| lock(&meeting.room).knows(*participant, *claim)),
+            _ => false,
+        };
+        if comes_back {
+            self.memory.charge(limits::MEMBER_BYTES)
+        } else {
+            self.memory.charge_new(limits::MEMBER_BYTES)
+        }
     }
 
     /// Ends the meetings that nobody has been in for as long as the rules keep them.
@@ -117,9 +135,27 @@ impl Meetings {
 }
 
 impl Meeting {
-    /// Room for so many bytes of posts, `None` when this meeting or the relay has too many already.
+    /// Room for so many bytes of posts, `None` when too many of this meeting or of all are on their way.
     pub fn charge(&self, bytes: usize) -> Option<Charge> {
-        self.memory.charge(bytes)
+        let mut charge = self.posts.charge(bytes);
+        while charge.is_none() && self.forget_oldest() {
+            charge = self.posts.charge(bytes);
+        }
+        charge
+    }
+
+    /// So many more for a post.
+    pub fn grow(&self, charge: &mut Charge, more: usize) -> bool {
+        let mut grown = charge.grow(more);
+        while !grown && self.forget_oldest() {
+            grown = charge.grow(more);
+        }
+        grown
+    }
+
+    /// The log may be lost at any time: it makes room for what is said now.
+    fn forget_oldest(&self) -> bool {
+        lock(&self.room).forget_oldest()
     }
 
     /// Room for so many bytes of media.

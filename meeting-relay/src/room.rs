@@ -218,6 +218,16 @@ impl<H: Clone> Room<H> {
         }])
     }
 
+    /// See [`Board::forget_oldest`].
+    pub fn forget_oldest(&mut self) -> bool {
+        self.board.forget_oldest()
+    }
+
+    /// Whether somebody who knows this claim was here before.
+    pub fn knows(&self, participant: ParticipantId, claim: Claim) -> bool {
+        self.claims.get(&participant) == Some(&claim)
+    }
+
     /// Offers a stream to the others. Offering it again changes nothing.
     pub fn publish(&mut self, seat: Seat, stream: StreamId, kind: Kind) -> Result<Vec<Delivery<H>>, Fault> {
         let next = Route(self.next_route);

@@ -179,7 +179,7 @@ pub async fn serve(incoming: Incoming, house: &House) {
     let memory = house.meetings.memory();
     let own = memory.part(usize::MAX, limits::MEMBER_OWN);
     let (outlet, queue) = Outlet::new(connection.clone(), own.clone());
-    let entry = match (house.connections.try_acquire(), memory.charge_new(limits::MEMBER_BYTES)) {
+    let entry = match (house.connections.try_acquire(), house.meetings.charge_member(&hello)) {
         (Ok(permit), Some(charge)) => {
             enter(hello, &house.meetings, &outlet).map(|entry| ((permit, charge), entry))
         }

@@ -33,6 +33,7 @@ async fn a_relay_short_of_memory_refuses_newcomers_and_its_meetings_go_on() {
     let args = ["--config", "relay.toml", "--stats", "stats"];
     let mut relay = Program::start_as(command(&["prlimit", &limit]), folder.path(), &args).await;
     let mut pair = Pair::meet(relay.agent(ALICE).await, relay.agent(BOB).await).await;
+    pair.fill_the_board().await;
     pair.talk().await;
     let at_rest = relay.memory();
 
@@ -79,6 +80,12 @@ async fn a_relay_short_of_memory_refuses_newcomers_and_its_meetings_go_on() {
         }
     };
     timeout(Duration::from_secs(180), flooded).await.expect("more than there is room for");
+    for _ in 0..5 {
+        pair.talk().await;
+    }
+    // Who comes over another network is no newcomer.
+    pair.bob.connection.close(VarInt::from_u32(0), b"");
+    pair.welcome_back(relay.agent(BOB).await).await;
     for _ in 0..5 {
         pair.talk().await;
     }
@@ -139,6 +146,38 @@ async fn what_is_claimed_and_not_sent_takes_no_memory() {
     rig.stop().await;
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_old_meeting_goes_on_while_others_fill_all_memory() {
+    let rig = Rig::with(|config| config.meetings.max_memory_mb = KEPT);
+    let mut pair = Pair::meet(rig.create(ALICE).await, rig.join(BOB).await).await;
+    pair.fill_the_board().await;
+
+    let mut filling = JoinSet::new();
+    for n in 0..16 {
+        let mut hello = hello(EVE, Admission::Create { token: String::new() });
+        if let ToRelay::Hello { meeting, .. } = &mut hello {
+            *meeting = MeetingId([100 + n; 16]);
+        }
+        let (agent, answer) = rig.hello(hello, TransportConfig::default()).await;
+        assert!(matches!(answer, FromRelay::Welcome { .. }), "{answer:?}");
+        filling.spawn(fill(agent));
+    }
+    soon(async {
+        while rig.counters.short_of_memory.value() < 100 {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    })
+    .await;
+    for n in 0..3 {
+        // More than the next small thing would leave.
+        pair.alice.say(ToRelay::Post { slot: Slot::Direct(BOB), body: vec![n; 100_000].into() }).await;
+        while !matches!(pair.bob.hear().await, FromRelay::Post(post) if post.body[..] == [n; 100_000]) {}
+        pair.talk().await;
+    }
+    drop(filling);
+    rig.stop().await;
+}
+
 /// Alice, who talks, and Bob, who hears her.
 struct Pair {
     alice: Agent,
@@ -153,6 +192,36 @@ impl Pair {
         let picture = alice.publish_to(&mut bob, StreamId(2), Kind::Video).await;
         bob.subscribe(BOB, picture).await;
         Self { alice, bob, said: 0 }
+    }
+
+    /// As a meeting of some age: more on the log than a meeting has for itself.
+    async fn fill_the_board(&mut self) {
+        for _ in 0..300 {
+            for agent in [&mut self.alice, &mut self.bob] {
+                let body = Bytes::from_static(&[7; 1_000]);
+                agent.say(ToRelay::Post { slot: Slot::Log, body }).await;
+            }
+        }
+        for agent in [&mut self.alice, &mut self.bob] {
+            let mut heard = 0;
+            while heard < 600 {
+                heard += usize::from(matches!(agent.hear().await, FromRelay::Post(_)));
+            }
+        }
+    }
+
+    /// Bob, over another connection.
+    async fn welcome_back(&mut self, mut bob: Agent) {
+        let mut routes = Vec::new();
+        while routes.len() < 2 {
+            if let FromRelay::Published { route, .. } = bob.hear().await {
+                routes.push(route);
+            }
+        }
+        for route in routes {
+            bob.subscribe(BOB, route).await;
+        }
+        self.bob = bob;
     }
 
     /// A word, a sound and a picture, each from her to him.
@@ -181,12 +250,13 @@ impl Pair {
             }
         })
         .await;
-        // So may pictures that come late on a busy machine.
+        // So may pictures, on a busy machine.
         soon(async {
             for group in 0.. {
                 let picture = record(RecordKind::Frame, 1, 100_000);
                 self.alice.send_group(StreamId(2), self.said * 1_000 + group, 0, &[picture]).await;
-                if self.bob.next_group().await.1.is_ok() {
+                let seen = timeout(Duration::from_secs(2), self.bob.next_group()).await;
+                if seen.is_ok_and(|(_, group)| group.is_ok()) {
                     break;
                 }
             }
@@ -228,6 +298,20 @@ async fn join(horde: &Horde, n: usize) -> Result<Agent, Refusal> {
         (agent, FromRelay::Welcome { .. }) => Ok(agent),
         (_, FromRelay::Refused(refusal)) => Err(refusal),
         (_, other) => panic!("{other:?}"),
+    }
+}
+
+/// Pictures that are never whole, as many as are allowed.
+async fn fill(agent: Agent) {
+    let record = record(RecordKind::Frame, 1, 80_000).to_bytes();
+    let unfinished = &record[..record.len() - 1];
+    let mut groups = Vec::new();
+    while let Ok(mut send) = agent.connection.open_uni().await {
+        let header = meeting_wire::GroupHeader { route: Route(1), group: 0, layer: 0 };
+        let bytes = [&header.to_bytes()[..], unfinished].concat();
+        if send.write_all(&bytes).await.is_ok() {
+            groups.push(send);
+        }
     }
 }
 
