@@ -187,7 +187,7 @@ fn act(message: ToRelay, [kept, passed_on]: [Charge; 2], member: &Member) -> Res
         ToRelay::Publish { stream, kind } => {
             meeting.publish(*seat, stream, kind)?;
             if kind != Kind::Audio {
-                member.widen_for_publishing();
+                member.publishes.notify_one();
             }
         }
         ToRelay::Unpublish { stream } => {

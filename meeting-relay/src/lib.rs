@@ -13,7 +13,7 @@
 //!    |   media -> forward    frames: publisher -> audience -> one lane per subscriber     age
 //!  control               both read what has a length by `whole`
 //!    |
-//!  meeting    a lock around each room, deliveries       outlet (the way out to one agent)
+//!  meeting    a lock around each room, deliveries       outlet (the way out to one agent), window
 //!    |
 //!  room       pure: who is in, who offers what, who gets what
 //!    |
@@ -49,6 +49,7 @@ mod room;
 mod session;
 mod sockets;
 mod whole;
+mod window;
 
 pub use config::{Args, Config, Log};
 pub use error::Error;

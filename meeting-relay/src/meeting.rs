@@ -14,12 +14,14 @@ use crate::config::Meetings as Rules;
 use crate::limits::{self, Budget, Charge};
 use crate::outlet::{Outlet, packed};
 use crate::room::{Asked, Audience, Delivery, Fault, Room, Seat};
+use crate::window::Windows;
 
 /// All meetings that are open.
 #[derive(Debug)]
 pub struct Meetings {
     rules: Rules,
     memory: Arc<Budget>,
+    windows: Windows,
     open: Mutex<HashMap<MeetingId, Arc<Meeting>>>,
 }
 
@@ -30,6 +32,7 @@ pub struct Meeting {
     /// Two parts of what it may keep: media never take the room of posts.
     posts: Arc<Budget>,
     media: Arc<Budget>,
+    windows: Windows,
     _charge: Charge,
 }
 
@@ -48,7 +51,8 @@ impl Meetings {
     /// None yet, under these rules.
     pub fn new(rules: Rules) -> Self {
         let memory = Budget::new(rules.max_memory_mb.saturating_mul(1024 * 1024));
-        Self { rules, memory, open: Mutex::default() }
+        let windows = Windows::new(&memory);
+        Self { rules, memory, windows, open: Mutex::default() }
     }
 
     /// All that may be kept for others.
@@ -88,7 +92,8 @@ impl Meetings {
                 let media =
                     memory.part(memory.limit() - memory.limit() / limits::SHARE, limits::MEETING_OWN / 2);
                 let room = Mutex::new(room);
-                let meeting = Arc::new(Meeting { room, posts, media, _charge: charge });
+                let windows = self.windows.of_meeting();
+                let meeting = Arc::new(Meeting { room, posts, media, windows, _charge: charge });
                 open.insert(id, meeting.clone());
                 meeting
             }
@@ -161,6 +166,11 @@ impl Meeting {
     /// Room for so many bytes of media.
     pub fn charge_media(&self, bytes: usize) -> Option<Charge> {
         self.media.charge(bytes)
+    }
+
+    /// Where the windows of its publishers are charged.
+    pub fn windows(&self) -> &Windows {
+        &self.windows
     }
 
     /// See [`Room::post`].

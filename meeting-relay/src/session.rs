@@ -6,27 +6,27 @@
 //! ```
 
 use std::sync::Arc;
-use std::sync::OnceLock;
 use std::sync::atomic::AtomicU64;
 use std::time::{Duration, Instant};
 
 use meeting_wire::{FromRelay, Refusal, ToRelay, VERSION};
 use quinn::{Connection, Incoming, RecvStream, SendStream, VarInt};
 use thiserror::Error;
-use tokio::sync::{Semaphore, oneshot};
+use tokio::sync::{Notify, Semaphore, oneshot};
 use tokio::time::timeout;
 use tracing::{debug, info};
 
 use crate::control::{self, Ear};
 use crate::counters::Counters;
 use crate::forward::{Newest, priority};
-use crate::limits::{self, Budget, Charge};
+use crate::limits::{self, Budget};
 use crate::lobby::Lobby;
 use crate::media;
 use crate::meeting::{Entry, Meeting, Meetings};
 use crate::outlet::{Outlet, packed};
 use crate::record::Recorder;
 use crate::room::{Fault, Seat};
+use crate::window::Window;
 
 /// An admitted connection, as its tasks share it.
 #[derive(Debug)]
@@ -45,29 +45,12 @@ pub struct Member {
     pub newest: Newest,
     /// Bytes of its unfinished records.
     pub assembling: Arc<Budget>,
-    /// All memory there is for everybody.
-    pub memory: Arc<Budget>,
-    /// For the larger window of who publishes.
-    pub publishing: OnceLock<Charge>,
+    /// Told when it publishes what needs a larger window.
+    pub publishes: Notify,
     /// What of its media rates is left.
     pub rates: media::Rates,
     /// Numbers the groups that the relay makes of audio frames too large for a datagram.
     pub large_audio: AtomicU64,
-}
-
-impl Member {
-    /// Lets it send more at a time than it needs for words, as far as there is memory for that; otherwise it is slower.
-    pub fn widen_for_publishing(&self) {
-        if self.publishing.get().is_some() {
-            return;
-        }
-        let more = limits::PUBLISHER_WINDOW - limits::RECEIVE_WINDOW;
-        if let Some(charge) = self.memory.charge_new(more as usize)
-            && self.publishing.set(charge).is_ok()
-        {
-            self.outlet.connection().set_receive_window(VarInt::from_u32(limits::PUBLISHER_WINDOW));
-        }
-    }
 }
 
 /// How a connection ends.
@@ -206,8 +189,7 @@ pub async fn serve(incoming: Incoming, house: &House) {
         recorder: house.recorder.clone(),
         newest: Newest::default(),
         assembling: Budget::new(limits::ASSEMBLING),
-        memory: memory.clone(),
-        publishing: OnceLock::new(),
+        publishes: Notify::new(),
         rates: media::Rates::new(house.meetings.rules().max_publish_mbit, Instant::now()),
         large_audio: AtomicU64::new(0),
     });
@@ -226,7 +208,7 @@ pub async fn serve(incoming: Incoming, house: &House) {
         end = media::groups(&member) => end,
         end = media::datagrams(&member) => end,
         refusal = member.outlet.expelled() => End::Refused(refusal),
-        () = widen(&connection, memory) => End::Lost,
+        () = widen(&member, memory) => End::Lost,
     };
     member.meeting.leave(seat, matches!(end, End::Goodbye));
 
@@ -308,15 +290,22 @@ fn close(connection: &Connection, end: &End) {
 
 /// Lets the send window follow the congestion window, twice over: less would starve a long path, more would
 /// only let frames grow old where nothing can drop them. What quinn notes of the packets in it is a quarter of it,
-/// and is charged. Ends with the connection.
-async fn widen(connection: &Connection, memory: &Arc<Budget>) {
+/// and is charged. The receive window of a publisher grows too, as soon as there is room for that; until then it is slower.
+/// Ends with the connection.
+async fn widen(member: &Member, memory: &Arc<Budget>) {
+    let connection = member.outlet.connection();
+    let (mut publishes, mut receive) = (false, Window::default());
     let mut window = limits::SEND_WINDOW;
     let mut _notes = None;
     let mut tick = tokio::time::interval(Duration::from_millis(250));
     loop {
         tokio::select! {
             _ = connection.closed() => return,
+            () = member.publishes.notified() => publishes = true,
             _ = tick.tick() => {}
+        }
+        if publishes && let Some(window) = receive.widen(member.meeting.windows()) {
+            connection.set_receive_window(VarInt::from_u32(window));
         }
         let wanted = connection.stats().path.cwnd.saturating_mul(2);
         let wanted = wanted.clamp(limits::SEND_WINDOW, limits::SEND_WINDOW_MAX);

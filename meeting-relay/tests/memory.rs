@@ -17,6 +17,7 @@ use meeting_wire::{
 use quinn::{Connection, Endpoint, TransportConfig, VarInt};
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject;
+use tokio::sync::Mutex;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
@@ -24,8 +25,12 @@ use tokio::time::timeout;
 const KEPT: usize = 128;
 const PROCESS: usize = KEPT * 3 / 2 + 128;
 
+/// Each of these tests is a load for a whole machine.
+static ONE_AT_A_TIME: Mutex<()> = Mutex::const_new(());
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_relay_short_of_memory_refuses_newcomers_and_its_meetings_go_on() {
+    let _alone = ONE_AT_A_TIME.lock().await;
     let folder = tempfile::tempdir().expect("a directory");
     fs::write(folder.path().join("relay.toml"), format!("[meetings]\nmax_memory_mb = {KEPT}\n"))
         .expect("written");
@@ -113,6 +118,7 @@ async fn a_relay_short_of_memory_refuses_newcomers_and_its_meetings_go_on() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_is_claimed_and_not_sent_takes_no_memory() {
+    let _alone = ONE_AT_A_TIME.lock().await;
     let rig = Rig::with(|config| config.meetings.max_memory_mb = KEPT);
     let mut pair = Pair::meet(rig.create(ALICE).await, rig.join(BOB).await).await;
     pair.talk().await;
@@ -148,6 +154,7 @@ async fn what_is_claimed_and_not_sent_takes_no_memory() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_old_meeting_goes_on_while_others_fill_all_memory() {
+    let _alone = ONE_AT_A_TIME.lock().await;
     let rig = Rig::with(|config| config.meetings.max_memory_mb = KEPT);
     let mut pair = Pair::meet(rig.create(ALICE).await, rig.join(BOB).await).await;
     pair.fill_the_board().await;
@@ -175,6 +182,27 @@ async fn an_old_meeting_goes_on_while_others_fill_all_memory() {
         pair.talk().await;
     }
     drop(filling);
+    rig.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_windows_of_publishers_keep_nobody_out() {
+    let _alone = ONE_AT_A_TIME.lock().await;
+    let rig = Rig::with(|config| config.meetings.max_memory_mb = KEPT);
+    let mut pair = Pair::meet(rig.create(ALICE).await, rig.join(BOB).await).await;
+    let mut publishers = Vec::new();
+    for n in 0..60 {
+        let me = ParticipantId([100 + n; 16]);
+        let mut agent = rig.join(me).await;
+        agent.say(ToRelay::Publish { stream: StreamId(1), kind: Kind::Video }).await;
+        agent.post(Slot::Direct(me), b"published").await;
+        while !matches!(agent.hear().await, FromRelay::Post(post) if post.from == me) {}
+        publishers.push(agent);
+    }
+    rig.join(CAROL).await;
+    pair.talk().await;
+    assert_eq!(rig.counters.short_of_memory.value(), 0);
+    drop(publishers);
     rig.stop().await;
 }
 
