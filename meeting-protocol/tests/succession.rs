@@ -95,6 +95,30 @@ fn a_meeting_cut_in_two_goes_on_in_one_half_and_never_merges() {
 }
 
 #[test]
+fn after_a_cut_in_which_the_old_side_made_no_link_it_is_back_at_once() {
+    let mut meeting = Meeting::of(6, 0x0c07, Successors::FirstPresent(2));
+    meeting.run(s(3));
+    meeting.tamper = Some(Box::new(|_, from, to, _| {
+        let side = |node: usize| node == 0 || node == 5;
+        if from != usize::MAX && side(from) != side(to) { Fate::Drop } else { Fate::Deliver }
+    }));
+    let head = meeting.epoch(5);
+    meeting.run(s(30));
+    assert!(meeting.state(1).leading && meeting.epoch(5) == head && meeting.phase(5) == Phase::Live);
+    meeting.tamper = None;
+    // The takeover is of the very head of who followed the old leader, and long past for them.
+    meeting.run_until(s(10), |meeting| {
+        [0, 5].iter().all(|node| meeting.phase(*node) == Phase::Ended(EndReason::Branch))
+    });
+    let mut all = vec![1, 2, 3, 4];
+    for node in [0, 5] {
+        let device = meeting.nodes[node].device.clone();
+        all.push(meeting.join_as("Bob", device, Role::Participant, 1, 0));
+    }
+    meeting.run_until(s(10), |meeting| meeting.together(&all));
+}
+
+#[test]
 fn a_missed_takeover_is_asked_for() {
     let mut meeting = Meeting::of(4, 35, Successors::FirstPresent(1));
     meeting.run(s(3));

@@ -16,6 +16,7 @@ use super::{
     follow::Follow,
     group::Group,
     lead::{BEAT, CHALLENGE, Lead},
+    lineage::Step,
     message::{Branch, Message},
 };
 
@@ -64,9 +65,11 @@ impl Follow {
             return;
         }
         match branch.lineage.steps.last() {
-            // From where we stand: a takeover like any other.
-            Some(step) if step.takeover.body.previous == group.head_hash() => {
-                self.on_takeover(step.takeover.clone(), group, cx);
+            // From where we stand, and of this silence: a takeover like any other.
+            Some(Step { takeover, .. })
+                if takeover.body.previous == group.head_hash() && !self.is_past(takeover) =>
+            {
+                self.on_takeover(takeover.clone(), group, cx);
             }
             _ if group.is_behind(branch, cx) => group.ending = Some(EndReason::Branch),
             _ => cx.counters.stale += 1,

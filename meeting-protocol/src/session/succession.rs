@@ -140,13 +140,12 @@ impl Follow {
             return;
         }
         let Some(takeover) = link.body.takeover() else { return };
-        let own = self.last.map_or(0, |(counter, ..)| counter);
         let resigned = takeover.resignation.is_some();
         if !resigned && !self.is_silent(cx.now) {
             self.early_takeover = Some(link);
             return;
         }
-        if !resigned && takeover.votes.iter().any(|vote| vote.body.heartbeat + MAX_BEHIND < own) {
+        if self.is_past(&link) {
             cx.counters.stale += 1;
             return;
         }
@@ -160,6 +159,15 @@ impl Follow {
             self.new_leader(!resigned, cx.now);
             self.open_held(group, cx);
         }
+    }
+
+    /// Whether a takeover has votes of a silence that was over before our own last heartbeat.
+    pub fn is_past(&self, link: &SignedLink) -> bool {
+        let own = self.last.map_or(0, |(counter, ..)| counter);
+        let behind = |vote: &Signed<SilenceVote>| vote.body.heartbeat.saturating_add(MAX_BEHIND) < own;
+        link.body
+            .takeover()
+            .is_some_and(|takeover| takeover.resignation.is_none() && takeover.votes.iter().any(behind))
     }
 
     fn take_over(
