@@ -6,6 +6,7 @@ mod requests;
 
 use std::{
     collections::{BTreeMap, HashMap, HashSet, VecDeque},
+    iter,
     time::Duration,
 };
 
@@ -14,6 +15,7 @@ use meeting_wire::{Encode, ParticipantId};
 use super::{
     LeaveReason, Successors,
     admission::Admission,
+    branch::Rivals,
     claims::Nonce,
     context::Cx,
     group::Group,
@@ -79,8 +81,7 @@ pub(super) struct Lead {
     gone: VecDeque<Gone>,
     /// Since when nobody can reach us.
     cut_off: Option<BootTime>,
-    /// Whom we last told that we lead, and when.
-    pub(super) told: Option<(ParticipantId, BootTime)>,
+    pub(super) rivals: Rivals,
 }
 
 /// Somebody who is out.
@@ -125,7 +126,7 @@ impl Lead {
             ticked: now,
             gone: VecDeque::new(),
             cut_off: None,
-            told: None,
+            rivals: Rivals::default(),
         }
     }
 
@@ -273,6 +274,14 @@ impl Lead {
         self.commit(vec![change], Vec::new(), true, group, cx)
     }
 
+    /// The key of somebody who is in, or was with a leader of our chain, or went of late.
+    pub fn signer(&self, participant: ParticipantId, group: &Group) -> Option<StayPublic> {
+        let earlier = group.lineage.steps.iter().rev().map(|step| &step.roster);
+        let entry = iter::once(&group.roster).chain(earlier).find_map(|roster| roster.entry(participant));
+        let gone = || self.gone.iter().find(|gone| gone.participant == participant).map(|gone| gone.signer);
+        entry.map(|entry| entry.signer).or_else(gone)
+    }
+
     pub fn connected(&mut self, group: &mut Group, cx: &mut Cx<'_>) {
         // While nobody could reach us, nobody was missing; how often the relay cuts us off gives nobody more.
         let outage = self.cut_off.take().map_or(Duration::ZERO, |at| cx.now.since(at));
@@ -349,6 +358,7 @@ impl Lead {
             ("proved", self.proved.len(), MAX_ENTRIES),
             ("leaving", self.leaving.len(), MAX_ENTRIES),
             ("gone", self.gone.len(), MAX_GONE),
+            self.rivals.size(),
         ];
         sizes.extend(self.admission.sizes());
         sizes

@@ -121,9 +121,7 @@ impl Member {
             (Message::Heartbeat(heartbeat), Duty::Follow(follow)) => {
                 follow.on_heartbeat(&heartbeat, group, cx)
             }
-            (Message::Heartbeat(heartbeat), Duty::Lead(lead)) => {
-                lead.on_heartbeat(&heartbeat.body, group, cx)
-            }
+            (Message::Heartbeat(heartbeat), Duty::Lead(lead)) => lead.on_heartbeat(&heartbeat, group, cx),
             (Message::Branch(branch), Duty::Lead(lead)) => lead.on_branch(branch, group, cx),
             (Message::Branch(branch), Duty::Follow(follow)) => follow.on_branch(&branch, group, cx),
             (Message::Wrap(wrap), Duty::Follow(follow)) => follow.on_wrap(wrap, group, cx),

@@ -89,5 +89,6 @@ impl Lead {
         };
         self.last = heartbeat.hash();
         cx.post(Slot::Cell, group.instance, &Message::Heartbeat(cx.me.sign(heartbeat)));
+        self.tell_rival(group, cx);
     }
 }

@@ -8,7 +8,7 @@ use super::{
     *,
 };
 use crate::{
-    testing::Meeting,
+    testing::{Fate, Meeting},
     weakness::{self, Weakness},
 };
 
@@ -282,24 +282,9 @@ fn a_flood_of_forged_heartbeats_causes_one_answer_a_beat() {
     let mut meeting = four(9_207);
     let before = meeting.posts.len();
     for number in 0..2_000_u32 {
-        let group = group(&meeting, ALICE);
         let mut leader = super::BOB;
         leader.0[..4].copy_from_slice(&number.to_be_bytes());
-        let beat = Heartbeat {
-            meeting: meeting.id(),
-            instance: group.instance,
-            leader,
-            counter: 1,
-            head_number: 1,
-            head: [1; 32],
-            epoch: 1,
-            epoch_link: [1; 32],
-            challenge: [number as u8; 32],
-            time: 1,
-            previous: [0; 32],
-            echoes: vec![],
-        };
-        let forged = Message::Heartbeat(Signed::new(beat, &signer()));
+        let forged = made_up(&meeting, leader, u64::from(number));
         says(&mut meeting, DAVE, ALICE, &forged);
         meeting.run(Duration::from_millis(5));
     }
@@ -309,6 +294,60 @@ fn a_flood_of_forged_heartbeats_causes_one_answer_a_beat() {
     });
     assert!((4..=6).contains(&answers.count()), "ten seconds");
     assert_eq!(meeting.phase(ALICE), Phase::Live);
+}
+
+/// A heartbeat in somebody's name that nobody of that name signed.
+fn made_up(meeting: &Meeting, leader: ParticipantId, counter: u64) -> Message {
+    let beat = Heartbeat {
+        meeting: meeting.id(),
+        instance: group(meeting, BOB).instance,
+        leader,
+        counter,
+        head_number: 1,
+        head: [1; 32],
+        epoch: 1,
+        epoch_link: [1; 32],
+        challenge: [counter as u8; 32],
+        time: 1,
+        previous: [0; 32],
+        echoes: vec![],
+    };
+    Message::Heartbeat(Signed::new(beat, &signer()))
+}
+
+#[test]
+fn no_flood_keeps_two_who_were_in_together_apart() {
+    let mut meeting = four(9_209);
+    // Bob and the others hear nothing of Alice; somebody with the link keeps what she says.
+    meeting.tamper = Some(Box::new(|_, from, to, _| {
+        if from != usize::MAX && (from == ALICE) != (to == ALICE) { Fate::Drop } else { Fate::Deliver }
+    }));
+    meeting.run_until(Duration::from_secs(20), |meeting| meeting.together(&[BOB, CAROL, DAVE]));
+    meeting.run(Duration::from_secs(60));
+    assert!(meeting.state(ALICE).leading && meeting.state(BOB).leading);
+    let alice = meeting.nodes[ALICE].session.me();
+    let mut old = meeting.recorded.clone();
+    old.retain(|post| post.from == alice && post.slot == Slot::Cell);
+    old.truncate(old.len() - 20);
+    meeting.tamper = None;
+    let before = meeting.posts.len();
+    for number in 0..1_200_u32 {
+        let mut nobody = super::BOB;
+        nobody.0[..4].copy_from_slice(&number.to_be_bytes());
+        for who in [nobody, alice] {
+            let forged = made_up(&meeting, who, 1_000 + u64::from(number));
+            says(&mut meeting, DAVE, BOB, &forged);
+        }
+        meeting.inject(BOB, old[number as usize * old.len() / 1_200].clone());
+        meeting.run(Duration::from_millis(5));
+    }
+    assert_eq!(meeting.phase(ALICE), Phase::Ended(EndReason::Branch), "told within six seconds");
+    // One answer in two seconds to those whose key is known, and one to all others.
+    let followers = [CAROL, DAVE].map(|node| Slot::Direct(meeting.nodes[node].session.me()));
+    let answers = meeting.posts[before..].iter().filter(|(_, from, slot, _)| {
+        *from == BOB && matches!(slot, Slot::Direct(_)) && !followers.contains(slot)
+    });
+    assert!(answers.count() <= 8);
 }
 
 #[test]
