@@ -134,11 +134,14 @@ impl Group {
     /// settled, so that neither hoarded votes nor a leader of long ago end anything for ever.
     pub fn gives_way(&self, theirs: &Lineage) -> bool {
         let Some(step) = theirs.before(&self.lineage) else { return false };
-        let last = &step.last.body;
+        let (last, head) = (&step.last.body, self.head().body.number);
         match self.link(last.number) {
             Some((known, _)) => *known == last.hash(),
-            // What the old leader signed after all we have seen, or before we came, we have to believe it.
-            None => last.number > self.head().body.number || self.links.len() < MAX_LINKS,
+            // What the old leader signed after all we have seen we have to believe it, and what before we came, as far
+            // back as the others still hold it.
+            None => {
+                last.number > head || self.links.len() < MAX_LINKS && head - last.number < MAX_LINKS as u64
+            }
         }
     }
 

@@ -269,9 +269,12 @@ fn votes_hoarded_for_longer_than_links_are_kept_end_nobody() {
         meeting.command(ALICE, Command::Rotate).unwrap();
         meeting.run(Duration::from_millis(200));
     }
+    // Who comes in now takes the old leader's signature no longer than the others would.
+    let frank = meeting.join("Frank");
+    meeting.run_until(Duration::from_secs(10), |meeting| meeting.together(&[ALICE, BOB, CAROL, DAVE, frank]));
     meeting.run(Duration::from_secs(3));
     let late = branch(&meeting, BOB, challenge(&meeting), hoarded);
-    for node in [ALICE, CAROL] {
+    for node in [ALICE, CAROL, frank] {
         says(&mut meeting, BOB, node, &late);
         assert_eq!(meeting.phase(node), Phase::Live);
     }
