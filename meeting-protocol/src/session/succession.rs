@@ -33,7 +33,7 @@ pub const MAX_BEHIND: u64 = 5;
 
 impl Follow {
     /// Whether we have heard nothing for long enough to agree to a takeover.
-    fn is_silent(&self, now: BootTime) -> bool {
+    pub fn is_silent(&self, now: BootTime) -> bool {
         now.since(self.fresh.heard) >= SILENCE
     }
 

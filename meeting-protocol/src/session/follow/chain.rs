@@ -110,24 +110,27 @@ impl Follow {
 
     /// The leader found our place in the chain too far back for links: go on from its newest one.
     pub(in crate::session) fn on_welcome(&mut self, welcome: Welcome, group: &mut Group, cx: &mut Cx<'_>) {
+        let news = welcome.lineage == group.lineage && welcome.head.body.number > group.head().body.number;
+        // While our leader is heard only a branch that answers it ends us.
+        let gives_way = self.is_silent(cx.now) && group.gives_way(&welcome.lineage);
+        // Signatures last: there may be hundreds.
+        if !news && !gives_way {
+            cx.counters.stale += 1;
+            return;
+        }
         let own = group.roster.entry(cx.me.participant);
         let same = |entry: &Entry| {
             own.is_some_and(|own| *entry == Entry { present: entry.present, ..own.clone() })
                 && entry.announce == welcome.announce
         };
-        let of_ours = welcome.lineage.genesis == group.lineage.genesis;
-        let roster = welcome.roster((cx.me.meeting, group.instance)).filter(|_| of_ours);
+        let roster = welcome.roster((cx.me.meeting, group.instance));
         let Some(roster) = roster.filter(|roster| roster.entry(cx.me.participant).is_some_and(same)) else {
             cx.counters.forged += 1;
             return;
         };
-        if group.gives_way(&welcome.lineage) {
+        if gives_way {
             // We missed a change of leader, and the links that led there: the way back is a new stay.
             group.ending = Some(EndReason::Branch);
-            return;
-        }
-        if welcome.lineage != group.lineage || welcome.head.body.number <= group.head().body.number {
-            cx.counters.stale += 1;
             return;
         }
         for link in [welcome.epoch_link(), &welcome.head] {

@@ -354,6 +354,40 @@ fn no_flood_keeps_two_who_were_in_together_apart() {
 }
 
 #[test]
+fn while_the_leader_is_heard_no_welcome_of_another_branch_ends_anybody() {
+    let mut meeting = four(9_210);
+    let step = taken(&meeting, BOB, votes(&meeting, &[BOB, CAROL, DAVE]), None);
+    let (takeover, before) = (step.takeover.clone(), group(&meeting, ALICE).roster.clone());
+    let lineage = lineage_with(&meeting, step);
+    let roster = before.after(&takeover.body.changes).unwrap();
+    let own = match &meeting.nodes[BOB].session.place {
+        Place::Member(member) => match &member.duty {
+            member::Duty::Follow(follow) => follow.own.clone(),
+            member::Duty::Lead(_) => None,
+        },
+        _ => None,
+    };
+    let welcome = Message::Welcome(Box::new(Welcome {
+        announce: before.entry(meeting.nodes[CAROL].session.me()).unwrap().announce,
+        lineage,
+        leader: own.unwrap(),
+        head: takeover,
+        epoch_link: None,
+        header: roster.header.clone(),
+        entries: roster.entries().cloned().collect(),
+    }));
+    meeting.command(ALICE, Command::Rotate).unwrap();
+    meeting.run(Duration::from_secs(3));
+    says(&mut meeting, BOB, CAROL, &welcome);
+    assert_eq!(meeting.phase(CAROL), Phase::Live, "nobody says that Bob leads now");
+    meeting.disconnect(BOB);
+    meeting.disconnect(ALICE);
+    meeting.run(Duration::from_secs(7));
+    says(&mut meeting, BOB, CAROL, &welcome);
+    assert_eq!(meeting.phase(CAROL), Phase::Ended(EndReason::Branch));
+}
+
+#[test]
 fn whoever_leads_at_last_of_two_lineages_one_goes_before() {
     let mut meeting = four(9_208);
     let from_here = [BOB, CAROL].map(|by| taken(&meeting, by, votes(&meeting, &[BOB, CAROL, DAVE]), None));
