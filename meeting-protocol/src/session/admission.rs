@@ -34,7 +34,7 @@ const MAX_ACCEPTED: usize = 1 << 16;
 
 /// Answers in one second at most, and their bytes: each carries the chain of leaders with all its votes.
 const MAX_ANSWERS: usize = 32;
-const ANSWER_BYTES: usize = 1 << 20;
+const ANSWER_BYTES: usize = 1 << 18;
 
 /// Who is at the door.
 #[derive(Default)]
@@ -148,8 +148,7 @@ impl Admission {
             self.answers = (cx.now, 0);
         }
         self.answers.1 += 1;
-        let most = MAX_ANSWERS.min(ANSWER_BYTES / group.lineage.to_bytes().len());
-        if self.answers.1 > most {
+        if self.answers.1 > answers_a_second(group.lineage.to_bytes().len()) {
             cx.counters.over_limit += 1;
             return;
         }
@@ -200,6 +199,11 @@ impl Admission {
         self.waiting.retain(|_, waiting| now.since(waiting.seen) < WAIT);
         self.approved.retain(|_, until| now <= *until);
     }
+}
+
+/// Answers in one second at most, with a chain of so many bytes: one at least, or nobody would ever be told.
+pub(super) fn answers_a_second(chain: usize) -> usize {
+    (ANSWER_BYTES / chain).clamp(1, MAX_ANSWERS)
 }
 
 fn approval(announce: &Announce) -> Approval {

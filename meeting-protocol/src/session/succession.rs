@@ -2,7 +2,7 @@
 
 use std::{collections::HashSet, time::Duration};
 
-use meeting_wire::{InstanceId, MeetingId};
+use meeting_wire::{Encode, InstanceId, MeetingId};
 
 use super::{
     EndReason, LeaveReason, Successors,
@@ -11,7 +11,6 @@ use super::{
     follow::Follow,
     group::Group,
     lead::Lead,
-    lineage::MAX_STEPS,
     message::Message,
 };
 use crate::{
@@ -133,7 +132,7 @@ impl Follow {
     /// A successor says it leads now. Refused while our own last heartbeat is young, unless the leader resigned.
     pub fn on_takeover(&mut self, link: SignedLink, group: &mut Group, cx: &mut Cx<'_>) {
         let of = (cx.me.meeting, group.instance);
-        if group.lineage.steps.len() >= MAX_STEPS
+        if !group.lineage.fits(1, step_len(&link, group))
             || !is_valid_takeover(&link, (group.head_hash(), &group.roster), of)
         {
             cx.counters.unauthorised += 1;
@@ -213,6 +212,11 @@ impl Follow {
         group.tell_all(&Message::Announce(own), cx);
         Some(lead)
     }
+}
+
+/// The bytes that a takeover adds to the chain of leaders.
+fn step_len(takeover: &SignedLink, group: &Group) -> usize {
+    group.head().to_bytes().len() + group.roster.to_bytes().len() + takeover.to_bytes().len()
 }
 
 /// More than half of the roster, the leader counted.

@@ -406,6 +406,12 @@ fn whoever_leads_at_last_of_two_lineages_one_goes_before() {
 }
 
 #[test]
+fn the_longer_the_chain_of_leaders_the_fewer_answers_a_second_but_always_one() {
+    let answers = [4, 16, 200, lineage::MAX_LINEAGE >> 10, 512];
+    assert_eq!(answers.map(|kib| admission::answers_a_second(kib << 10)), [32, 16, 1, 1, 1]);
+}
+
+#[test]
 fn two_hundred_people_can_be_shown_six_changes_of_leader_by_votes() {
     let entries = (0..200_u16).map(|index| {
         let mut entry = Entry { index, name: "Somebody Somewhere".into(), ..entry() };
