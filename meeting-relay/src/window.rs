@@ -38,7 +38,8 @@ impl Window {
         let [from, to] = *WINDOWS.get(self.0.len()..)?.first_chunk()?;
         let [all, meeting] = &windows.shares;
         let plenty = |share: &Budget| share.used() < share.limit() / limits::SHARE;
-        if !self.0.is_empty() && !(plenty(all) && plenty(meeting)) {
+        let may = self.0.is_empty() || plenty(all) && plenty(meeting);
+        if !may {
             return None;
         }
         let more = (to - from) as usize;
