@@ -160,6 +160,7 @@ async fn an_old_meeting_goes_on_while_others_fill_all_memory() {
     pair.fill_the_board().await;
 
     let mut filling = JoinSet::new();
+    let mut agents = Vec::new();
     for n in 0..16 {
         let mut hello = hello(EVE, Admission::Create { token: String::new() });
         if let ToRelay::Hello { meeting, .. } = &mut hello {
@@ -167,8 +168,10 @@ async fn an_old_meeting_goes_on_while_others_fill_all_memory() {
         }
         let (agent, answer) = rig.hello(hello, TransportConfig::default()).await;
         assert!(matches!(answer, FromRelay::Welcome { .. }), "{answer:?}");
-        filling.spawn(fill(agent));
+        agents.push(agent);
     }
+    // Once they fill it nobody new gets in.
+    agents.into_iter().for_each(|agent| drop(filling.spawn(fill(agent))));
     soon(async {
         while rig.counters.short_of_memory.value() < 100 {
             tokio::time::sleep(Duration::from_millis(10)).await;
