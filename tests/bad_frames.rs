@@ -110,7 +110,8 @@ fn what_was_opened_two_seconds_before_a_crash_never_opens_again() -> Result<()> 
         let opened = hears.finish()?.get("open", "opened");
         let new = passed.lock().expect("no panic under the lock").len() as u64;
         println!("{} old frames again: {opened} opened, {new} were new", old.len());
-        assert!(old.len() as u64 > TWO_SECONDS && opened <= new + last, "{opened} opened, {new} were new");
+        assert!(old.len() > 50, "only {} frames were there to play again", old.len());
+        assert!(opened <= new + last, "{opened} opened, {new} were new");
     }
     Ok(())
 }
