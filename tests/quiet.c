@@ -12,7 +12,7 @@
 /* Streaming threads that nobody stopped would be waited for in vain. */
 enum { PATIENCE_S = 30 };
 /* Threads of GStreamer let go of what they worked on a moment later: none of them runs at two looks. */
-enum { LOOK_US = 50000, LOOKS = 200 };
+enum { LOOK_US = 50000, LOOKS = 40 };
 /* GLib's errors and criticals: whether what is left is ours, tests/quiet says, and not the tracer's warning. */
 enum { FATAL = 1 << 0 | 1 << 2 | 1 << 3 };
 
