@@ -207,7 +207,7 @@ fn plaintext_pushed_into_e2eeopen_does_not_come_through() -> Result<()> {
 }
 
 #[test]
-fn without_a_meetingkey_the_error_names_it_within_two_seconds() -> Result<()> {
+fn without_a_meetingkey_the_error_names_it() -> Result<()> {
     let stage = Stage::open()?;
     let alice = stage.agent("Alice")?;
     let pipeline = stage.pipeline(&alice, "audiotestsrc is-live=true ! opusenc ! e2eeseal ! fakesink")?;
