@@ -1,40 +1,18 @@
 /* What tests/quiet puts into every process: whoever used GStreamer shuts it down at the end, once, so that the leaks tracer
  * says what is left. */
 #define _GNU_SOURCE
-#include <dirent.h>
 #include <dlfcn.h>
 #include <errno.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
 /* Streaming threads that nobody stopped would be waited for in vain. */
 enum { PATIENCE_S = 30 };
-/* Threads of GStreamer let go of what they worked on a moment later: none of them runs at two looks. */
-enum { LOOK_US = 50000, LOOKS = 40 };
+/* Threads of GStreamer let go of what they worked on a moment later. */
+enum { MOMENT_US = 100000 };
 /* GLib's errors and criticals: whether what is left is ours, tests/quiet says, and not the tracer's warning. */
 enum { FATAL = 1 << 0 | 1 << 2 | 1 << 3 };
-
-static int others_run(void)
-{
-    DIR *tasks = opendir("/proc/self/task");
-    struct dirent *task;
-    int run = 0;
-    while (tasks != NULL && (task = readdir(tasks)) != NULL) {
-        char path[64], stat[256] = "";
-        snprintf(path, sizeof path, "/proc/self/task/%.16s/stat", task->d_name);
-        FILE *file = atoi(task->d_name) == getpid() ? NULL : fopen(path, "r");
-        if (file == NULL)
-            continue;
-        const char *name_end = fgets(stat, sizeof stat, file) ? strrchr(stat, ')') : NULL;
-        run += name_end != NULL && (name_end[2] == 'R' || name_end[2] == 'D');
-        fclose(file);
-    }
-    if (tasks != NULL)
-        closedir(tasks);
-    return run;
-}
 
 /* Stands in front of GStreamer's own, which some programs call and which may be called once. */
 void gst_deinit(void)
@@ -49,10 +27,7 @@ void gst_deinit(void)
     if (is_initialized()) {
         is_done = 1;
         alarm(PATIENCE_S);
-        for (int looks = 0, still = 0; looks < LOOKS && still < 2; looks++) {
-            usleep(LOOK_US);
-            still = others_run() ? 0 : still + 1;
-        }
+        usleep(MOMENT_US);
         set_fatal(FATAL);
         deinit();
         alarm(0);
