@@ -206,12 +206,7 @@ async fn what_is_not_hers_moves_nothing() {
     eve.say(ToRelay::Unpublish { stream: CAMERA }).await;
     eve.post(Slot::Direct(ALICE), b"done").await;
     assert_eq!(&alice.hear_post().await.body[..], b"done", "and no keyframe was wanted");
-    soon(async {
-        while rig.counters.frames_unrouted.value() < 3 {
-            tokio::time::sleep(std::time::Duration::from_millis(5)).await;
-        }
-    })
-    .await;
+    counted(&rig.counters.frames_unrouted, 3).await;
 
     let picture = [record(RecordKind::Frame, 1, 1_000)];
     alice.send_group(CAMERA, 8, 0, &picture).await;

@@ -138,12 +138,7 @@ async fn what_is_claimed_and_not_sent_takes_no_memory() {
         while !matches!(agent.hear().await, FromRelay::Post(post) if post.from == me) {}
         claimants.push((agent, group));
     }
-    soon(async {
-        while rig.counters.frames_unrouted.value() < claimants.len() as u64 {
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
-    })
-    .await;
+    counted(&rig.counters.frames_unrouted, claimants.len() as u64).await;
     for _ in 0..3 {
         pair.talk().await;
     }
@@ -172,12 +167,7 @@ async fn an_old_meeting_goes_on_while_others_fill_all_memory() {
     }
     // Once they fill it nobody new gets in.
     agents.into_iter().for_each(|agent| drop(filling.spawn(fill(agent))));
-    soon(async {
-        while rig.counters.short_of_memory.value() < 100 {
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
-    })
-    .await;
+    counted(&rig.counters.short_of_memory, 100).await;
     for n in 0..3 {
         // More than the next small thing would leave.
         pair.alice.say(ToRelay::Post { slot: Slot::Direct(BOB), body: vec![n; 100_000].into() }).await;

@@ -339,12 +339,7 @@ async fn a_slow_subscriber_loses_old_groups_and_nobody_else_does() {
         let (header, bytes) = carol.next_group().await;
         assert_eq!((header.group, bytes), (group, Ok(records[0].to_bytes())));
     }
-    soon(async {
-        while rig.counters.frames_dropped_late.value() == 0 {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-    })
-    .await;
+    counted(&rig.counters.frames_dropped_late, 1).await;
 
     // Now he reads: what is left of old groups ends in resets, and a new group comes whole.
     let last = [record(RecordKind::Frame, 99, 30_000)];
@@ -370,12 +365,7 @@ async fn data_waits_where_pictures_would_be_dropped() {
     bob.subscribe(BOB, route).await;
     let records: Vec<Record> = (0..40).map(|seed| record(RecordKind::Frame, seed, 10_000)).collect();
     alice.send_group(CAMERA, 1, 0, &records).await;
-    soon(async {
-        while rig.counters.frames_in.value() < 40 {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-    })
-    .await;
+    counted(&rig.counters.frames_in, 40).await;
     // Long enough for a video frame to be too late.
     tokio::time::sleep(Duration::from_millis(400)).await;
     let expected: Vec<u8> = records.iter().flat_map(Encode::to_bytes).collect();

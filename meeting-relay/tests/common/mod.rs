@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use meeting_relay::counters::Counters;
+use meeting_relay::counters::{Count, Counters};
 use meeting_relay::{Config, Relay};
 use meeting_wire::{
     Admission, Decode, Encode, FromRelay, GroupHeader, Kind, MeetingId, ParticipantId, Record, RecordKind,
@@ -276,4 +276,14 @@ pub fn record(kind: RecordKind, seed: u8, len: usize) -> Record {
 /// Waits for what has to happen; a minute is long enough for the slowest machine.
 pub async fn soon<T>(future: impl Future<Output = T>) -> T {
     tokio::time::timeout(Duration::from_secs(60), future).await.expect("it never happened")
+}
+
+/// Waits until so many were counted.
+pub async fn counted(count: &Count, least: u64) {
+    soon(async {
+        while count.value() < least {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    })
+    .await;
 }
