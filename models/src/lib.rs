@@ -21,4 +21,4 @@ mod state;
 mod steps;
 
 pub use model::{Action, Outcome, check};
-pub use rules::{AS_WRITTEN, Age, Config, Rules, SMALL};
+pub use rules::{AS_WRITTEN, Age, Config, Rules, SMALL, TWO_BRANCHES};

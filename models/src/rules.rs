@@ -69,6 +69,10 @@ pub const SMALL: Config = Config {
     rules: AS_WRITTEN,
 };
 
+/// Bob takes over by votes; Alice, who has not heard of it, removes him and resigns to Carol.
+pub const TWO_BRANCHES: Config =
+    Config { people: 3, ticks: 4, removals: 1, successors: 2, resignation: true, hands: Some(0), ..SMALL };
+
 /// One state space. A tick is the two seconds between two heartbeats.
 #[derive(Clone, Copy, Debug)]
 pub struct Config {

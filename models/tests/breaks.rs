@@ -1,6 +1,6 @@
 //! Each rule taken away breaks a promise: a model that holds without the rule would show nothing.
 
-use meeting_models::{AS_WRITTEN, Age, Config, Rules, SMALL, check};
+use meeting_models::{AS_WRITTEN, Age, Config, Rules, SMALL, TWO_BRANCHES, check};
 
 const STALE: &str = "nobody seals under a key whose leader has opened a newer one over 8 s ago";
 
@@ -97,14 +97,5 @@ fn a_race_that_nobody_settles() {
 #[test]
 fn branches_from_different_links_that_know_nothing_of_each_other() {
     let rules = Rules { earlier_first: false, ..AS_WRITTEN };
-    let config = Config {
-        people: 3,
-        ticks: 4,
-        removals: 1,
-        successors: 2,
-        resignation: true,
-        hands: Some(0),
-        ..SMALL
-    };
-    breaks(Config { rules, ..config }, "of two who lead one gives way when they hear each other");
+    breaks(Config { rules, ..TWO_BRANCHES }, "of two who lead one gives way when they hear each other");
 }

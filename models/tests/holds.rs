@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use meeting_models::{Config, SMALL, check};
+use meeting_models::{Config, SMALL, TWO_BRANCHES, check};
 
 /// Searches everything; what `happens` names has to happen, so that the promises are not kept by standing still.
 fn holds(config: Config, happens: &[&'static str]) {
@@ -47,17 +47,7 @@ fn resignations_hold() {
 
 #[test]
 fn branches_from_different_links_hold() {
-    // Bob takes over by votes; Alice, who has not heard of it, removes him and resigns to Carol.
-    let config = Config {
-        people: 3,
-        ticks: 4,
-        removals: 1,
-        successors: 2,
-        resignation: true,
-        hands: Some(0),
-        ..SMALL
-    };
-    holds(config, &[PARTED]);
+    holds(TWO_BRANCHES, &[PARTED]);
 }
 
 #[test]
