@@ -11,7 +11,10 @@ use gst::{glib, prelude::*};
 pub fn property() -> glib::ParamSpec {
     glib::ParamSpecUInt64::builder("max-pixels")
         .nick("Most pixels")
-        .blurb("Pictures whose caps say more pixels (width times height) are refused, with a warning; 8K by default. Counts for caps that come from then on")
+        .blurb(
+            "Pictures whose caps say more pixels (width times height) are refused, with a warning; 8K by default. \
+             Counts for caps that come from then on",
+        )
         .minimum(1)
         .default_value(PIXELS_OF_8K)
         .mutable_playing()

@@ -137,12 +137,12 @@ impl E2eeOpen {
     /// Whether these caps stay here, which is told. It is no error: others in the pipeline have done nothing.
     fn withholds(&self, sealed: &gst::CapsRef) -> bool {
         let beyond = self.max_pixels.beyond(&caps::opened(sealed));
-        let say = self.state().as_mut().is_some_and(|state| {
+        if let Some(state) = self.state().as_mut() {
             state.beyond = beyond.is_some();
-            let what = beyond.clone();
-            what.is_some_and(|what| state.told_beyond.admits(what, clock::boot_now()))
-        });
-        if let Some(what) = beyond.as_ref().filter(|_| say) {
+        }
+        let Some(what) = beyond else { return false };
+        let now = clock::boot_now();
+        if self.state().as_mut().is_some_and(|state| state.told_beyond.admits(what.clone(), now)) {
             let who = caps::owner_name(sealed);
             gst::element_imp_warning!(
                 self,
@@ -150,7 +150,7 @@ impl E2eeOpen {
                 ("{who} sends {what}: it is not opened")
             );
         }
-        beyond.is_some()
+        true
     }
 
     /// Whether no caps have gone out yet since those that came stay here.
