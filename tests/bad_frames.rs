@@ -68,10 +68,8 @@ fn a_tampered_and_a_replayed_frame_do_not_come_through() -> Result<()> {
 }
 
 #[test]
-fn what_was_opened_two_seconds_before_a_crash_never_opens_again() -> Result<()> {
+fn what_was_opened_before_a_crash_never_opens_again() -> Result<()> {
     const VOICE: StreamId = StreamId(1);
-    // An opener says twice a second how far it is, and the agent believes as much as the sender has signed for.
-    const TWO_SECONDS: u64 = 100;
     const HEARS: &str = "meetingkey meetingsrc track=voice ! e2eeopen name=open ! fakesink";
     let stage = Stage::open()?;
     let (alice, mut bob) = (stage.agent("Alice")?, stage.agent("Bob")?);
@@ -93,7 +91,7 @@ fn what_was_opened_two_seconds_before_a_crash_never_opens_again() -> Result<()> 
     hears.kill()?;
 
     // First the pipeline alone was killed, then the agent too, which comes back to a key of its own.
-    for (agent_too, last) in [(false, TWO_SECONDS), (true, 0)] {
+    for agent_too in [false, true] {
         if agent_too {
             bob.kill()?;
             bob.restart()?;
@@ -111,7 +109,7 @@ fn what_was_opened_two_seconds_before_a_crash_never_opens_again() -> Result<()> 
         let new = passed.lock().expect("no panic under the lock").len() as u64;
         println!("{} old frames again: {opened} opened, {new} were new", old.len());
         assert!(old.len() > 50, "only {} frames were there to play again", old.len());
-        assert!(opened <= new + last, "{opened} opened, {new} were new");
+        assert!(opened <= new, "{opened} opened, {new} were new");
     }
     Ok(())
 }

@@ -359,7 +359,7 @@ impl State {
                 messages.push(ToRelay::Subscribe { route });
             } else {
                 if let Some(checker) = checkers.get_mut(&from) {
-                    checker.forget(stream);
+                    checker.rest(stream);
                 }
                 messages.push(ToRelay::Unsubscribe { route });
             }

@@ -33,6 +33,8 @@ pub enum Weakness {
     CounterRestarts,
     /// Agents: beacons are not compared with the frames.
     BeaconsUnchecked,
+    /// Agents: what elements that crashed had opened is forgotten with them.
+    CrashForgets,
 }
 
 #[cfg(feature = "simulator")]

@@ -52,6 +52,7 @@ fn the_simulator_finds_each_broken_defence() {
         Weakness::LeaseIgnored,
         Weakness::CounterRestarts,
         Weakness::BeaconsUnchecked,
+        Weakness::CrashForgets,
     ];
     let missed: Vec<Weakness> = defences.into_iter().filter(|weakness| !finds(*weakness)).collect();
     assert!(missed.is_empty(), "{missed:?} broken, and nothing notices in {WITHIN} seeds");

@@ -1,16 +1,21 @@
 //! The receiver's side: which frames their sender has vouched for, and what to say of the others.
 
+mod key;
+
 use std::{
-    collections::{BTreeMap, HashMap, VecDeque},
+    collections::{HashMap, VecDeque},
     time::Duration,
 };
 
 use meeting_wire::{Envelope, StreamId};
 
+use key::{Key, Known, MEMORY, Place};
+
 use super::{FrameDigest, Span, Vouch};
 use crate::{
     BootTime,
     frame::{Header, KeyId},
+    weakness::{self, Weakness},
 };
 
 /// What is known of who sent a stream's frames.
@@ -57,6 +62,8 @@ pub enum What {
 #[derive(Debug, Default)]
 pub struct Checker {
     streams: HashMap<StreamId, Stream>,
+    /// What streams leave behind that nobody watches at the moment.
+    resting: HashMap<StreamId, VecDeque<Key>>,
     findings: Vec<Finding>,
 }
 
@@ -74,40 +81,6 @@ struct Stream {
     forged: u64,
 }
 
-/// The frames under one key.
-#[derive(Debug)]
-struct Key {
-    kid: KeyId,
-    known: BTreeMap<u64, Known>,
-    held: BTreeMap<u64, Vec<(FrameDigest, Envelope, BootTime)>>,
-    /// Beacons have spoken of all counters below.
-    covered: Option<u64>,
-    /// Counters below that, of which the beacons were lost.
-    holes: VecDeque<(u64, u64)>,
-    /// No counter from here on is used under this key.
-    closed: Option<u64>,
-}
-
-/// Where a counter is that beacons have passed by without a word on it.
-enum Place {
-    /// A beacon was lost there.
-    Hole,
-    /// Before all that is remembered.
-    Past,
-    /// Its sender has not used it.
-    Never,
-}
-
-#[derive(Clone, Copy, Debug)]
-enum Known {
-    /// Went on to the elements, and its beacon is due.
-    Passed(FrameDigest, BootTime),
-    /// Went on, and no beacon came.
-    Unvouched(FrameDigest),
-    /// Signed for, whether it has come or not.
-    Vouched { digest: FrameDigest, seen: bool },
-}
-
 /// How much of what was signed for has come, looked at [`NOTICE`] later.
 #[derive(Debug, Default)]
 struct Share {
@@ -120,12 +93,23 @@ struct Share {
 impl Checker {
     /// Frames of this stream are asked for from now on.
     pub fn watch(&mut self, stream: StreamId) {
-        self.streams.entry(stream).or_default();
+        let keys = self.resting.remove(&stream).unwrap_or_default();
+        self.streams.entry(stream).or_insert_with(|| Stream { keys, ..Stream::default() });
     }
 
-    /// They are no longer.
+    /// They are not, for now. What went on does not go on again when they are: elements that crashed forgot it.
+    pub fn rest(&mut self, stream: StreamId) {
+        if let Some(watched) = self.streams.remove(&stream)
+            && !weakness::is(Weakness::CrashForgets)
+        {
+            self.resting.insert(stream, watched.keys.into_iter().map(Key::at_rest).collect());
+        }
+    }
+
+    /// They never are again: the stream has ended.
     pub fn forget(&mut self, stream: StreamId) {
         self.streams.remove(&stream);
+        self.resting.remove(&stream);
     }
 
     /// What is known of a stream's frames, and how many of them were forged.
@@ -162,8 +146,7 @@ impl Checker {
         let (beacons, guarded) = (watched.has_beacons(now), watched.guard.is_some());
         let key = watched.key(kid);
         let ctr = header.ctr;
-        let ahead = key.covered.is_some_and(|covered| beacons && ctr >= covered.saturating_add(AHEAD));
-        if ahead || key.closed.is_some_and(|end| ctr >= end) {
+        if key.is_beyond(ctr, beacons) {
             watched.forge(stream, now, &mut self.findings);
             return None;
         }
@@ -178,20 +161,18 @@ impl Checker {
                 key.hold(ctr, digest, envelope, now);
                 watched.forge(stream, now, &mut self.findings);
             }
-            None if key.covered.is_some_and(|covered| ctr < covered) => match key.place(ctr) {
-                Place::Hole => {
-                    key.remember(ctr, Known::Unvouched(digest));
-                    return Some(envelope);
-                }
+            None => match key.place(ctr) {
                 Place::Past => {}
                 Place::Never => watched.forge(stream, now, &mut self.findings),
+                // What waits under its counter goes on first, or the beacon says which of them.
+                Place::Next if guarded || key.held.contains_key(&ctr) => key.hold(ctr, digest, envelope, now),
+                Place::Hole if guarded => {}
+                // Of a hole too it has to show that nobody has signed for it.
+                Place::Next | Place::Hole => {
+                    key.remember(ctr, Known::Passed(digest, now));
+                    return Some(envelope);
+                }
             },
-            // What waits under its counter goes on first, or the beacon says which of them.
-            None if guarded || key.held.contains_key(&ctr) => key.hold(ctr, digest, envelope, now),
-            None => {
-                key.remember(ctr, Known::Passed(digest, now));
-                return Some(envelope);
-            }
         }
         None
     }
@@ -334,159 +315,14 @@ impl Share {
     }
 }
 
-impl Key {
-    fn new(kid: KeyId) -> Self {
-        Self {
-            kid,
-            known: BTreeMap::new(),
-            held: BTreeMap::new(),
-            covered: None,
-            holes: VecDeque::new(),
-            closed: None,
-        }
-    }
-
-    fn remember(&mut self, ctr: u64, known: Known) {
-        self.known.insert(ctr, known);
-        while self.known.len() > MEMORY {
-            self.known.pop_first();
-        }
-    }
-
-    fn place(&self, ctr: u64) -> Place {
-        if self.holes.iter().any(|(from, to)| (*from..*to).contains(&ctr)) {
-            Place::Hole
-        } else if self.known.first_key_value().is_none_or(|(first, _)| ctr < *first) {
-            Place::Past
-        } else {
-            Place::Never
-        }
-    }
-
-    /// Keeps a frame until its beacon. When there is no room, the counters that are nearest stay: an honest frame's is.
-    fn hold(&mut self, ctr: u64, digest: FrameDigest, envelope: Envelope, now: BootTime) {
-        if let Some(held) = self.held.get_mut(&ctr) {
-            if held.iter().any(|(held, ..)| *held == digest) {
-                return;
-            }
-            if held.len() >= CANDIDATES {
-                // What came long before its turn is the least likely.
-                held.remove(0);
-            }
-        }
-        let (mut frames, mut bytes) = (1, envelope.sealed.len());
-        for (_, held, _) in self.held.values().flatten() {
-            (frames, bytes) = (frames + 1, bytes + held.sealed.len());
-        }
-        while frames > HELD || bytes > HELD_BYTES {
-            let Some(last) = self.held.last_entry().filter(|last| *last.key() > ctr) else { return };
-            let gone = last.remove();
-            frames -= gone.len();
-            bytes -= gone.iter().map(|(_, held, _)| held.sealed.len()).sum::<usize>();
-        }
-        self.held.entry(ctr).or_default().push((digest, envelope, now));
-    }
-
-    /// Takes in what was signed for; gives whether something came that was not.
-    fn vouched(
-        &mut self,
-        span: &Span,
-        now: BootTime,
-        delay: Option<u64>,
-        mut release: impl FnMut(Envelope),
-    ) -> bool {
-        let mut forged = false;
-        for (ctr, digest) in (span.first..).zip(span.frames.iter().copied()) {
-            let mut seen = match self.known.get(&ctr) {
-                Some(Known::Passed(passed, _) | Known::Unvouched(passed)) => {
-                    forged |= *passed != digest;
-                    *passed == digest
-                }
-                Some(Known::Vouched { .. }) => continue,
-                None => false,
-            };
-            for (held, envelope, _) in self.held.remove(&ctr).unwrap_or_default() {
-                if held == digest && !seen {
-                    seen = true;
-                    release(envelope);
-                } else {
-                    forged |= held != digest;
-                }
-            }
-            self.remember(ctr, Known::Vouched { digest, seen });
-        }
-        if let Some(covered) = self.covered.filter(|covered| *covered < span.first) {
-            self.holes.push_back((covered, span.first));
-            if self.holes.len() > HOLES {
-                self.holes.pop_front();
-            }
-        }
-        self.covered = Some(self.covered.unwrap_or(0).max(span.end()));
-        if span.closed {
-            self.closed = Some(span.end());
-            self.held.retain(|ctr, _| *ctr < span.end());
-        }
-        // A beacon speaks of all that was sent before it: what came long ago and is not in it was never sent.
-        let (end, closed) = (span.end(), span.closed);
-        let due = OVERDUE + delay.map_or(NOTICE - OVERDUE, Duration::from_millis);
-        let never_sent = |ctr: u64, known: &Known| match known {
-            Known::Passed(_, at) => ctr >= end && (closed || now.since(*at) > due),
-            _ => false,
-        };
-        let before = self.known.len();
-        self.known.retain(|ctr, known| !never_sent(*ctr, known));
-        forged || self.known.len() < before
-    }
-
-    /// Notes frames whose beacon should have come; gives whether there are any.
-    fn overdue(&mut self, now: BootTime) -> bool {
-        let mut any = false;
-        for known in self.known.values_mut() {
-            if let Known::Passed(digest, at) = *known
-                && now.since(at) >= NOTICE
-            {
-                any = true;
-                *known = Known::Unvouched(digest);
-            }
-        }
-        any
-    }
-
-    /// Takes out what has been held for too long.
-    fn waited(&mut self, now: BootTime) -> Vec<(u64, FrameDigest, Envelope)> {
-        let mut waited = Vec::new();
-        self.held.retain(|ctr, candidates| {
-            let old = candidates.first().is_some_and(|(_, _, at)| now.since(*at) >= NOTICE);
-            if old {
-                waited.extend(candidates.drain(..).map(|(digest, envelope, _)| (*ctr, digest, envelope)));
-            }
-            !old
-        });
-        waited
-    }
-}
-
 /// How long a frame may go without its sender's signature before a person is told.
 pub const NOTICE: Duration = Duration::from_secs(2);
 /// From when on media counts as late, by the leader's time.
 pub const LATE: Duration = Duration::from_secs(3);
 /// How long frames wait for their beacon after a forgery; doubled each time, up to 16 times as long.
 const GUARD: Duration = Duration::from_secs(10);
-/// How long after a frame came the beacon that speaks of it may leave, errors of both clocks included.
-const OVERDUE: Duration = Duration::from_millis(1_250);
-/// Counters that a sender uses between two beacons, at most.
-const AHEAD: u64 = 4_096;
-/// Counters remembered of each key: what is older is no longer opened (the replay window).
-const MEMORY: usize = crate::frame::WINDOW as usize * 2;
-/// Lost beacons remembered.
-const HOLES: usize = 8;
 /// Keys of one stream: the epoch, the one before, and one that is on its way.
 const KEYS: usize = 3;
-/// Frames of a key that wait, and their bytes.
-const HELD: usize = 512;
-const HELD_BYTES: usize = 8 * 1024 * 1024;
-/// Frames that wait under one counter.
-const CANDIDATES: usize = 16;
 /// Frames after which the share that came is looked at.
 const JUDGED: u32 = 60;
 

@@ -14,6 +14,7 @@ use super::{
     group::Group,
     lead::CHALLENGE,
     message::{Message, Reply},
+    welcome,
 };
 use crate::{
     BootTime,
@@ -23,6 +24,8 @@ use crate::{
     roster::{MAX_ENTRIES, Roster},
 };
 
+/// People whom one link lets in: those behind them wait for the next one.
+pub(super) const NEWCOMERS: usize = 200;
 /// People who wait at most.
 const MAX_WAITING: usize = 64;
 /// How long somebody waits without a sign.
@@ -101,18 +104,24 @@ impl Admission {
         let header = &group.roster.header;
         let device = announce.device;
         let is_in = group.roster.device(device).is_some();
+        let full = group.roster.entries().len() >= MAX_ENTRIES || !self.can_welcome_one_more(group);
         let approved = self.approved.get(&device).is_some_and(|until| cx.now <= *until);
         if header.removed.contains(&device) || device == cx.me.device.public() {
             Some(Verdict::Refused)
         } else if header.locked && !is_in {
             Some(Verdict::Locked)
-        } else if group.roster.entries().len() >= MAX_ENTRIES && !is_in || header.next_index == u16::MAX {
+        } else if full && !is_in || header.next_index == u16::MAX {
             Some(Verdict::Refused)
         } else if header.spent && !group.known.contains(&device) && !approved {
             Some(Verdict::Waiting)
         } else {
             None
         }
+    }
+
+    fn can_welcome_one_more(&self, group: &Group) -> bool {
+        let entries = group.roster.to_bytes().len() + (self.queue.len() + 1) * welcome::MAX_ENTRY;
+        welcome::is_a_post(group.lineage.to_bytes().len(), entries)
     }
 
     fn enqueue(&mut self, signed: SignedAnnounce, cx: &mut Cx<'_>) {
@@ -167,9 +176,10 @@ impl Admission {
         self.accepted.insert((device, participant));
     }
 
-    /// Those who are to be let in.
+    /// Those who are to be let in with the next link.
     pub fn take(&mut self, roster: &Roster) -> Vec<SignedAnnounce> {
-        let queue = std::mem::take(&mut self.queue);
+        let later = self.queue.split_off(self.queue.len().min(NEWCOMERS));
+        let queue = std::mem::replace(&mut self.queue, later);
         // The roster may have changed since they asked.
         let may = |announce: &SignedAnnounce| {
             let device = announce.unverified().device;

@@ -95,7 +95,7 @@ impl Cx<'_> {
     pub fn post(&mut self, slot: Slot, instance: InstanceId, message: &Message) {
         let body = self.me.board.seal(instance, &message.to_bytes(), self.rng);
         if body.len() > MAX_POST {
-            // Only a roster of the longest names and a removal list to its limit come near: better silent than cut.
+            // Only a welcome with a takeover by the votes of a thousand in it comes near: better silent than cut.
             self.counters.over_limit += 1;
             return;
         }

@@ -22,6 +22,7 @@ use super::{
     message::{Message, Offer, Wrap},
     statement::EpochKey,
     succession::majority,
+    welcome,
 };
 use crate::{
     BootTime,
@@ -245,10 +246,11 @@ impl Lead {
         let ours = changes.iter().any(|change| matches!(change, Change::Takeover(_)));
         let ours =
             ours.then(|| link(&group.head().body.changes) + group.roster.to_bytes().len() + link(changes));
-        let people = roster.entries().len();
-        let next =
-            link(changes) + roster.to_bytes().len() + LINK + VOTE * majority(people) + REMOVAL * people;
-        group.lineage.fits(1 + usize::from(ours.is_some()), next + ours.unwrap_or(0))
+        let (people, entries) = (roster.entries().len(), roster.to_bytes().len());
+        let next = link(changes) + entries + LINK + VOTE * majority(people) + REMOVAL * people;
+        let (steps, bytes) = (1 + usize::from(ours.is_some()), next + ours.unwrap_or(0));
+        group.lineage.fits(steps, bytes)
+            && welcome::is_a_post(group.lineage.to_bytes().len() + bytes, entries)
     }
 
     /// Who is to take over: the first who proved to be present, no recorders and no bots.

@@ -272,6 +272,11 @@ impl Member {
         &self.group
     }
 
+    #[cfg(test)]
+    pub fn group_mut(&mut self) -> &mut Group {
+        &mut self.group
+    }
+
     /// A MAC under the proof key that we share with the leader.
     #[cfg(feature = "simulator")]
     pub fn prove(&self, bytes: &[u8]) -> Option<[u8; 32]> {

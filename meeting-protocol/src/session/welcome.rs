@@ -1,8 +1,8 @@
 //! What a newcomer is told: who is in, and why the leader may say so.
 
-use meeting_wire::{Decode, DecodeError, Encode, InstanceId, MeetingId, Reader, Writer};
+use meeting_wire::{Decode, DecodeError, Encode, InstanceId, MAX_POST, MeetingId, Reader, Writer};
 
-use super::lineage::Lineage;
+use super::{admission::NEWCOMERS, lineage::Lineage};
 use crate::{
     announce::SignedAnnounce,
     crypto::sign::Hash,
@@ -55,6 +55,17 @@ impl Welcome {
         self.epoch_link.as_ref().unwrap_or(&self.head)
     }
 }
+
+/// Whether a chain of leaders and a roster of so many bytes make a welcome that is a post, whatever its links say.
+pub(super) fn is_a_post(lineage: usize, roster: usize) -> bool {
+    lineage + roster + AROUND <= MAX_POST
+}
+
+/// The most bytes of an entry.
+pub(super) const MAX_ENTRY: usize = 256;
+/// The most bytes of the rest: a head by which a thousand are present, an epoch link that lets people in and their old
+/// stays out, the leader's announce.
+const AROUND: usize = 24 * 1024 + NEWCOMERS * (MAX_ENTRY + 24);
 
 /// The entry that this announce makes, under the index and mark of presence of `entry`.
 pub(crate) fn as_announced(entry: &Entry, announce: &SignedAnnounce) -> Entry {

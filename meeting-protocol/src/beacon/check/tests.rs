@@ -1,6 +1,6 @@
 #![allow(clippy::unwrap_used)]
 
-use super::*;
+use super::{key::HELD, *};
 use crate::beacon::Sent;
 
 const CAMERA: StreamId = StreamId(1);
@@ -247,6 +247,73 @@ fn a_frame_that_waited_goes_on_once_however_often_it_comes() {
     let times = scene.delivered.iter().filter(|envelope| envelope.sealed == honest.sealed).count();
     let others = scene.delivered.iter().filter(|envelope| envelope.sealed == other.sealed).count();
     assert_eq!((times, others), (1, 0), "elements take one frame of a counter, and start anew in between");
+}
+
+/// A third of a second of Alice and the beacon that speaks of it do not come; gives the first counter of that.
+fn gap(scene: &mut Scene) -> u64 {
+    let first = scene.ctr;
+    scene.third(|_, _| {});
+    scene.sent.take();
+    first
+}
+
+#[test]
+fn a_frame_forged_into_the_gap_of_a_lost_beacon_is_told() {
+    let mut scene = Scene::new();
+    scene.honest_thirds(3);
+    let gap = gap(&mut scene);
+    scene.honest_thirds(1);
+    assert!(scene.come(&frame(kid(), gap + 3, b"forged")), "so could an honest one");
+    let came = scene.now;
+    while !scene.told.contains(&What::Unverified) {
+        assert!(scene.now - came < 2_400, "unnoticed for 2 s and a look");
+        scene.honest_thirds(1);
+    }
+}
+
+#[test]
+fn while_frames_wait_for_their_beacon_none_comes_through_a_gap() {
+    let mut scene = Scene::new();
+    scene.honest_thirds(3);
+    let gap = gap(&mut scene);
+    scene.honest_thirds(1);
+    scene.come(&frame(kid(), scene.ctr + 5_000, b"forged"));
+    assert_eq!(scene.told.last(), Some(&What::Forged));
+    assert!((0..10).all(|n| !scene.come(&frame(kid(), gap + n, b"forged"))));
+}
+
+#[test]
+fn what_went_on_before_nobody_watched_never_goes_on_again() {
+    for forged in [None, Some(7), Some(500)] {
+        let mut scene = Scene::new();
+        let mut old = Vec::new();
+        for third in 0..10 {
+            scene.third(|scene, envelope| {
+                assert!(scene.come(&envelope));
+                old.push(envelope);
+            });
+            // Nobody has signed for the last ones.
+            if third < 9 {
+                scene.beacon();
+            }
+        }
+        for ahead in forged {
+            scene.come(&frame(kid(), scene.ctr + ahead, b"forged"));
+        }
+        scene.checker.rest(CAMERA);
+        gap(&mut scene);
+        assert!(old.iter().all(|envelope| !scene.come(envelope)), "at rest");
+        scene.checker.watch(CAMERA);
+        assert!(old.iter().all(|envelope| !scene.come(envelope)), "before the first beacon");
+        scene.third(|scene, envelope| assert!(scene.come(&envelope)));
+        scene.beacon();
+        assert!(old.iter().all(|envelope| !scene.come(envelope)), "after it");
+        let before = scene.honest_delivered();
+        scene.honest_thirds(60);
+        assert!(scene.honest_delivered() >= before + 599, "and nobody is muted");
+        let honest = forged.is_none();
+        assert!(!honest || scene.told.iter().all(|what| *what == What::Vouched), "{:?}", scene.told);
+    }
 }
 
 #[test]

@@ -411,35 +411,71 @@ fn the_longer_the_chain_of_leaders_the_fewer_answers_a_second_but_always_one() {
     assert_eq!(answers.map(|kib| admission::answers_a_second(kib << 10)), [32, 16, 1, 1, 1]);
 }
 
-#[test]
-fn two_hundred_people_can_be_shown_six_changes_of_leader_by_votes() {
-    let entries = (0..200_u16).map(|index| {
-        let mut entry = Entry { index, name: "Somebody Somewhere".into(), ..entry() };
+/// So many people of this name, from an index on.
+fn people(indices: std::ops::Range<u16>, name: &str) -> Vec<Entry> {
+    let somebody = |index: u16| {
+        let mut entry = Entry { index, name: name.into(), ..entry() };
         entry.participant.0[..2].copy_from_slice(&index.to_be_bytes());
         entry.device.0[..2].copy_from_slice(&index.to_be_bytes());
         entry
-    });
+    };
+    indices.map(somebody).collect()
+}
+
+/// Six changes of leader by votes among two hundred.
+fn long_chain() -> Lineage {
     let header = crate::roster::Header { next_index: 200, ..header() };
-    let roster = Roster::from_parts(header, entries.collect()).unwrap();
+    let roster = Roster::from_parts(header, people(0..200, "Somebody Somewhere")).unwrap();
     let votes = vec![vote(); succession::majority(200)];
     let takeover = link(vec![Change::Takeover(Takeover { leader: BOB_ID, votes, resignation: None })]);
-    let step = Step { last: link(all_changes()), roster: roster.clone(), takeover };
-    let lineage = Lineage { steps: vec![step; 6], ..lineage() };
+    let step = Step { last: link(all_changes()), roster, takeover };
+    Lineage { steps: vec![step; 6], ..lineage() }
+}
+
+#[test]
+fn two_hundred_people_can_be_shown_six_changes_of_leader_by_votes() {
+    let lineage = long_chain();
     assert!(lineage.fits(0, 0) && !lineage.fits(lineage::MAX_STEPS, 0));
-    let welcome = Welcome {
-        announce: [1; 32],
-        lineage,
-        leader: announce(),
-        head: link(all_changes()),
-        epoch_link: Some(link(all_changes())),
-        header: roster.header.clone(),
-        entries: roster.entries().cloned().collect(),
-    };
-    let bytes = Message::Welcome(Box::new(welcome)).to_bytes().len();
-    println!("a welcome of {bytes} bytes");
-    assert!(bytes + 64 <= meeting_wire::MAX_POST);
-    // Beside the longest chain of leaders there is room for a roster of a thousand.
-    assert!(lineage::MAX_LINEAGE + roster.to_bytes().len() * 5 + 8_192 <= meeting_wire::MAX_POST);
+    let roster = lineage.steps[0].roster.to_bytes().len();
+    assert!(welcome::is_a_post(lineage.to_bytes().len(), roster));
+}
+
+#[test]
+fn whom_no_post_could_welcome_is_refused_and_not_left_without_a_word() {
+    for (chain, full) in [(lineage(), false), (long_chain(), true)] {
+        let Two { mut rng, mut alice, mut bob, mut now, .. } = Two::unmet();
+        let Place::Member(member) = &mut alice.place else { unreachable!() };
+        let group = member.group_mut();
+        let mut entries: Vec<Entry> = group.roster.entries().cloned().collect();
+        entries.extend(people(1..999, &"n".repeat(64)));
+        let header = crate::roster::Header { next_index: 999, ..group.roster.header.clone() };
+        group.roster = Roster::from_parts(header, entries).unwrap();
+        group.lineage.steps = chain.steps;
+        let (mut welcomes, mut refusals) = (0, 0);
+        for _ in 0..30 {
+            now = BootTime(now.0 + 100);
+            bob.handle(Input::Timeout, now, &mut rng).unwrap();
+            hand_over(&mut bob, &mut alice, now, &mut rng);
+            alice.handle(Input::Timeout, now, &mut rng).unwrap();
+            loop {
+                let (slot, body) = match alice.poll_output() {
+                    Output::Post { slot, body } => (slot, body),
+                    Output::Timeout(_) => break,
+                    _ => continue,
+                };
+                let (_, message) = alice.me.board.open(&body).unwrap();
+                match Message::from_bytes(&message).unwrap() {
+                    Message::Welcome(_) => welcomes += 1,
+                    Message::Answer(reply) if reply.answer.body.verdict == Verdict::Refused => refusals += 1,
+                    _ => {}
+                }
+                let post = Post { seq: 0, from: alice.me(), slot, body };
+                bob.handle(Input::Post(post), now, &mut rng).unwrap();
+            }
+        }
+        assert_eq!((welcomes > 0, refusals > 0), (!full, full), "{welcomes} welcomes, {refusals} refusals");
+        assert_eq!(alice.counters().over_limit, 0, "nothing was too long to be said");
+    }
 }
 
 const BOB_ID: ParticipantId = super::BOB;

@@ -153,6 +153,20 @@ impl World {
         assert!(new, "{} opens a frame a second time, sealed at {sealed}", device.name);
     }
 
+    /// The pipelines that watch crash and start anew; the agent stays.
+    pub(super) fn crash_watching(&mut self, number: usize) {
+        let device = &mut self.devices[number];
+        for ((from, stream), opening) in &mut device.elements.opening {
+            if let Some(checker) = device.checkers.get_mut(from) {
+                checker.rest(*stream);
+                checker.watch(*stream);
+            }
+            // Not even the floors that openers tell their agent help here.
+            opening.restart(|_| 0);
+        }
+        self.watched.retain(|watched| watched.to != number);
+    }
+
     /// What the checker of one sender has to say.
     pub(super) fn findings(&mut self, number: usize, from: ParticipantId) {
         let now = self.now;

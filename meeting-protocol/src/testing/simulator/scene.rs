@@ -164,7 +164,7 @@ impl World {
             return;
         }
         let who = self.somebody();
-        let kinds = if self.cast.calm || self.cast.evil_leader { 9 } else { 16 };
+        let kinds = if self.cast.calm || self.cast.evil_leader { 9 } else { 17 };
         let kind = self.dice.between(0, kinds);
         self.trace.line(self.now, format!("scene {kind} {}", self.devices[who].name));
         match kind {
@@ -200,6 +200,7 @@ impl World {
                 (0..self.devices.len()).for_each(|device| self.disconnect(device));
             }
             14 => (0..3).for_each(|_| self.arrive()),
+            15 if self.cast.beacons => self.crash_watching(who),
             _ => {
                 // everybody's network at once
                 for device in 0..self.devices.len() {
