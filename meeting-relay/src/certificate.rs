@@ -1,5 +1,6 @@
 //! The relay's TLS identity: a certificate of its own making, kept between starts, or one from files.
 
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -137,7 +138,8 @@ fn make(state: &Path, chain: &Path, key: &Path, names: &[String]) -> Result<(), 
         message: error.to_string(),
     };
     let problem = |error| Error::State { path: state.to_owned(), error };
-    fs::create_dir_all(state).map_err(problem)?;
+    // Under any umask: nobody else puts another key there.
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(state).map_err(problem)?;
     let mut subjects: Vec<String> = ["localhost", "127.0.0.1", "::1"].map(String::from).to_vec();
     subjects.extend(names.iter().filter(|name| !subjects.contains(name)).cloned().collect::<Vec<_>>());
     let made = rcgen::generate_simple_self_signed(subjects).map_err(fault)?;
@@ -161,8 +163,8 @@ mod tests {
         let second = Certificate::self_signed(&state, &[]).expect("read");
         assert_eq!(first.hash(), second.hash());
         assert_ne!(first.hash(), [0; 32]);
-        let mode = fs::metadata(state.join("key.pem")).expect("there").permissions().mode();
-        assert_eq!(mode & 0o777, 0o600);
+        let mode = |path: &Path| fs::metadata(path).expect("there").permissions().mode() & 0o777;
+        assert_eq!((mode(&state.join("key.pem")), mode(&state)), (0o600, 0o700));
         second.into_server().expect("usable");
     }
 

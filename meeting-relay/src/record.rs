@@ -6,9 +6,9 @@
 //! ```
 
 use std::{
-    fs::{File, OpenOptions},
+    fs::{File, OpenOptions, Permissions},
     io::{self, BufWriter, Write},
-    os::unix::fs::OpenOptionsExt,
+    os::unix::fs::{OpenOptionsExt, PermissionsExt},
     path::Path,
     sync::{Mutex, PoisonError},
     time::{SystemTime, UNIX_EPOCH},
@@ -29,10 +29,15 @@ struct Recording {
 }
 
 impl Recorder {
-    /// Starts a new file that only its owner reads.
+    /// Starts a new file that only its owner reads, also in the place of one that others could read.
     pub fn open(path: &Path) -> Result<Self, Error> {
+        let problem = || Error::io(format!("opening {}", path.display()));
         let file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path);
-        let file = BufWriter::new(file.map_err(Error::io(format!("opening {}", path.display())))?);
+        let file = file.map_err(problem())?;
+        if file.metadata().map_err(problem())?.is_file() {
+            file.set_permissions(Permissions::from_mode(0o600)).map_err(problem())?;
+        }
+        let file = BufWriter::new(file);
         Ok(Self(Some(Mutex::new(Recording { file, left: MOST }))))
     }
 
@@ -103,5 +108,17 @@ mod tests {
         assert_eq!((bytes[0], &bytes[13..24]), (0, b"sealed post".as_slice()));
         assert_eq!((bytes[24], &bytes[37..]), (1, b"sealed frame".as_slice()));
         Recorder::default().post(b"nothing happens");
+    }
+
+    #[test]
+    fn a_file_that_others_could_read_is_closed_to_them() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("view");
+        std::fs::write(&path, "old").expect("written");
+        std::fs::set_permissions(&path, Permissions::from_mode(0o644)).expect("ours");
+        Recorder::open(&path).expect("opened");
+        let mode = std::fs::metadata(&path).expect("there").permissions().mode();
+        assert_eq!(mode & 0o777, 0o600);
+        assert!(Recorder::open(Path::new("/dev/null")).is_ok(), "what is no file keeps its mode");
     }
 }
