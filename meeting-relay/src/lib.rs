@@ -17,7 +17,7 @@
 //!    |
 //!  room       pure: who is in, who offers what, who gets what
 //!    |
-//!  board, keyframe    pure: posts with bounds; keyframe requests merged
+//!  board, claims, keyframe    pure: posts with bounds; who was here; keyframe requests merged
 //! ```
 //!
 //! [`Relay::bind`] and [`Relay::run`] are all that a test needs. A program opens its [`Sockets`] first, and gives up its
@@ -32,6 +32,7 @@ pub mod privileges;
 mod age;
 mod board;
 mod certificate;
+mod claims;
 mod control;
 mod files;
 mod forward;

@@ -56,7 +56,8 @@ pub const CELL_BYTES: usize = 4 * 1024 * 1024;
 /// The longest cell: a heartbeat that answers a thousand 32-byte nonces, twice over.
 pub const CELL: usize = 64 * 1024;
 
-/// Places that one meeting remembers the claims of, so that stays of the past are not taken over: 48 bytes each.
+/// Places that one meeting remembers the claims of, so that stays of the past are not taken over: 48 bytes each. Who has been
+/// away for longest is forgotten first.
 pub const CLAIMS: usize = 16 * 1024;
 
 /// Streams that one participant may have published: a few cameras with layers.

@@ -16,6 +16,7 @@ use meeting_wire::{Claim, FromRelay, Kind, ParticipantId, Post, Refusal, Route, 
 use thiserror::Error;
 
 use crate::board::Board;
+use crate::claims::Claims;
 use crate::keyframe::{Ask, KeyframeGate};
 use crate::limits;
 
@@ -25,7 +26,7 @@ pub struct Room<H> {
     max_participants: usize,
     board: Board,
     members: BTreeMap<ParticipantId, Member<H>>,
-    claims: HashMap<ParticipantId, Claim>,
+    claims: Claims,
     tracks: BTreeMap<Route, Track<H>>,
     next_route: u32,
     next_seat: u64,
@@ -125,7 +126,7 @@ impl<H: Clone> Room<H> {
             max_participants,
             board: Board::new(base),
             members: BTreeMap::new(),
-            claims: HashMap::new(),
+            claims: Claims::default(),
             tracks: BTreeMap::new(),
             next_route: 1,
             next_seat: 1,
@@ -146,15 +147,13 @@ impl<H: Clone> Room<H> {
         handle: H,
         since: u64,
     ) -> Result<Joined<H>, Refusal> {
-        match self.claims.get(&participant) {
-            Some(known) if *known != claim => return Err(Refusal::Taken),
-            None if self.claims.len() >= limits::CLAIMS => return Err(Refusal::Full),
-            _ => {}
+        if !self.claims.allow(participant, claim) {
+            return Err(Refusal::Taken);
         }
         if !self.members.contains_key(&participant) && self.members.len() >= self.max_participants {
             return Err(Refusal::Full);
         }
-        self.claims.insert(participant, claim);
+        self.claims.enter(participant, claim);
         let mut deliveries = Vec::new();
         let replaced = self.members.remove(&participant).map(|former| {
             deliveries = self.withdraw(participant, &former);
@@ -184,6 +183,7 @@ impl<H: Clone> Room<H> {
         let Some(member) = self.members.remove(&seat.participant) else {
             return Vec::new();
         };
+        self.claims.leave(seat.participant);
         let mut deliveries = self.withdraw(seat.participant, &member);
         if goodbye {
             self.board.clear_cell(seat.participant);
@@ -225,7 +225,7 @@ impl<H: Clone> Room<H> {
 
     /// Whether somebody who knows this claim was here before.
     pub fn knows(&self, participant: ParticipantId, claim: Claim) -> bool {
-        self.claims.get(&participant) == Some(&claim)
+        self.claims.know(participant, claim)
     }
 
     /// Offers a stream to the others. Offering it again changes nothing.

@@ -205,6 +205,28 @@ fn nobody_takes_a_place_without_its_claim() {
     assert!(rig.room.join(claimed(BOB), "bob", 0).is_ok());
 }
 
+#[test]
+fn however_many_were_here_once_a_newcomer_gets_in() {
+    let mut rig = rig();
+    rig.room.leave(rig.carol, true, rig.now);
+    let visitor = |n: usize| {
+        let mut id = [0; 16];
+        id[..8].copy_from_slice(&(n as u64).to_be_bytes());
+        ParticipantId(id)
+    };
+    for n in 0..limits::CLAIMS {
+        let seat = rig.room.join(claimed(visitor(n)), "visitor", 0).expect("there is room").seat;
+        rig.room.leave(seat, true, rig.now);
+    }
+    let last = visitor(limits::CLAIMS - 1);
+    let stranger = Claim([0xee; 16]);
+    assert_eq!(rig.room.join((last, stranger), "eve", 0).err(), Some(Refusal::Taken), "it left last");
+    assert_eq!(rig.room.join((BOB, stranger), "eve", 0).err(), Some(Refusal::Taken), "he is here");
+    assert!(rig.room.join(claimed(BOB), "bob again", 0).is_ok() && rig.room.knows(last, Claim(last.0)));
+    assert!(!rig.room.knows(CAROL, Claim(CAROL.0)), "she has been away for longest");
+    assert!(rig.room.join(claimed(visitor(limits::CLAIMS)), "one more", 0).is_ok());
+}
+
 fn claimed(participant: ParticipantId) -> (ParticipantId, Claim) {
     (participant, Claim(participant.0))
 }
