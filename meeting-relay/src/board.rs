@@ -48,13 +48,24 @@ impl Board {
         self.log_bytes += post.body.len();
         self.log.push_back(post.clone());
         while self.log.len() > limits::LOG_POSTS || self.log_bytes > limits::LOG_BYTES {
-            self.forget_oldest();
+            self.forget_post();
         }
         post
     }
 
-    /// Forgets the oldest log post; false when there is none.
-    pub fn forget_oldest(&mut self) -> bool {
+    /// Forgets the oldest log post or, where there is none, the longest unwritten cell: first of those who are not `here`,
+    /// and never that of `but`. False when nothing is left.
+    pub fn forget_oldest(&mut self, but: ParticipantId, here: impl Fn(&ParticipantId) -> bool) -> bool {
+        if self.forget_post() {
+            return true;
+        }
+        let others = self.cells.iter().filter(|(author, _)| **author != but);
+        let oldest = others.min_by_key(|(author, cell)| (here(author), cell.written));
+        let oldest = oldest.map(|(author, _)| *author);
+        oldest.inspect(|author| self.clear_cell(*author)).is_some()
+    }
+
+    fn forget_post(&mut self) -> bool {
         let oldest = self.log.pop_front();
         self.log_bytes -= oldest.as_ref().map_or(0, |oldest| oldest.body.len());
         oldest.is_some()
@@ -158,10 +169,31 @@ mod tests {
         let mut board = Board::new(0);
         board.append(ALICE, Bytes::from_static(b"one"));
         board.append(BOB, Bytes::from_static(b"two"));
-        assert!(board.forget_oldest());
+        assert!(board.forget_oldest(ALICE, |_| true));
         assert_eq!((numbers(&board, 0), board.log_bytes), (vec![2], 3));
-        assert!(board.forget_oldest() && !board.forget_oldest());
+        assert!(board.forget_oldest(ALICE, |_| true) && !board.forget_oldest(ALICE, |_| true));
         assert_eq!(board.log_bytes, 0);
+    }
+
+    #[test]
+    fn cells_give_way_once_there_is_no_log_those_of_the_absent_first() {
+        let mut board = Board::new(0);
+        for author in [ALICE, author(1), BOB, author(2)] {
+            board.set_cell(author, Bytes::from_static(b"cell"));
+        }
+        board.append(BOB, Bytes::from_static(b"post"));
+        let mut forget = || {
+            let more = board.forget_oldest(ALICE, |author| [ALICE, BOB].contains(author));
+            let mut left: Vec<_> = board.replay(0).map(|post| post.from).collect();
+            left.sort();
+            (more, left)
+        };
+        assert_eq!(forget(), (true, vec![author(1), author(2), ALICE, BOB]), "the log first");
+        assert_eq!(forget(), (true, vec![author(2), ALICE, BOB]));
+        assert_eq!(forget(), (true, vec![ALICE, BOB]));
+        assert_eq!(forget(), (true, vec![ALICE]));
+        assert_eq!(forget(), (false, vec![ALICE]), "who needs the room keeps its own");
+        assert_eq!(board.cell_bytes, 4);
     }
 
     #[test]

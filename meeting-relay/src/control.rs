@@ -48,14 +48,15 @@ impl Ear {
             return Ok(None);
         };
         let first = len.min(limits::PACKET);
-        let room = || member.meeting.charge(first + limits::ITEM_BYTES);
+        let room = || member.meeting.charge(member.seat, first + limits::ITEM_BYTES);
         let short = || member.counters.short_of_memory.one();
         let (Some(mut kept), Some(mut passed_on)) = (room(), room()) else {
             short();
             return Err(End::Refused(Refusal::Busy));
         };
         let grow = |more| {
-            let grown = member.meeting.grow(&mut kept, more) && member.meeting.grow(&mut passed_on, more);
+            let grow = |charge| member.meeting.grow(member.seat, charge, more);
+            let grown = grow(&mut kept) && grow(&mut passed_on);
             if !grown {
                 short();
             }
@@ -103,6 +104,7 @@ pub async fn listen(mut ear: Ear, member: &Member) -> End {
         messages: Bucket::new(limits::MESSAGES, now),
         log: Bucket::new(limits::LOG, now),
         bytes: Bucket::new(limits::POST_BYTES, now),
+        to_all: Bucket::holding(limits::TO_ALL_AT_FIRST, limits::TO_ALL, now),
     };
     loop {
         let (message, room) = match ear.message(member).await {
@@ -156,6 +158,7 @@ struct Rates {
     messages: Bucket,
     log: Bucket,
     bytes: Bucket,
+    to_all: Bucket,
 }
 
 impl Rates {
@@ -172,6 +175,14 @@ impl Rates {
                 return Err(Misbehaviour::TooMany("log posts"));
             }
         }
+        let to_all = match message {
+            ToRelay::Post { slot: Slot::Log | Slot::Cell, body } => body.len(),
+            ToRelay::Publish { .. } | ToRelay::Unpublish { .. } => 0,
+            _ => return Ok(()),
+        };
+        if !self.to_all.take((to_all + limits::PLACE_BYTES) as f64, now) {
+            return Err(Misbehaviour::TooMany("bytes for everybody"));
+        }
         Ok(())
     }
 }
@@ -182,7 +193,8 @@ fn act(message: ToRelay, [kept, passed_on]: [Charge; 2], member: &Member) -> Res
         ToRelay::Post { slot, body } => {
             member.counters.posts.one();
             member.recorder.post(&body);
-            meeting.post(*seat, slot, kept.hold(body), passed_on)?;
+            let dropped = meeting.post(*seat, slot, kept.hold(body), passed_on)?;
+            member.counters.posts_dropped.add(dropped);
         }
         ToRelay::Publish { stream, kind } => {
             meeting.publish(*seat, stream, kind)?;

@@ -48,6 +48,8 @@ counters! {
     misbehaved "misbehaved_total",
     /// Posts taken from agents.
     posts "posts_total",
+    /// Posts to one agent that were dropped because too much waits for it.
+    posts_dropped "posts_dropped_total",
     /// Records and datagrams taken from agents.
     frames_in "frames_in_total",
     /// Records and datagrams handed to subscribers' connections.

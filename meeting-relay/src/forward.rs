@@ -15,14 +15,15 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
-use meeting_wire::{Encode, GroupHeader, Kind, Route, StreamId};
+use meeting_wire::{Encode, GroupHeader, Kind, ParticipantId, Route, StreamId};
 use quinn::{SendDatagramError, SendStream, VarInt};
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, timeout};
 
 use crate::age::{Turn, out_of_patience, turn};
 use crate::counters::Counters;
-use crate::limits::{self, Charge};
+use crate::data;
+use crate::limits::{self, Budget, Charge};
 use crate::outlet::Outlet;
 use crate::room::Audience;
 
@@ -35,6 +36,8 @@ pub struct Arrival {
     pub at: Instant,
     /// Whether no other frame needs it.
     pub droppable: bool,
+    /// Whether it goes before pictures.
+    pub urgent: bool,
 }
 
 /// The newest group of each of a publisher's streams and layers: what makes an older one worthless.
@@ -64,6 +67,8 @@ enum Lane {
 #[derive(Debug)]
 struct Open {
     queue: mpsc::Sender<Parcel>,
+    /// What its publisher may have waiting for this subscriber.
+    share: Arc<Budget>,
     whole: Arc<AtomicBool>,
 }
 
@@ -138,7 +143,7 @@ impl Group {
                 continue;
             };
             let parcel = outlet
-                .charge_media(arrival.record.len())
+                .charge_media(&open.share, arrival.record.len())
                 .map(|charges| Parcel { arrival: arrival.clone(), _charges: charges });
             let gone = |error| matches!(error, mpsc::error::TrySendError::Closed(_));
             let dropped = match parcel.map(|parcel| open.queue.try_send(parcel).map_err(gone)) {
@@ -172,7 +177,10 @@ impl Group {
             let lane = match former.remove(&key) {
                 Some(lane) => lane,
                 None if self.begun && audience.kind == Kind::Video => Lane::Waiting,
-                None => open_lane(outlet, audience.kind, header, self.newer.clone(), &self.counters),
+                None => {
+                    let what = (audience.from, audience.kind);
+                    open_lane(outlet, what, header, self.newer.clone(), &self.counters)
+                }
             };
             self.lanes.insert(key, lane);
         }
@@ -197,7 +205,7 @@ pub fn pass_datagram(
             }
             Err(SendDatagramError::TooLarge | SendDatagramError::UnsupportedByPeer) => {
                 let header = GroupHeader { route: audience.route, group, layer: 0 };
-                pass_alone(outlet, header, envelope, counters);
+                pass_alone(outlet, audience.from, header, envelope, counters);
             }
             Err(SendDatagramError::Disabled | SendDatagramError::ConnectionLost(_)) => {}
         }
@@ -208,13 +216,21 @@ fn datagram(route: Route, envelope: &[u8]) -> Bytes {
     [&route.0.to_be_bytes()[..], envelope].concat().into()
 }
 
-fn pass_alone(outlet: &Arc<Outlet>, header: GroupHeader, envelope: &[u8], counters: &Arc<Counters>) {
+fn pass_alone(
+    outlet: &Arc<Outlet>,
+    from: ParticipantId,
+    header: GroupHeader,
+    envelope: &[u8],
+    counters: &Arc<Counters>,
+) {
     let record = meeting_wire::Record {
         kind: meeting_wire::RecordKind::Frame,
         body: Bytes::copy_from_slice(envelope),
     };
-    let arrival = Arrival { record: record.to_bytes().into(), at: Instant::now(), droppable: false };
-    let audience = Audience { kind: Kind::Audio, route: header.route, to: Arc::new([outlet.clone()]) };
+    let arrival =
+        Arrival { record: record.to_bytes().into(), at: Instant::now(), droppable: false, urgent: true };
+    let to = Arc::new([outlet.clone()]);
+    let audience = Audience { from, kind: Kind::Audio, route: header.route, to };
     let mut group = Group::new(header, watch::channel(header.group).1, false, counters.clone());
     group.pass(&arrival, Some(&audience));
     group.finish();
@@ -222,12 +238,12 @@ fn pass_alone(outlet: &Arc<Outlet>, header: GroupHeader, envelope: &[u8], counte
 
 fn open_lane(
     outlet: &Arc<Outlet>,
-    kind: Kind,
+    (publisher, kind): (ParticipantId, Kind),
     header: GroupHeader,
     newer: watch::Receiver<u64>,
     counters: &Arc<Counters>,
 ) -> Lane {
-    let Some(charges) = outlet.charge_lane() else {
+    let Some(charges) = outlet.charge_lane(publisher) else {
         return Lane::Lost;
     };
     let (queue, parcels) = mpsc::channel(limits::QUEUED_RECORDS);
@@ -235,6 +251,8 @@ fn open_lane(
     let carrier = Carrier {
         outlet: outlet.clone(),
         kind,
+        turn: (kind == Kind::Data).then(|| outlet.turn_of(publisher)),
+        urgent: None,
         header,
         newer,
         whole: whole.clone(),
@@ -242,13 +260,16 @@ fn open_lane(
         _charges: charges,
     };
     tokio::spawn(carrier.carry(parcels));
-    Lane::Open(Open { queue, whole })
+    Lane::Open(Open { queue, share: outlet.media_of(publisher), whole })
 }
 
 /// Carries one group to one subscriber.
 struct Carrier {
     outlet: Arc<Outlet>,
     kind: Kind,
+    /// For data.
+    turn: Option<Arc<data::Turn>>,
+    urgent: Option<bool>,
     header: GroupHeader,
     newer: watch::Receiver<u64>,
     whole: Arc<AtomicBool>,
@@ -287,17 +308,12 @@ impl Carrier {
         first: Parcel,
         parcels: &mut mpsc::Receiver<Parcel>,
     ) -> Result<(), Lost> {
-        let _ = stream.set_priority(match self.kind {
-            Kind::Audio => priority::AUDIO,
-            Kind::Data => priority::DATA,
-            Kind::Video => priority::VIDEO,
-        });
         let header: Bytes = self.header.to_bytes().into();
-        self.write(stream, &mut [header, first.arrival.record.clone()], true, first.arrival.at).await?;
+        self.write(stream, Some(header), &first.arrival).await?;
         drop(first);
         while let Some(Parcel { arrival, _charges }) = parcels.recv().await {
             match turn(self.kind, arrival.droppable, arrival.at.elapsed()) {
-                Turn::Send => self.write(stream, &mut [arrival.record], false, arrival.at).await?,
+                Turn::Send => self.write(stream, None, &arrival).await?,
                 Turn::Skip => self.counters.frames_dropped_late.one(),
                 Turn::End => return Err(Lost::Late),
             }
@@ -305,18 +321,30 @@ impl Carrier {
         if self.whole.load(Ordering::Acquire) { Ok(()) } else { Err(Lost::Unfinished) }
     }
 
+    /// Writes a record, behind the header if it is the group's first.
     async fn write(
         &mut self,
         stream: &mut SendStream,
-        chunks: &mut [Bytes],
-        first: bool,
-        at: Instant,
+        header: Option<Bytes>,
+        arrival: &Arrival,
     ) -> Result<(), Lost> {
+        let first = header.is_some();
+        if self.urgent != Some(arrival.urgent) {
+            self.urgent = Some(arrival.urgent);
+            let _ = stream.set_priority(if arrival.urgent { priority::URGENT } else { priority::ORDINARY });
+        }
+        let mut chunks = [header.unwrap_or_default(), arrival.record.clone()];
         let bytes = chunks.iter().map(Bytes::len).sum();
+        let written = async {
+            match &self.turn {
+                Some(turn) if !arrival.urgent => data::write(turn, stream, chunks).await,
+                _ => stream.write_all_chunks(&mut chunks).await,
+            }
+        };
         tokio::select! {
             biased;
-            written = stream.write_all_chunks(chunks) => written.map_err(|_| Lost::Stopped)?,
-            () = out_of_patience(self.kind, first, at, &mut self.newer, self.header.group) => {
+            written = written => written.map_err(|_| Lost::Stopped)?,
+            () = out_of_patience(self.kind, first, arrival.at, &mut self.newer, self.header.group) => {
                 return Err(Lost::Late);
             }
         }
@@ -360,8 +388,8 @@ pub mod reset {
 /// Stream priorities towards a subscriber: higher goes first, equal ones take turns.
 pub(crate) mod priority {
     pub(crate) const CONTROL: i32 = 10;
-    pub(crate) const AUDIO: i32 = 5;
-    pub(crate) const DATA: i32 = 1;
-    pub(crate) const VIDEO: i32 = 0;
+    pub(crate) const URGENT: i32 = 5;
+    /// Pictures, and data: it is never late, so it must not go before what can be.
+    pub(crate) const ORDINARY: i32 = 0;
     pub(crate) const OLD_VIDEO: i32 = -1;
 }

@@ -10,10 +10,10 @@
 //!    |
 //!  session    one connection from hello to goodbye      lobby, limits, counters
 //!    |  \
-//!    |   media -> forward    frames: publisher -> audience -> one lane per subscriber     age
+//!    |   media -> forward    frames: publisher -> audience -> one lane per subscriber     age, data
 //!  control               both read what has a length by `whole`
 //!    |
-//!  meeting    a lock around each room, deliveries       outlet (the way out to one agent), window
+//!  meeting    a lock around each room, deliveries       outlet (the way out to one agent), shares, window
 //!    |
 //!  room       pure: who is in, who offers what, who gets what
 //!    |
@@ -34,6 +34,7 @@ mod board;
 mod certificate;
 mod claims;
 mod control;
+mod data;
 mod files;
 mod forward;
 mod keyframe;
@@ -48,6 +49,7 @@ mod renewal;
 mod reset_key;
 mod room;
 mod session;
+mod shares;
 mod sockets;
 mod whole;
 mod window;

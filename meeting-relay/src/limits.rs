@@ -83,7 +83,19 @@ pub const AHEAD: usize = 128 * 1024;
 pub const PACKET: usize = 2 * 1024;
 
 /// Bytes waiting for one subscriber, over all its streams; they are shared with the other subscribers.
-pub const QUEUED_MEDIA: usize = 4 * 1024 * 1024;
+pub const QUEUED_MEDIA: usize = 8 * 1024 * 1024;
+
+/// How much of that is of one publisher, so that the others' frames find room: one large picture, or 0.15 s at 100 Mbit/s.
+pub const QUEUED_MEDIA_OF_ONE: usize = QUEUED_MEDIA / 4;
+
+/// Bytes of data that are handed to a subscriber's connection in one piece: what waits beside it waits for no more.
+pub const DATA_PIECE: usize = 4 * 1024;
+
+/// So long a piece of data lets pictures go first that wait beside it.
+pub const DATA_STANDS_BACK: Duration = Duration::from_millis(100);
+
+/// No piece keeps other data of its publisher waiting for longer: it may be of a stream that its subscriber does not read.
+pub const DATA_TURN: Duration = Duration::from_millis(500);
 
 /// Records waiting for one subscriber in one group.
 pub const QUEUED_RECORDS: usize = 256;
@@ -91,11 +103,23 @@ pub const QUEUED_RECORDS: usize = 256;
 /// Groups on their way to one subscriber at one time.
 pub const LANES: usize = 1024;
 
+/// How many of them are of one publisher: one for each of its streams, and half of the streams that an agent allows.
+pub const LANES_OF_ONE: usize = 64;
+
 /// Control messages waiting for one agent.
 pub const QUEUED_MESSAGES: usize = 16 * 1024;
 
 /// Bytes of control messages waiting for one agent: a replayed board's worth.
 pub const QUEUED_CONTROL: usize = 8 * 1024 * 1024;
+
+/// How much of that are posts to this agent alone, which may be dropped: what goes to everybody has the rest.
+pub const QUEUED_DIRECT: usize = QUEUED_CONTROL / 2;
+
+/// How much of that is by one author: a successor gets the announces of a thousand, 1.5 MB.
+pub const QUEUED_DIRECT_OF_ONE: usize = QUEUED_CONTROL / 4;
+
+/// What a message counts beside its bytes where others have to find room: its place among [`QUEUED_MESSAGES`].
+pub const PLACE_BYTES: usize = QUEUED_CONTROL / QUEUED_MESSAGES;
 
 /// quinn's unsent and unacknowledged bytes for one subscriber before its bandwidth is known: more would only
 /// age there, out of reach of [`LATE`].
@@ -128,7 +152,7 @@ pub const STREAM_RECEIVE_WINDOW: u32 = 1024 * 1024;
 /// What one member costs whatever it does: its connection and streams, windows, queues of small things.
 pub const MEMBER_BYTES: usize = 256 * 1024;
 
-/// How much of that is for its queues: it has this much, however short memory is.
+/// How much of that is for its queues, half of it for media: it has this much, however short memory is.
 pub const MEMBER_OWN: usize = 64 * 1024;
 
 /// What one meeting has for its posts and media, half of it for each, however short memory is: a picture, and many words.
@@ -153,6 +177,14 @@ pub const MESSAGES: Rate = Rate { per_second: 1_000.0, burst: 8_192.0 };
 /// Log posts of one connection: nobody may flush the board in one breath.
 pub const LOG: Rate = Rate { per_second: 20.0, burst: 512.0 };
 
+/// Bytes that one connection sends to everybody: posts on log and cell, and the news of its streams. Each of the others has
+/// them waiting, so they come in no larger lump than a quarter of [`QUEUED_CONTROL`], and one author does not flush the log in a
+/// breath. A leader of a thousand has a link of 60 KB each second and a heartbeat of 32 KB each other one.
+pub const TO_ALL: Rate = Rate { per_second: 256.0 * 1024.0, burst: 2.0 * 1024.0 * 1024.0 };
+
+/// How much of the burst a new connection has, as connecting anew is easy: the longest post, and some short ones.
+pub const TO_ALL_AT_FIRST: f64 = 640.0 * 1024.0;
+
 /// Bytes of one connection's posts.
 pub const POST_BYTES: Rate = Rate { per_second: 4.0 * 1024.0 * 1024.0, burst: 16.0 * 1024.0 * 1024.0 };
 
@@ -162,6 +194,12 @@ pub const GROUPS: Rate = Rate { per_second: 1_000.0, burst: 2_048.0 };
 /// Records and datagrams of one connection: nine layers of two cameras at 60 frames a second, three times over. Each
 /// costs a system call per subscriber.
 pub const FRAMES: Rate = Rate { per_second: 4_000.0, burst: 16_384.0 };
+
+/// Bytes of one connection's sound in groups that go before pictures: raw and in stereo, and no more.
+pub const URGENT_SOUND: Rate = Rate { per_second: 512.0 * 1024.0, burst: 1024.0 * 1024.0 };
+
+/// Bytes of one connection's beacons that go before pictures: those for forty streams of 50 frames a second.
+pub const BEACONS: Rate = Rate { per_second: 64.0 * 1024.0, burst: 256.0 * 1024.0 };
 
 /// Media bytes of one connection at so many Mbit/s: what came late over a bad path comes at once, and the largest
 /// record has to fit.
@@ -191,6 +229,11 @@ impl Bucket {
     /// Starts full.
     pub fn new(rate: Rate, now: Instant) -> Self {
         Self { rate, level: rate.burst, at: now }
+    }
+
+    /// Starts with so much of the burst.
+    pub fn holding(level: f64, rate: Rate, now: Instant) -> Self {
+        Self { rate, level, at: now }
     }
 
     /// Takes `amount`; false means that the rate is passed.

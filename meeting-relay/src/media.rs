@@ -23,6 +23,8 @@ struct Buckets {
     groups: Bucket,
     frames: Bucket,
     bytes: Bucket,
+    sound: Bucket,
+    beacons: Bucket,
 }
 
 impl Rates {
@@ -32,6 +34,8 @@ impl Rates {
             groups: Bucket::new(limits::GROUPS, now),
             frames: Bucket::new(limits::FRAMES, now),
             bytes: Bucket::new(limits::media_bytes(mbit), now),
+            sound: Bucket::new(limits::URGENT_SOUND, now),
+            beacons: Bucket::new(limits::BEACONS, now),
         }))
     }
 
@@ -48,6 +52,15 @@ impl Rates {
             return Err(Misbehaviour::TooMany("bytes of media"));
         }
         Ok(())
+    }
+
+    /// Whether so much more of a stream may go before pictures.
+    fn urgent(&self, kind: Kind, stream: StreamId, bytes: usize, now: Instant) -> bool {
+        match kind {
+            Kind::Audio => self.lock().sound.take(bytes as f64, now),
+            Kind::Data if stream == BEACONS => self.lock().beacons.take(bytes as f64, now),
+            Kind::Data | Kind::Video => false,
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, Buckets> {
@@ -106,7 +119,7 @@ async fn group(mut recv: RecvStream, member: &Member) -> Result<(), Misbehaviour
     let mut group = None;
     let mut midway = false;
     loop {
-        let arrival = match record(&mut recv, member).await? {
+        let mut arrival = match record(&mut recv, member).await? {
             Next::Record(arrival) => arrival,
             Next::Finished => break,
             Next::Broken => return Ok(()),
@@ -116,6 +129,9 @@ async fn group(mut recv: RecvStream, member: &Member) -> Result<(), Misbehaviour
             let newer = member.newest.note(stream, &header);
             group = Some(Group::new(header, newer, midway, member.counters.clone()));
         }
+        arrival.urgent = audience
+            .as_ref()
+            .is_some_and(|to| member.rates.urgent(to.kind, stream, arrival.record.len(), Instant::now()));
         match &mut group {
             Some(group) => group.pass(&arrival, audience.as_ref()),
             // A group may overtake the message that publishes its stream.
@@ -175,6 +191,7 @@ async fn record(recv: &mut RecvStream, member: &Member) -> Result<Next, Misbehav
         record: room.hold(bytes),
         at: tokio::time::Instant::now(),
         droppable: Flags(flags).has(Flags::DROPPABLE),
+        urgent: false,
     }))
 }
 
@@ -201,6 +218,9 @@ fn datagram(bytes: &Bytes, member: &Member) -> Result<(), Misbehaviour> {
     Ok(())
 }
 
+/// Where a publisher's beacons go: small, and of little use when they are late.
+const BEACONS: StreamId = StreamId(0);
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -222,5 +242,18 @@ mod tests {
         let bytes = rates();
         let bytes = passes(2.0, Box::new(move || bytes.frame(Record::MAX, now)));
         assert_eq!(bytes, Err(Misbehaviour::TooMany("bytes of media")));
+    }
+
+    #[test]
+    fn sound_and_beacons_go_before_pictures_within_bounds() {
+        let now = Instant::now();
+        let rates = Rates::new(1, now);
+        let most = limits::URGENT_SOUND.burst as usize;
+        assert_eq!([most, 1].map(|bytes| rates.urgent(Kind::Audio, StreamId(1), bytes, now)), [true, false]);
+        let most = limits::BEACONS.burst as usize;
+        assert_eq!([most, 1].map(|bytes| rates.urgent(Kind::Data, BEACONS, bytes, now)), [true, false]);
+        assert!(
+            !rates.urgent(Kind::Data, StreamId(1), 1, now) && !rates.urgent(Kind::Video, BEACONS, 1, now)
+        );
     }
 }

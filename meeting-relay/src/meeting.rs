@@ -7,12 +7,14 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 use meeting_wire::{
-    Admission, Claim, FromRelay, Kind, MeetingId, ParticipantId, Refusal, Route, Slot, StreamId, ToRelay,
+    Admission, Claim, FromRelay, Kind, MeetingId, ParticipantId, Post, Refusal, Route, Slot, StreamId,
+    ToRelay,
 };
+use tokio::sync::mpsc;
 
 use crate::config::Meetings as Rules;
 use crate::limits::{self, Budget, Charge};
-use crate::outlet::{Outlet, packed};
+use crate::outlet::{Outgoing, Outlet, packed};
 use crate::room::{Asked, Audience, Delivery, Fault, Room, Seat};
 use crate::window::Windows;
 
@@ -43,6 +45,8 @@ pub struct Entry {
     pub meeting: Arc<Meeting>,
     /// Its place there.
     pub seat: Seat,
+    /// The way out to it, and the queue that its writer drains.
+    pub outlet: (Arc<Outlet>, mpsc::Receiver<Outgoing>),
     /// What it has to be told first.
     pub greeting: Vec<FromRelay>,
 }
@@ -71,7 +75,7 @@ impl Meetings {
         id: MeetingId,
         admission: &Admission,
         who: (ParticipantId, Claim),
-        outlet: Arc<Outlet>,
+        connection: &quinn::Connection,
         since: u64,
     ) -> Result<Entry, Refusal> {
         let may_create = match admission {
@@ -100,13 +104,14 @@ impl Meetings {
         };
         // Still under the lock of the list, so that the meeting cannot end in between.
         let mut room = lock(&meeting.room);
-        let joined = room.join(who, outlet, since)?;
+        let outlet = Outlet::new(connection.clone(), &meeting.posts, &meeting.media);
+        let joined = room.join(who, outlet.0.clone(), since)?;
         if let Some(former) = joined.replaced {
             former.expel(Refusal::Replaced);
         }
         deliver(joined.deliveries);
         drop(room);
-        Ok(Entry { meeting, seat: joined.seat, greeting: joined.greeting })
+        Ok(Entry { meeting, seat: joined.seat, outlet, greeting: joined.greeting })
     }
 
     /// Room for the connection of whoever says this hello: newcomers leave some alone, those who come back do not.
@@ -140,27 +145,27 @@ impl Meetings {
 }
 
 impl Meeting {
-    /// Room for so many bytes of posts, `None` when too many of this meeting or of all are on their way.
-    pub fn charge(&self, bytes: usize) -> Option<Charge> {
+    /// Room for so many bytes of somebody's posts, `None` when too many of this meeting or of all are on their way.
+    pub fn charge(&self, author: Seat, bytes: usize) -> Option<Charge> {
         let mut charge = self.posts.charge(bytes);
-        while charge.is_none() && self.forget_oldest() {
+        while charge.is_none() && self.forget_oldest(author) {
             charge = self.posts.charge(bytes);
         }
         charge
     }
 
     /// So many more for a post.
-    pub fn grow(&self, charge: &mut Charge, more: usize) -> bool {
+    pub fn grow(&self, author: Seat, charge: &mut Charge, more: usize) -> bool {
         let mut grown = charge.grow(more);
-        while !grown && self.forget_oldest() {
+        while !grown && self.forget_oldest(author) {
             grown = charge.grow(more);
         }
         grown
     }
 
-    /// The log may be lost at any time: it makes room for what is said now.
-    fn forget_oldest(&self) -> bool {
-        lock(&self.room).forget_oldest()
+    /// The log may be lost at any time, and so may cells: they make room for what is said now.
+    fn forget_oldest(&self, author: Seat) -> bool {
+        lock(&self.room).forget_oldest(author)
     }
 
     /// Room for so many bytes of media.
@@ -173,11 +178,10 @@ impl Meeting {
         &self.windows
     }
 
-    /// See [`Room::post`].
-    pub fn post(&self, seat: Seat, slot: Slot, body: Bytes, memory: Charge) -> Result<(), Fault> {
+    /// See [`Room::post`]. Tells how many were dropped on the way.
+    pub fn post(&self, seat: Seat, slot: Slot, body: Bytes, memory: Charge) -> Result<usize, Fault> {
         let mut room = lock(&self.room);
-        deliver_held(room.post(seat, slot, body)?, Some(memory));
-        Ok(())
+        Ok(deliver_held(room.post(seat, slot, body)?, Some(memory)))
     }
 
     /// See [`Room::publish`].
@@ -242,8 +246,13 @@ fn deliver(deliveries: impl IntoIterator<Item = Delivery<Arc<Outlet>>>) {
     deliver_held(deliveries, None);
 }
 
-/// The same, where the first message has room of its own for as long as it is on its way.
-fn deliver_held(deliveries: impl IntoIterator<Item = Delivery<Arc<Outlet>>>, mut memory: Option<Charge>) {
+/// The same, where the first message has room of its own for as long as it is on its way. Tells how many posts for one alone
+/// were dropped.
+fn deliver_held(
+    deliveries: impl IntoIterator<Item = Delivery<Arc<Outlet>>>,
+    mut memory: Option<Charge>,
+) -> usize {
+    let mut dropped = 0;
     for Delivery { to, message } in deliveries {
         if to.is_empty() {
             continue;
@@ -253,9 +262,15 @@ fn deliver_held(deliveries: impl IntoIterator<Item = Delivery<Arc<Outlet>>>, mut
             bytes = charge.hold(bytes);
         }
         for outlet in to {
-            outlet.send(bytes.clone());
+            match &message {
+                FromRelay::Post(Post { from, slot: Slot::Direct(_), .. }) => {
+                    dropped += usize::from(!outlet.send_direct(*from, bytes.clone()));
+                }
+                _ => outlet.send(bytes.clone()),
+            }
         }
     }
+    dropped
 }
 
 /// Microseconds since 1970: above every number of a board that was opened earlier and got fewer posts than that.

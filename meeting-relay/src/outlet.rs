@@ -3,10 +3,12 @@
 use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
-use meeting_wire::{Encode, FromRelay, Refusal, Writer};
+use meeting_wire::{Encode, FromRelay, ParticipantId, Refusal, Writer};
 use tokio::sync::{Notify, mpsc};
 
+use crate::data;
 use crate::limits::{self, Budget, Charge};
+use crate::shares::{Each, Shares};
 
 /// What rooms and forwarders hold of a connection.
 #[derive(Debug)]
@@ -14,11 +16,21 @@ pub struct Outlet {
     connection: quinn::Connection,
     messages: mpsc::Sender<Outgoing>,
     control: Arc<Budget>,
-    media: Arc<Budget>,
-    lanes: Arc<Budget>,
-    memory: Arc<Budget>,
+    /// The part of it that posts to this agent alone may have.
+    direct: Shares,
+    media: Shares,
+    lanes: Shares,
+    turns: Each<data::Turn>,
+    memory: Memory,
     expelled: OnceLock<Refusal>,
     expulsion: Notify,
+}
+
+/// Where what waits is charged: the member's parts of what its meeting may keep.
+#[derive(Debug)]
+struct Memory {
+    posts: Arc<Budget>,
+    media: Arc<Budget>,
 }
 
 /// An encoded control message on its way, with its share of the queue.
@@ -30,17 +42,25 @@ pub struct Outgoing {
 }
 
 impl Outlet {
-    /// The way out through `connection`, and the queue that its writer drains. What waits there is charged to `memory`
-    /// but for the bytes themselves, which others have too.
-    pub fn new(connection: quinn::Connection, memory: Arc<Budget>) -> (Arc<Self>, mpsc::Receiver<Outgoing>) {
+    /// The way out through `connection`, and the queue that its writer drains. What waits there is charged to its meeting's
+    /// `posts` and `media`, beyond what each member has, but for the bytes themselves, which others have too.
+    pub fn new(
+        connection: quinn::Connection,
+        posts: &Arc<Budget>,
+        media: &Arc<Budget>,
+    ) -> (Arc<Self>, mpsc::Receiver<Outgoing>) {
         let (messages, queue) = mpsc::channel(limits::QUEUED_MESSAGES);
+        let control = Budget::new(limits::QUEUED_CONTROL);
+        let own = |of: &Arc<Budget>| of.part(usize::MAX, limits::MEMBER_OWN / 2);
         let outlet = Self {
             connection,
             messages,
-            control: Budget::new(limits::QUEUED_CONTROL),
-            media: Budget::new(limits::QUEUED_MEDIA),
-            lanes: Budget::new(limits::LANES),
-            memory,
+            direct: Shares::new(control.part(limits::QUEUED_DIRECT, 0), limits::QUEUED_DIRECT_OF_ONE),
+            control,
+            media: Shares::new(Budget::new(limits::QUEUED_MEDIA), limits::QUEUED_MEDIA_OF_ONE),
+            lanes: Shares::new(Budget::new(limits::LANES), limits::LANES_OF_ONE),
+            turns: Each::default(),
+            memory: Memory { posts: own(posts), media: own(media) },
             expelled: OnceLock::new(),
             expulsion: Notify::new(),
         };
@@ -55,27 +75,53 @@ impl Outlet {
     /// Queues a control message. One that does not fit ends the connection: an agent that missed a post could
     /// not tell, and would be wrong about the meeting.
     pub fn send(&self, bytes: Bytes) {
-        let sent = self.charge(&self.control, bytes.len(), limits::ITEM_BYTES).map(|charges| {
-            let outgoing = Outgoing { bytes, _charges: charges };
-            !matches!(self.messages.try_send(outgoing), Err(mpsc::error::TrySendError::Full(_)))
-        });
-        if sent != Some(true) {
+        let amount = bytes.len();
+        if !self.queue(bytes, &self.control, amount) {
             self.expel(Refusal::Busy);
         }
     }
 
-    /// Room for `bytes` of media, `None` when too much waits already.
-    pub fn charge_media(&self, bytes: usize) -> Option<[Charge; 2]> {
-        self.charge(&self.media, bytes, limits::ITEM_BYTES)
+    /// Queues a post for this agent alone; false when too much waits. It is dropped then, as whoever misses it asks again:
+    /// its author must not be able to end this connection.
+    #[must_use]
+    pub fn send_direct(&self, author: ParticipantId, bytes: Bytes) -> bool {
+        let amount = bytes.len() + limits::PLACE_BYTES;
+        self.queue(bytes, &self.direct.of(author), amount)
     }
 
-    /// Room for one more group on its way.
-    pub fn charge_lane(&self) -> Option<[Charge; 2]> {
-        self.charge(&self.lanes, 1, limits::LANE_BYTES)
+    fn queue(&self, bytes: Bytes, queue: &Arc<Budget>, amount: usize) -> bool {
+        let (Some(place), Some(memory)) =
+            (queue.charge(amount), self.memory.posts.charge(limits::ITEM_BYTES))
+        else {
+            return false;
+        };
+        let outgoing = Outgoing { bytes, _charges: [place, memory] };
+        !matches!(self.messages.try_send(outgoing), Err(mpsc::error::TrySendError::Full(_)))
     }
 
-    fn charge(&self, own: &Arc<Budget>, amount: usize, bytes: usize) -> Option<[Charge; 2]> {
-        Some([own.charge(amount)?, self.memory.charge(bytes)?])
+    /// Room for the messages of a greeting, if this agent has it without others.
+    pub fn charge_greeting(&self, messages: usize) -> Option<Charge> {
+        self.memory.posts.charge(messages * limits::ITEM_BYTES)
+    }
+
+    /// A publisher's share of the bytes that may wait here.
+    pub fn media_of(&self, publisher: ParticipantId) -> Arc<Budget> {
+        self.media.of(publisher)
+    }
+
+    /// Room for `bytes` of media of a publisher's `share`, `None` when too much waits already.
+    pub fn charge_media(&self, share: &Arc<Budget>, bytes: usize) -> Option<[Charge; 2]> {
+        Some([share.charge(bytes)?, self.memory.media.charge(limits::ITEM_BYTES)?])
+    }
+
+    /// Room for one more group of a publisher on its way.
+    pub fn charge_lane(&self, publisher: ParticipantId) -> Option<[Charge; 2]> {
+        Some([self.lanes.of(publisher).charge(1)?, self.memory.media.charge(limits::LANE_BYTES)?])
+    }
+
+    /// Whose turn it is among a publisher's groups of data.
+    pub fn turn_of(&self, publisher: ParticipantId) -> Arc<data::Turn> {
+        self.turns.get(publisher, Arc::default)
     }
 
     /// Ends the connection with a reason; the first reason counts.

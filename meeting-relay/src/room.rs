@@ -66,6 +66,8 @@ pub struct Joined<H> {
 /// Where the frames of a stream go.
 #[derive(Clone, Debug)]
 pub struct Audience<H> {
+    /// Whose stream it is.
+    pub from: ParticipantId,
     /// How they are forwarded.
     pub kind: Kind,
     /// The stream's name towards subscribers.
@@ -218,9 +220,9 @@ impl<H: Clone> Room<H> {
         }])
     }
 
-    /// See [`Board::forget_oldest`].
-    pub fn forget_oldest(&mut self) -> bool {
-        self.board.forget_oldest()
+    /// See [`Board::forget_oldest`]; the author of what needs the room keeps its cell.
+    pub fn forget_oldest(&mut self, author: Seat) -> bool {
+        self.board.forget_oldest(author.participant, |other| self.members.contains_key(other))
     }
 
     /// Whether somebody who knows this claim was here before.
@@ -326,7 +328,7 @@ impl<H: Clone> Room<H> {
     pub fn audience(&self, seat: Seat, stream: StreamId) -> Option<Audience<H>> {
         let route = *self.member(seat)?.streams.get(&stream)?;
         let track = self.tracks.get(&route)?;
-        Some(Audience { kind: track.kind, route, to: track.audience.clone() })
+        Some(Audience { from: track.from, kind: track.kind, route, to: track.audience.clone() })
     }
 
     fn member(&self, seat: Seat) -> Option<&Member<H>> {

@@ -160,18 +160,16 @@ pub async fn serve(incoming: Incoming, house: &House) {
         }
     };
     let memory = house.meetings.memory();
-    let own = memory.part(usize::MAX, limits::MEMBER_OWN);
-    let (outlet, queue) = Outlet::new(connection.clone(), own.clone());
     let entry = match (house.connections.try_acquire(), house.meetings.charge_member(&hello)) {
         (Ok(permit), Some(charge)) => {
-            enter(hello, &house.meetings, &outlet).map(|entry| ((permit, charge), entry))
+            enter(hello, &house.meetings, &connection).map(|entry| ((permit, charge), entry))
         }
         (_, room) => {
             counters.short_of_memory.add(usize::from(room.is_none()));
             Err(Refusal::Busy)
         }
     };
-    let (_permit, Entry { meeting, seat, greeting }) = match entry {
+    let (_permit, Entry { meeting, seat, outlet: (outlet, queue), greeting }) = match entry {
         Ok(entry) => entry,
         Err(refusal) => {
             counters.refused.one();
@@ -195,7 +193,9 @@ pub async fn serve(incoming: Incoming, house: &House) {
     });
     let (last_words, ending) = oneshot::channel();
     let _ = send.set_priority(priority::CONTROL);
-    let greeting = match own.charge(greeting.len() * limits::ITEM_BYTES) {
+    let room = member.outlet.charge_greeting(greeting.len());
+    let room = room.or_else(|| member.meeting.charge(seat, greeting.len() * limits::ITEM_BYTES));
+    let greeting = match room {
         Some(charge) => (greeting, Some(charge)),
         None => {
             member.outlet.expel(Refusal::Busy);
@@ -263,10 +263,10 @@ async fn hello(connection: &Connection) -> Result<(ToRelay, SendStream, Ear), En
     }
 }
 
-fn enter(hello: ToRelay, meetings: &Meetings, outlet: &Arc<Outlet>) -> Result<Entry, Refusal> {
+fn enter(hello: ToRelay, meetings: &Meetings, connection: &Connection) -> Result<Entry, Refusal> {
     match hello {
         ToRelay::Hello { version, meeting, participant, claim, since, admission } if version == VERSION => {
-            meetings.admit(meeting, &admission, (participant, claim), outlet.clone(), since)
+            meetings.admit(meeting, &admission, (participant, claim), connection, since)
         }
         ToRelay::Hello { .. } => Err(Refusal::Version),
         _ => Err(Refusal::Protocol),

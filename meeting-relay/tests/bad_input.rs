@@ -30,6 +30,8 @@ enum Evil {
     LongCell,
     FloodOfPosts,
     FloodOfPostBytes,
+    FloodOfCells,
+    FloodOfStreams,
     FloodOfMessages,
     FloodOfMedia,
 }
@@ -63,6 +65,8 @@ const ALL: &[(Evil, &str)] = &[
     (Evil::LongCell, "cell"),
     (Evil::FloodOfPosts, "too many log posts"),
     (Evil::FloodOfPostBytes, "too many bytes of posts"),
+    (Evil::FloodOfCells, "too many bytes for everybody"),
+    (Evil::FloodOfStreams, "too many bytes for everybody"),
     (Evil::FloodOfMessages, "too many messages"),
     (Evil::FloodOfMedia, "too many bytes of media"),
 ];
@@ -80,6 +84,16 @@ async fn send_group(eve: &Agent, bytes: &[&[u8]]) {
 async fn say_anyway(eve: &mut Agent, message: ToRelay) -> bool {
     let bytes = message.to_bytes();
     eve.send.write_all(&[&(bytes.len() as u32).to_be_bytes()[..], &bytes].concat()).await.is_ok()
+}
+
+/// Many in a breath, and again: one by one they might come at the allowed rate.
+async fn repeat(eve: &mut Agent, messages: &[ToRelay]) {
+    let framed = messages.iter().map(|message| {
+        let bytes = message.to_bytes();
+        [&(bytes.len() as u32).to_be_bytes()[..], &bytes].concat()
+    });
+    let breath = framed.collect::<Vec<_>>().concat().repeat(1_000);
+    while eve.send.write_all(&breath).await.is_ok() {}
 }
 
 async fn commit(evil: Evil, eve: &mut Agent) {
@@ -133,12 +147,16 @@ async fn commit(evil: Evil, eve: &mut Agent) {
             let body = Bytes::from(vec![0; meeting_wire::MAX_POST]);
             while say_anyway(eve, ToRelay::Post { slot: Slot::Direct(CAROL), body: body.clone() }).await {}
         }
-        Evil::FloodOfMessages => {
-            // Many in a breath: one by one they might come at the allowed rate.
-            let bytes = ToRelay::KeyframeRequest { route: Route(999) }.to_bytes();
-            let message = [&(bytes.len() as u32).to_be_bytes()[..], &bytes].concat();
-            while eve.send.write_all(&message.repeat(1_000)).await.is_ok() {}
+        Evil::FloodOfCells => {
+            let body = Bytes::from(vec![0; limits::CELL]);
+            while say_anyway(eve, ToRelay::Post { slot: Slot::Cell, body: body.clone() }).await {}
         }
+        Evil::FloodOfStreams => {
+            let stream = CAMERA;
+            repeat(eve, &[ToRelay::Publish { stream, kind: Kind::Data }, ToRelay::Unpublish { stream }])
+                .await;
+        }
+        Evil::FloodOfMessages => repeat(eve, &[ToRelay::KeyframeRequest { route: Route(999) }]).await,
         Evil::FloodOfMedia => {
             send_group(eve, &[&header, &record(RecordKind::Frame, 0, 1_000_000).to_bytes().repeat(64)]).await;
         }

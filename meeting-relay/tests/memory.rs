@@ -154,20 +154,7 @@ async fn an_old_meeting_goes_on_while_others_fill_all_memory() {
     let mut pair = Pair::meet(rig.create(ALICE).await, rig.join(BOB).await).await;
     pair.fill_the_board().await;
 
-    let mut filling = JoinSet::new();
-    let mut agents = Vec::new();
-    for n in 0..16 {
-        let mut hello = hello(EVE, Admission::Create { token: String::new() });
-        if let ToRelay::Hello { meeting, .. } = &mut hello {
-            *meeting = MeetingId([100 + n; 16]);
-        }
-        let (agent, answer) = rig.hello(hello, TransportConfig::default()).await;
-        assert!(matches!(answer, FromRelay::Welcome { .. }), "{answer:?}");
-        agents.push(agent);
-    }
-    // Once they fill it nobody new gets in.
-    agents.into_iter().for_each(|agent| drop(filling.spawn(fill(agent))));
-    counted(&rig.counters.short_of_memory, 100).await;
+    let filling = fill_all_memory(&rig).await;
     for n in 0..3 {
         // More than the next small thing would leave.
         pair.alice.say(ToRelay::Post { slot: Slot::Direct(BOB), body: vec![n; 100_000].into() }).await;
@@ -175,6 +162,77 @@ async fn an_old_meeting_goes_on_while_others_fill_all_memory() {
         pair.talk().await;
     }
     drop(filling);
+    rig.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_cells_of_hundreds_give_way_to_what_is_said_now() {
+    let _alone = ONE_AT_A_TIME.lock().await;
+    let rig = Rig::with(|config| config.meetings.max_memory_mb = KEPT);
+    let mut pair = Pair::meet(rig.create(ALICE).await, rig.join(BOB).await).await;
+    for n in 0..600 {
+        let me = visitor(n);
+        let mut agent = rig.join(me).await;
+        agent.post(Slot::Cell, &[7; 500]).await;
+        agent.post(Slot::Direct(me), b"written").await;
+        while !matches!(agent.hear().await, FromRelay::Post(post) if post.from == me && post.slot != Slot::Cell)
+        {
+        }
+        // Not a goodbye, which would take the cell along.
+        agent.connection.close(VarInt::from_u32(0), b"");
+    }
+    let filling = fill_all_memory(&rig).await;
+    pair.alice.say(ToRelay::Post { slot: Slot::Direct(BOB), body: vec![1; 100_000].into() }).await;
+    while !matches!(pair.bob.hear().await, FromRelay::Post(post) if post.body[..] == [1; 100_000]) {}
+    pair.alice.post(Slot::Cell, b"newest").await;
+    pair.talk().await;
+
+    let mut bob = rig.join(BOB).await;
+    while !matches!(bob.hear().await, FromRelay::Post(post) if post.from == ALICE && post.body[..] == *b"newest")
+    {
+    }
+    drop(filling);
+    rig.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_waits_in_one_meeting_leaves_room_for_others() {
+    let _alone = ONE_AT_A_TIME.lock().await;
+    let rig = Rig::with(|config| config.meetings.max_memory_mb = KEPT);
+    let mut publishers = vec![rig.create(ALICE).await];
+    for other in [BOB, CAROL, EVE] {
+        publishers.push(rig.join(other).await);
+    }
+    for publisher in &mut publishers {
+        publisher.say(ToRelay::Publish { stream: StreamId(1), kind: Kind::Data }).await;
+    }
+    let mut subscribers = Vec::new();
+    for n in 0..24 {
+        let mut deaf = TransportConfig::default();
+        deaf.max_concurrent_uni_streams(VarInt::from_u32(0));
+        let mut agent = rig.join_over(visitor(n), deaf).await;
+        for _ in 0..publishers.len() {
+            let FromRelay::Published { route, .. } = agent.hear().await else { panic!("a stream expected") };
+            agent.say(ToRelay::Subscribe { route }).await;
+        }
+        agent.post(Slot::Direct(visitor(n)), b"subscribed").await;
+        agent.hear_post().await;
+        subscribers.push(agent);
+    }
+    let empty = Record { kind: RecordKind::Other(1), body: Bytes::new() };
+    for group in 0..256 {
+        for publisher in &publishers {
+            publisher.send_group(StreamId(1), group, 0, &vec![empty.clone(); 16]).await;
+        }
+    }
+    counted(&rig.counters.frames_in, 4 * 256 * 16).await;
+    let mut elsewhere = hello(ALICE, Admission::Create { token: String::new() });
+    if let ToRelay::Hello { meeting, .. } = &mut elsewhere {
+        *meeting = MeetingId([2; 16]);
+    }
+    let (_alice, answer) = rig.hello(elsewhere, TransportConfig::default()).await;
+    assert!(matches!(answer, FromRelay::Welcome { .. }), "{answer:?}");
+    drop(subscribers);
     rig.stop().await;
 }
 
@@ -308,10 +366,14 @@ impl Horde {
     }
 }
 
-async fn join(horde: &Horde, n: usize) -> Result<Agent, Refusal> {
+fn visitor(n: usize) -> ParticipantId {
     let mut id = [0x77; 16];
     id[..8].copy_from_slice(&(n as u64).to_be_bytes());
-    let mut hello = hello(ParticipantId(id), Admission::Create { token: String::new() });
+    ParticipantId(id)
+}
+
+async fn join(horde: &Horde, n: usize) -> Result<Agent, Refusal> {
+    let mut hello = hello(visitor(n), Admission::Create { token: String::new() });
     if let ToRelay::Hello { meeting, .. } = &mut hello {
         *meeting = MeetingId([100 + (n / 100) as u8; 16]);
     }
@@ -320,6 +382,25 @@ async fn join(horde: &Horde, n: usize) -> Result<Agent, Refusal> {
         (_, FromRelay::Refused(refusal)) => Err(refusal),
         (_, other) => panic!("{other:?}"),
     }
+}
+
+/// Other meetings, until nothing is left but what each has for itself.
+async fn fill_all_memory(rig: &Rig) -> JoinSet<()> {
+    let mut filling = JoinSet::new();
+    let mut agents = Vec::new();
+    for n in 0..16 {
+        let mut hello = hello(EVE, Admission::Create { token: String::new() });
+        if let ToRelay::Hello { meeting, .. } = &mut hello {
+            *meeting = MeetingId([100 + n; 16]);
+        }
+        let (agent, answer) = rig.hello(hello, TransportConfig::default()).await;
+        assert!(matches!(answer, FromRelay::Welcome { .. }), "{answer:?}");
+        agents.push(agent);
+    }
+    // Once they fill it nobody new gets in.
+    agents.into_iter().for_each(|agent| drop(filling.spawn(fill(agent))));
+    counted(&rig.counters.short_of_memory, 100).await;
+    filling
 }
 
 /// Pictures that are never whole, as many as are allowed.
@@ -357,9 +438,10 @@ async fn flood(mut agent: Agent, n: usize) {
         }
         groups.push(send);
     }
-    for _ in 0..16 {
+    // No faster than one may speak to everybody.
+    while agent.connection.close_reason().is_none() {
         let body = Bytes::from(vec![n as u8; 256 * 1024]);
         agent.say_to_whom_it_may(ToRelay::Post { slot: Slot::Log, body }).await;
+        tokio::time::sleep(Duration::from_millis(1_200)).await;
     }
-    agent.connection.closed().await;
 }
