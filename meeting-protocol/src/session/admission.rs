@@ -24,8 +24,9 @@ use crate::{
     roster::{MAX_ENTRIES, Roster},
 };
 
-/// People whom one link lets in: those behind them wait for the next one.
-pub(super) const NEWCOMERS: usize = 200;
+/// People who are in and have not proved to be here, at most: whoever comes beyond waits in the queue. No more come in with
+/// one link.
+pub(super) const NEWCOMERS: usize = 64;
 /// People who wait at most.
 const MAX_WAITING: usize = 64;
 /// How long somebody waits without a sign.
@@ -42,6 +43,7 @@ const ANSWER_BYTES: usize = 1 << 18;
 /// Who is at the door.
 #[derive(Default)]
 pub(super) struct Admission {
+    /// In the order in which they came.
     queue: Vec<SignedAnnounce>,
     waiting: BTreeMap<ParticipantId, Waiting>,
     approved: HashMap<DevicePublic, BootTime>,
@@ -126,7 +128,11 @@ impl Admission {
 
     fn enqueue(&mut self, signed: SignedAnnounce, cx: &mut Cx<'_>) {
         let device = signed.unverified().device;
-        self.queue.retain(|queued| queued.unverified().device != device);
+        // However often somebody asks again, their place is the same.
+        if let Some(place) = self.queue.iter_mut().find(|queued| queued.unverified().device == device) {
+            *place = signed;
+            return;
+        }
         if self.queue.len() >= MAX_ENTRIES || self.accepted.len() >= MAX_ACCEPTED {
             cx.counters.over_limit += 1;
             return;
@@ -176,17 +182,21 @@ impl Admission {
         self.accepted.insert((device, participant));
     }
 
-    /// Those who are to be let in with the next link.
-    pub fn take(&mut self, roster: &Roster) -> Vec<SignedAnnounce> {
-        let later = self.queue.split_off(self.queue.len().min(NEWCOMERS));
-        let queue = std::mem::replace(&mut self.queue, later);
+    /// Those who are to be let in with the next link, this many at most. Whose challenge is over meanwhile asks no more.
+    pub fn take(
+        &mut self,
+        many: usize,
+        roster: &Roster,
+        is_fresh: impl Fn(&SignedAnnounce) -> bool,
+    ) -> Vec<SignedAnnounce> {
         // The roster may have changed since they asked.
-        let may = |announce: &SignedAnnounce| {
+        self.queue.retain(|announce| {
             let device = announce.unverified().device;
-            !roster.header.removed.contains(&device)
+            is_fresh(announce)
+                && !roster.header.removed.contains(&device)
                 && (!roster.header.locked || roster.device(device).is_some())
-        };
-        queue.into_iter().filter(may).collect()
+        });
+        self.queue.drain(..many.min(self.queue.len())).collect()
     }
 
     /// Who waits for the leader's user.

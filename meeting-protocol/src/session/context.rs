@@ -91,15 +91,17 @@ pub(super) struct Cx<'a> {
 }
 
 impl Cx<'_> {
-    /// Seals a message and puts it on the board.
-    pub fn post(&mut self, slot: Slot, instance: InstanceId, message: &Message) {
+    /// Seals a message and puts it on the board; gives the bytes of it.
+    pub fn post(&mut self, slot: Slot, instance: InstanceId, message: &Message) -> usize {
         let body = self.me.board.seal(instance, &message.to_bytes(), self.rng);
         if body.len() > MAX_POST {
             // Only a welcome with a takeover by the votes of a thousand in it comes near: better silent than cut.
             self.counters.over_limit += 1;
-            return;
+            return 0;
         }
+        let bytes = body.len();
         self.out.0.push_back(Output::Post { slot, body });
+        bytes
     }
 
     /// Reports a peer that broke the protocol.

@@ -378,9 +378,9 @@ impl Group {
         cx.post(Slot::Log, self.instance, message);
     }
 
-    /// Posts to one.
-    pub fn tell(&self, to: ParticipantId, message: &Message, cx: &mut Cx<'_>) {
-        cx.post(Slot::Direct(to), self.instance, message);
+    /// Posts to one; gives the bytes of it.
+    pub fn tell(&self, to: ParticipantId, message: &Message, cx: &mut Cx<'_>) -> usize {
+        cx.post(Slot::Direct(to), self.instance, message)
     }
 }
 

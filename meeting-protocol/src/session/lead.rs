@@ -1,5 +1,6 @@
 //! A leader: makes keys, lets people in and out, and beats.
 
+pub(super) mod answers;
 mod beat;
 mod handout;
 mod requests;
@@ -12,12 +13,14 @@ use std::{
 
 use meeting_wire::{Encode, ParticipantId};
 
+use self::answers::{Allowance, Missed};
 use super::{
     LeaveReason, Successors,
-    admission::Admission,
+    admission::{Admission, NEWCOMERS},
     branch::Rivals,
     claims::Nonce,
     context::Cx,
+    freshness::LIMIT,
     group::Group,
     message::{Message, Offer, Wrap},
     statement::EpochKey,
@@ -83,6 +86,8 @@ pub(super) struct Lead {
     /// Since when nobody can reach us.
     cut_off: Option<BootTime>,
     pub(super) rivals: Rivals,
+    /// For welcomes and links.
+    allowance: Allowance,
 }
 
 /// Somebody who is out.
@@ -102,7 +107,10 @@ struct Peer {
     /// Of the newest epoch, for sending again byte for byte.
     wrap: Option<Wrap>,
     seen: BootTime,
-    answered: Option<BootTime>,
+    /// When they were last answered; at first as long ago as it takes to be answered again.
+    answered: BootTime,
+    /// Until it is answered.
+    asked: Option<Missed>,
 }
 
 impl Lead {
@@ -128,6 +136,7 @@ impl Lead {
             gone: VecDeque::new(),
             cut_off: None,
             rivals: Rivals::default(),
+            allowance: Allowance::default(),
         }
     }
 
@@ -327,14 +336,42 @@ impl Lead {
         }
         if self.admission.is_due() && self.next_join <= cx.now {
             self.next_join = cx.now + COALESCE;
-            let newcomers = self.admission.take(&group.roster);
-            self.commit(Vec::new(), newcomers, false, group, cx);
+            self.let_in(group, cx);
         }
         if self.next_rotation <= cx.now {
             self.rotate(group, cx);
         }
         if self.next_beat <= cx.now {
             self.beat(group, cx);
+        }
+        self.answer(group, cx);
+    }
+
+    /// Lets in some of those who are at the door.
+    fn let_in(&mut self, group: &mut Group, cx: &mut Cx<'_>) {
+        let mut unproved: Vec<ParticipantId> = group
+            .roster
+            .entries()
+            .filter(|entry| !entry.present && !self.proved.contains(&entry.participant))
+            .map(|entry| entry.participant)
+            .collect();
+        let mut late = Vec::new();
+        if unproved.len() >= NEWCOMERS {
+            // What they were let in for has run out: those who wait come first.
+            let is_late = |peer: &Peer| cx.now.since(peer.seen) >= LIMIT;
+            unproved.retain(|participant| {
+                let stays = !self.peers.get(participant).is_some_and(is_late);
+                if !stays {
+                    late.push(Removal { participant: *participant, reason: LeaveReason::Missing });
+                }
+                stays
+            });
+        }
+        let room = NEWCOMERS.saturating_sub(unproved.len()).min(self.newcomers(group, cx.now));
+        let is_fresh = |announce: &SignedAnnounce| is_fresh(&self.challenges, announce, cx.now);
+        let newcomers = self.admission.take(room, &group.roster, is_fresh);
+        if !newcomers.is_empty() {
+            self.commit(late.into_iter().map(Change::Remove).collect(), newcomers, false, group, cx);
         }
     }
 
@@ -370,12 +407,18 @@ impl Lead {
         let join = self.admission.is_due().then_some(self.next_join);
         let leave = (!self.leaving.is_empty()).then_some(self.next_leave);
         let missing = self.peers.values().filter_map(|peer| self.missing_at(peer)).min();
-        [Some(self.next_beat), Some(self.next_rotation), join, leave, missing]
+        [Some(self.next_beat), Some(self.next_rotation), join, leave, missing, self.next_answer()]
             .into_iter()
             .flatten()
             .min()
             .unwrap_or(self.next_beat)
     }
+}
+
+/// Whether an announce answers a challenge that is still good.
+fn is_fresh(challenges: &VecDeque<(Hash, BootTime)>, announce: &SignedAnnounce, now: BootTime) -> bool {
+    let challenge = announce.unverified().challenge;
+    challenges.iter().any(|(known, issued)| Some(*known) == challenge && now.since(*issued) <= CHALLENGE)
 }
 
 /// Announces of 1.5 KB that one post carries.

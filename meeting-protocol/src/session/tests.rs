@@ -7,6 +7,7 @@ mod bytes;
 mod evidence;
 mod forgers;
 mod forks;
+mod ghosts;
 mod leaders;
 mod samples;
 mod two_keys;

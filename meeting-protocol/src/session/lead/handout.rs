@@ -4,8 +4,9 @@ use std::collections::HashSet;
 
 use meeting_wire::ParticipantId;
 
-use super::{ANNOUNCES_PER_POST, Lead, Peer};
+use super::{ANNOUNCES_PER_POST, ANSWER, Lead, Peer};
 use crate::{
+    BootTime,
     announce::SignedAnnounce,
     crypto::{
         labels,
@@ -38,16 +39,18 @@ impl Lead {
         if weakness::is(Weakness::RecipientsUnchecked) {
             order = self.peers.keys().copied().collect();
         }
+        let mut welcomes = 0;
         for participant in order {
             let Some(peer) = self.peers.get_mut(&participant) else { continue };
             let Ok(sealed) = peer.pairing.wrap(epoch, &link, &key) else { continue };
             let wrap = Wrap { to: participant, epoch, link, offer: peer.offer.clone(), sealed };
             peer.wrap = Some(wrap.clone());
             if admitted.contains(&participant) {
-                self.welcome(participant, group, cx);
+                welcomes += self.welcome(participant, group, cx);
             }
             group.tell(participant, &Message::Wrap(wrap), cx);
         }
+        self.allowance.spend(welcomes, cx.now);
         group.install(epoch, link, key, cx);
     }
 
@@ -88,11 +91,13 @@ impl Lead {
             Pairing::offer(&announce.unverified().kem, cx.me.board.invite(), &context, cx.rng).ok()?;
         let signature = cx.me.signer.sign(labels::PAIRING, &context.signed_bytes(&enc));
         let offer = Some(Offer { start, enc, signature });
-        Some(Peer { pairing, offer, wrap: None, seen: cx.now, answered: None })
+        let answered = BootTime(cx.now.0.saturating_sub(ANSWER.as_millis() as u64));
+        Some(Peer { pairing, offer, wrap: None, seen: cx.now, answered, asked: None })
     }
 
-    pub(super) fn welcome(&self, to: ParticipantId, group: &Group, cx: &mut Cx<'_>) {
-        let Some(entry) = group.roster.entry(to) else { return };
+    /// Gives the bytes of it.
+    pub(super) fn welcome(&self, to: ParticipantId, group: &Group, cx: &mut Cx<'_>) -> usize {
+        let Some(entry) = group.roster.entry(to) else { return 0 };
         let at_head = group.epochs.newest.link == group.head_hash();
         let welcome = Welcome {
             announce: entry.announce,
@@ -103,7 +108,7 @@ impl Lead {
             header: group.roster.header.clone(),
             entries: group.roster.entries().cloned().collect(),
         };
-        group.tell(to, &Message::Welcome(Box::new(welcome)), cx);
+        group.tell(to, &Message::Welcome(Box::new(welcome)), cx)
     }
 
     pub(super) fn inform_successors(
@@ -129,9 +134,9 @@ impl Lead {
         }
     }
 
-    pub(super) fn send_wrap(&self, to: ParticipantId, group: &Group, cx: &mut Cx<'_>) {
-        if let Some(wrap) = self.peers.get(&to).and_then(|peer| peer.wrap.clone()) {
-            group.tell(to, &Message::Wrap(wrap), cx);
-        }
+    /// Gives the bytes of it.
+    pub(super) fn send_wrap(&self, to: ParticipantId, group: &Group, cx: &mut Cx<'_>) -> usize {
+        let wrap = self.peers.get(&to).and_then(|peer| peer.wrap.clone());
+        wrap.map_or(0, |wrap| group.tell(to, &Message::Wrap(wrap), cx))
     }
 }

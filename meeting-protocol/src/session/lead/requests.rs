@@ -1,10 +1,7 @@
 //! What others want of a leader: a place, what they miss, or to leave.
 
-use meeting_wire::ParticipantId;
-
-use super::{ANSWER, CHALLENGE, LINKS_PER_POST, Lead};
+use super::{ANSWER, Lead, Missed, is_fresh};
 use crate::{
-    BootTime,
     announce::SignedAnnounce,
     crypto::sign::Signed,
     session::{
@@ -22,12 +19,7 @@ impl Lead {
         group: &mut Group,
         cx: &mut Cx<'_>,
     ) {
-        self.challenges.retain(|(_, issued)| cx.now.since(*issued) <= CHALLENGE);
-        let fresh = announce
-            .unverified()
-            .challenge
-            .is_some_and(|challenge| self.challenges.iter().any(|(c, _)| *c == challenge));
-        if !fresh
+        if !is_fresh(&self.challenges, &announce, cx.now)
             || announce.unverified().instance != group.instance
             || announce.unverified().meeting != cx.me.meeting
         {
@@ -38,9 +30,8 @@ impl Lead {
         if let Some(entry) = group.roster.entry(participant) {
             // They ask again because they missed the answer; whoever is proved to be in does not ask.
             let missed = !entry.present && entry.signer == announce.unverified().signer;
-            if missed && announce.verified().is_some() && self.may_answer(participant, cx.now) {
-                self.welcome(participant, group, cx);
-                self.send_wrap(participant, group, cx);
+            if missed && self.may_ask(participant, cx.now) && announce.verified().is_some() {
+                self.asked(participant, Missed::ALL);
             }
             return;
         }
@@ -54,34 +45,24 @@ impl Lead {
             self.tell_gone(signed, group, cx);
             return;
         };
+        if !self.may_ask(ask.participant, cx.now) {
+            cx.counters.over_limit += 1;
+            return;
+        }
         if !ask.is_here(cx.me.meeting, group.instance) || !signed.is_by(&signer) {
             cx.counters.forged += 1;
             return;
         }
-        if !self.may_answer(ask.participant, cx.now) {
-            cx.counters.over_limit += 1;
-            return;
-        }
-        if ask.head != group.head_hash() {
-            match group.links_after(&ask.head) {
-                Some(links) => {
-                    for chunk in links.chunks(LINKS_PER_POST) {
-                        group.tell(ask.participant, &Message::Links(chunk.to_vec()), cx);
-                    }
-                }
-                None => self.welcome(ask.participant, group, cx),
-            }
-        }
-        if ask.epoch < group.epochs.newest.epoch {
-            self.send_wrap(ask.participant, group, cx);
-        }
+        self.asked(ask.participant, Missed { head: ask.head, epoch: ask.epoch });
     }
 
     /// Somebody who is out asks why nothing comes any more: the links up to the one that says so.
     fn tell_gone(&mut self, signed: &Signed<Ask>, group: &Group, cx: &mut Cx<'_>) {
         let ask = &signed.body;
+        let idle = self.is_idle(cx.now);
         let gone = self.gone.iter_mut().find(|gone| gone.participant == ask.participant);
-        let Some(gone) = gone.filter(|gone| gone.told.is_none_or(|at| cx.now.since(at) >= ANSWER)) else {
+        let Some(gone) = gone.filter(|gone| idle && gone.told.is_none_or(|at| cx.now.since(at) >= ANSWER))
+        else {
             cx.counters.unauthorised += 1;
             return;
         };
@@ -93,7 +74,8 @@ impl Lead {
         let mut links = group.links_after(&ask.head).unwrap_or_default();
         links.retain(|link| link.body.number <= gone.link);
         if !links.is_empty() {
-            group.tell(ask.participant, &Message::Links(links), cx);
+            let bytes = group.tell(ask.participant, &Message::Links(links), cx);
+            self.allowance.spend(bytes, cx.now);
         }
     }
 
@@ -102,15 +84,5 @@ impl Lead {
         if !self.leaving.contains(&leave.participant) {
             self.leaving.push(leave.participant);
         }
-    }
-
-    fn may_answer(&mut self, participant: ParticipantId, now: BootTime) -> bool {
-        self.peers.get_mut(&participant).is_some_and(|peer| {
-            let due = peer.answered.is_none_or(|at| now.since(at) >= ANSWER);
-            if due {
-                peer.answered = Some(now);
-            }
-            due
-        })
     }
 }

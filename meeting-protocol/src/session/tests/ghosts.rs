@@ -1,0 +1,126 @@
+//! Ghosts: devices and stays that somebody with the link makes up, as many as it likes.
+
+use std::time::Duration;
+
+use super::{
+    forks::{ALICE, BOB, CAROL, group, says},
+    samples::announce,
+    *,
+};
+use crate::{
+    session::lead::answers,
+    testing::{Fate, Meeting},
+};
+
+/// Who speaks for all of them.
+const DAVE: usize = 3;
+
+/// A device that is let in and never proves anything.
+struct Ghost {
+    device: DeviceKey,
+    signer: StayKey,
+    participant: ParticipantId,
+}
+
+impl Ghost {
+    fn new(number: u32) -> Self {
+        let mut rng = ChaCha20Rng::seed_from_u64(0x9057_0000_0000 | u64::from(number));
+        let (device, signer) = (DeviceKey::from_seed(&Secret::random(&mut rng)), StayKey::random(&mut rng));
+        let mut participant = ParticipantId([0x90; 16]);
+        participant.0[..4].copy_from_slice(&number.to_be_bytes());
+        Self { device, signer, participant }
+    }
+
+    /// An answer to the leader's newest challenge.
+    fn announce(&self, meeting: &Meeting) -> Message {
+        let announce = Announce {
+            meeting: meeting.id(),
+            instance: group(meeting, CAROL).instance,
+            challenge: Some(group(meeting, CAROL).last_beat.as_ref().unwrap().body.challenge),
+            device: self.device.public(),
+            participant: self.participant,
+            signer: self.signer.public(),
+            name: "Ghost".into(),
+            ..announce().unverified().clone()
+        };
+        Message::Announce(SignedAnnounce::new(announce, &self.device))
+    }
+
+    /// A question by one who knows of nothing.
+    fn ask(&self, meeting: &Meeting, head: Hash) -> Message {
+        let (meeting, instance) = (meeting.id(), group(meeting, ALICE).instance);
+        let ask = Ask { meeting, instance, participant: self.participant, head, epoch: 0 };
+        Message::Ask(Signed::new(ask, &self.signer))
+    }
+}
+
+/// Four people, and two hundred ghosts at the door.
+fn haunted(seed: u64) -> (Meeting, Vec<Ghost>) {
+    let mut meeting = Meeting::of(4, seed, Successors::Nobody);
+    meeting.run(Duration::from_secs(3));
+    let ghosts: Vec<Ghost> = (0..200).map(Ghost::new).collect();
+    for ghost in &ghosts {
+        let announce = ghost.announce(&meeting);
+        says(&mut meeting, DAVE, ALICE, &announce);
+    }
+    (meeting, ghosts)
+}
+
+#[test]
+fn ghosts_that_ask_for_welcomes_cost_a_leader_so_many_bytes_a_second_and_nobody_an_answer() {
+    let (mut meeting, ghosts) = haunted(9_301);
+    let (start, posts) = (meeting.now, meeting.posts.len());
+    for round in 0..50_u8 {
+        if round == 20 {
+            // Bob misses a key, and how it came to be.
+            meeting.tamper = Some(Box::new(move |now, from, to, post| {
+                let missed = now < start + 4_500 && from == ALICE && to == BOB && post.slot != Slot::Cell;
+                if missed { Fate::Drop } else { Fate::Deliver }
+            }));
+            meeting.command(ALICE, Command::Rotate).unwrap();
+        }
+        for ghost in &ghosts {
+            let ask = ghost.ask(&meeting, [round; 32]);
+            says(&mut meeting, DAVE, ALICE, &ask);
+        }
+        meeting.run(Duration::from_millis(200));
+        for node in [ALICE, CAROL, DAVE] {
+            assert_eq!(meeting.phase(node), Phase::Live);
+        }
+    }
+    assert_eq!(meeting.phase(BOB), Phase::Live, "who asks seldom is answered first");
+    let welcomes = |size: usize| size > 4_096;
+    let sizes =
+        meeting.posts[posts..].iter().filter(|(_, from, slot, _)| *from == ALICE && *slot != Slot::Log);
+    let sizes: Vec<usize> = sizes.map(|(.., size)| *size).collect();
+    let (bytes, asked) = (sizes.iter().sum::<usize>(), sizes.iter().filter(|size| welcomes(**size)).count());
+    assert!(bytes <= 11 * answers::BYTES, "{bytes} bytes in ten seconds");
+    assert!(asked > 200, "{asked} welcomes");
+}
+
+#[test]
+fn ghosts_keep_the_door_for_seconds_only() {
+    let (mut meeting, _) = haunted(9_302);
+    let frank = meeting.join("Frank");
+    let most =
+        |meeting: &Meeting| meeting.state(ALICE).roster.iter().filter(|person| !person.present).count();
+    for _ in 0..100 {
+        meeting.run(Duration::from_millis(300));
+        assert!(most(&meeting) <= admission::NEWCOMERS);
+    }
+    assert_eq!(meeting.phase(frank), Phase::Live);
+}
+
+#[test]
+fn a_crowd_is_let_in_by_as_many_as_can_be_welcomed() {
+    let mut meeting = Meeting::new(9_303, Successors::Nobody);
+    let crowd: Vec<usize> = (0..200).map(|_| meeting.join("Bob")).collect();
+    let (start, posts) = (meeting.now, meeting.posts.len());
+    let all: Vec<usize> = std::iter::once(ALICE).chain(crowd).collect();
+    meeting.run(Duration::from_secs(12));
+    assert!(meeting.together(&all));
+    let directly =
+        |(_, from, slot, _): &&(u64, usize, Slot, usize)| *from == ALICE && matches!(slot, Slot::Direct(_));
+    let bytes: usize = meeting.posts[posts..].iter().filter(directly).map(|(.., size)| size).sum();
+    assert!(bytes <= (meeting.now - start) as usize * answers::BYTES / 1000 + 2 * answers::BYTES, "{bytes}");
+}
