@@ -28,6 +28,8 @@ pub const OVER: &[u8] = b"e2ee-meeting v1 over\0";
 pub const RESIGN: &[u8] = b"e2ee-meeting v1 resign\0";
 /// Signature of a leader's answer to an announce.
 pub const ANSWER: &[u8] = b"e2ee-meeting v1 answer\0";
+/// Signature of a welcome, over whom it is for and the leader's newest links.
+pub const WELCOME: &[u8] = b"e2ee-meeting v1 welcome\0";
 /// Signature of a question for what is missing.
 pub const ASK: &[u8] = b"e2ee-meeting v1 ask\0";
 /// Signature of where somebody stands in the chain.
@@ -84,7 +86,7 @@ pub const KEY_FILE: &str = "e2ee-meeting v1 key file";
 
 /// All labels that open signed or hashed bytes.
 #[cfg(test)]
-pub const ALL: [&[u8]; 25] = [
+pub const ALL: [&[u8]; 26] = [
     FINGERPRINT,
     ANNOUNCE,
     LINK,
@@ -97,6 +99,7 @@ pub const ALL: [&[u8]; 25] = [
     RESIGN,
     VOTE,
     ANSWER,
+    WELCOME,
     ASK,
     HEAD,
     SHOW,

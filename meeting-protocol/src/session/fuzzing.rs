@@ -138,7 +138,8 @@ impl Session {
                 };
                 Message::Beacon(SignedBeacon::new(beacon.body, &context, &self.me.signer))
             }
-            message @ (Message::Welcome(_) | Message::Wrap(_) | Message::Announces(_)) => message,
+            Message::Welcome(welcome) => Message::Welcome(Box::new(welcome.signed(&self.me.signer))),
+            message @ (Message::Wrap(_) | Message::Announces(_)) => message,
         };
         Some(self.me.board.seal(group.instance, &message.to_bytes(), rng))
     }

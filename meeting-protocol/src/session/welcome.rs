@@ -5,7 +5,10 @@ use meeting_wire::{Decode, DecodeError, Encode, InstanceId, MAX_POST, MeetingId,
 use super::{admission::NEWCOMERS, lineage::Lineage};
 use crate::{
     announce::SignedAnnounce,
-    crypto::sign::Hash,
+    crypto::{
+        labels,
+        sign::{Hash, StayKey},
+    },
     roster::{Entry, Header, MAX_ENTRIES, Roster, SignedLink},
 };
 
@@ -24,9 +27,28 @@ pub(crate) struct Welcome {
     pub epoch_link: Option<SignedLink>,
     pub header: Header,
     pub entries: Vec<Entry>,
+    /// By the leader: these two links are its newest ones, for whom it welcomes.
+    pub signature: [u8; 64],
 }
 
 impl Welcome {
+    /// The same, signed.
+    pub fn signed(self, key: &StayKey) -> Self {
+        Self { signature: key.sign(labels::WELCOME, &self.signed_bytes()), ..self }
+    }
+
+    /// Parts of two welcomes make none: an older epoch link would leave a newcomer without any key, and a member
+    /// under one that somebody who was removed has.
+    fn signed_bytes(&self) -> Vec<u8> {
+        let mut out = Writer::default();
+        self.head.body.meeting.encode(&mut out);
+        self.head.body.instance.encode(&mut out);
+        out.raw(&self.announce);
+        out.raw(&self.head.body.hash());
+        out.raw(&self.epoch_link().body.hash());
+        out.into_bytes()
+    }
+
     /// The roster, if the leader of this instance of this meeting signed it and the links fit.
     pub fn roster(&self, of: (MeetingId, InstanceId)) -> Option<Roster> {
         let (leader, signer) = self.lineage.leader(of)?;
@@ -46,7 +68,8 @@ impl Welcome {
             && epoch_link.is_by(&signer)
             && (epoch_link.body.meeting, epoch_link.body.instance) == of
             && epoch_link.body.number <= self.head.body.number
-            && epoch_link.body.opening.is_some();
+            && epoch_link.body.opening.is_some()
+            && signer.verifies(labels::WELCOME, &self.signed_bytes(), &self.signature);
         holds.then_some(roster)
     }
 
@@ -81,6 +104,7 @@ impl Encode for Welcome {
         out.option(self.epoch_link.as_ref());
         self.header.encode(out);
         out.list(&self.entries);
+        out.raw(&self.signature);
     }
 }
 
@@ -94,6 +118,7 @@ impl Decode for Welcome {
             epoch_link: reader.option()?,
             header: Header::decode(reader)?,
             entries: reader.list(MAX_ENTRIES, "the entries of a welcome")?,
+            signature: reader.array()?,
         })
     }
 }

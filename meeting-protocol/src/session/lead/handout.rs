@@ -107,8 +107,9 @@ impl Lead {
             epoch_link: (!at_head).then(|| group.epoch_link.clone()),
             header: group.roster.header.clone(),
             entries: group.roster.entries().cloned().collect(),
+            signature: [0; 64],
         };
-        group.tell(to, &Message::Welcome(Box::new(welcome)), cx)
+        group.tell(to, &Message::Welcome(Box::new(welcome.signed(&cx.me.signer))), cx)
     }
 
     pub(super) fn inform_successors(

@@ -186,15 +186,19 @@ fn a_newcomer_takes_no_welcome_of_a_leader_without_votes() {
     meeting.run_until(Duration::from_secs(20), |meeting| meeting.together(&[BOB, CAROL, DAVE]));
     let bobs = group(&meeting, BOB);
     let me = &meeting.nodes[BOB].session.me;
-    let welcome = |lineage: Lineage| Welcome {
-        announce: [0; 32],
-        lineage,
-        // Everybody keeps the new leader's announce, for evidence.
-        leader: group(&meeting, CAROL).leader_signed.clone().unwrap(),
-        head: bobs.head().clone(),
-        epoch_link: (bobs.head_hash() != bobs.epochs.newest.link).then(|| bobs.epoch_link.clone()),
-        header: bobs.roster.header.clone(),
-        entries: bobs.roster.entries().cloned().collect(),
+    let welcome = |lineage: Lineage| {
+        let welcome = Welcome {
+            announce: [0; 32],
+            lineage,
+            // Everybody keeps the new leader's announce, for evidence.
+            leader: group(&meeting, CAROL).leader_signed.clone().unwrap(),
+            head: bobs.head().clone(),
+            epoch_link: (bobs.head_hash() != bobs.epochs.newest.link).then(|| bobs.epoch_link.clone()),
+            header: bobs.roster.header.clone(),
+            entries: bobs.roster.entries().cloned().collect(),
+            signature: [0; 64],
+        };
+        welcome.signed(&me.signer)
     };
     let of = (meeting.id(), bobs.instance);
     assert!(welcome(bobs.lineage.clone()).roster(of).is_some());
@@ -367,7 +371,7 @@ fn while_the_leader_is_heard_no_welcome_of_another_branch_ends_anybody() {
         },
         _ => None,
     };
-    let welcome = Message::Welcome(Box::new(Welcome {
+    let welcome = Welcome {
         announce: before.entry(meeting.nodes[CAROL].session.me()).unwrap().announce,
         lineage,
         leader: own.unwrap(),
@@ -375,7 +379,10 @@ fn while_the_leader_is_heard_no_welcome_of_another_branch_ends_anybody() {
         epoch_link: None,
         header: roster.header.clone(),
         entries: roster.entries().cloned().collect(),
-    }));
+        signature: [0; 64],
+    };
+    let signed = welcome.signed(&meeting.nodes[BOB].session.me.signer);
+    let welcome = Message::Welcome(Box::new(signed));
     meeting.command(ALICE, Command::Rotate).unwrap();
     meeting.run(Duration::from_secs(3));
     says(&mut meeting, BOB, CAROL, &welcome);

@@ -1,6 +1,7 @@
 //! Eve, who holds the link and thereby the board's key, and says what she likes.
 
-use super::{samples::*, *};
+use super::{forks::group, samples::*, *};
+use crate::testing::{Fate, Meeting};
 
 /// Hands Bob a message as if somebody else had posted it.
 fn tell_bob(two: &mut Two, instance: InstanceId, message: &Message) {
@@ -263,4 +264,35 @@ fn numbers_without_end_are_no_messages() {
     ] {
         assert!(Message::from_bytes(&message.to_bytes()).is_err());
     }
+}
+
+#[test]
+fn a_welcome_put_together_from_true_parts_brings_nobody_in() {
+    let mut meeting = Meeting::of(3, 9_311, Successors::Nobody);
+    // Welcome and wrap are slow, and Eve is quick.
+    meeting.tamper = Some(Box::new(|_, from, _, post| match post.slot {
+        Slot::Direct(_) if from == 0 => Fate::Delay(500),
+        _ => Fate::Deliver,
+    }));
+    let bob = meeting.join("Bob");
+    let welcome = |meeting: &Meeting| {
+        let (me, board) = (meeting.nodes[bob].session.me(), &meeting.nodes[0].session.me.board);
+        let direct = meeting.recorded.iter().rev().filter(|post| post.slot == Slot::Direct(me));
+        direct.filter_map(|post| Message::from_bytes(&board.open(&post.body)?.1).ok()).find_map(|message| {
+            match message {
+                Message::Welcome(welcome) => Some(*welcome),
+                _ => None,
+            }
+        })
+    };
+    meeting.run_until(std::time::Duration::from_secs(5), |meeting| welcome(meeting).is_some());
+    let genesis = Some(group(&meeting, 0).lineage.genesis.clone());
+    let old = Message::Welcome(Box::new(Welcome { epoch_link: genesis, ..welcome(&meeting).unwrap() }));
+    let instance = group(&meeting, 0).instance;
+    let post = eves(&meeting.nodes[0].session, instance, &old, &mut ChaCha20Rng::seed_from_u64(0xe7e_0311));
+    meeting.inject(bob, post);
+    assert_eq!(meeting.nodes[bob].session.counters().forged, 1);
+    meeting.run(std::time::Duration::from_secs(1));
+    meeting.command(0, Command::Rotate).unwrap();
+    meeting.run_until(std::time::Duration::from_secs(3), |meeting| meeting.together(&[0, 1, 2, bob]));
 }

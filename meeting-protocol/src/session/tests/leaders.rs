@@ -129,12 +129,18 @@ fn a_welcome_holds_only_as_a_whole() {
         epoch_link: (group.head_hash() != group.epochs.newest.link).then(|| group.epoch_link.clone()),
         header: group.roster.header.clone(),
         entries: group.roster.entries().cloned().collect(),
+        signature: [0; 64],
     };
+    let welcome = welcome.signed(&two.alice.me.signer);
     let of = (two.alice.me.meeting, group.instance);
     assert!(welcome.roster(of).is_some());
     assert!(welcome.roster((MEETING, of.1)).is_none() && welcome.roster((of.0, INSTANCE)).is_none());
+    assert!(welcome.clone().signed(&two.bob.me.signer).roster(of).is_none());
+    let other = Welcome { epoch_link: Some(group.lineage.genesis.clone()), ..welcome.clone() };
+    assert!(other.roster(of).is_none(), "the link of an epoch that is over");
     type Alter = fn(&mut Welcome);
-    let alterations: [Alter; 6] = [
+    let alterations: [Alter; 7] = [
+        |welcome| welcome.announce[0] ^= 1,
         |welcome| welcome.header.locked = true,
         |welcome| welcome.entries[1].name = "Eve".into(),
         |welcome| drop(welcome.entries.pop()),

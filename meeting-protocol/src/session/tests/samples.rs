@@ -203,6 +203,7 @@ pub(super) fn messages() -> Vec<(&'static str, Message)> {
         epoch_link: Some(link(vec![])),
         header: header(),
         entries: vec![entry()],
+        signature: [0; 64],
     };
     let offer = Some(Offer { start: 4, enc: vec![0x13; 1120], signature: [0x14; 64] });
     vec![
@@ -215,7 +216,7 @@ pub(super) fn messages() -> Vec<(&'static str, Message)> {
                 lineage: lineage.clone(),
             })),
         ),
-        ("welcome", Message::Welcome(Box::new(welcome))),
+        ("welcome", Message::Welcome(Box::new(welcome.signed(&signer())))),
         ("wrap", Message::Wrap(Wrap { to: BOB, epoch: 9, link: [2; 32], offer, sealed: [3; 48] })),
         ("heartbeat", Message::Heartbeat(Signed::new(heartbeat, &signer()))),
         ("pulse", Message::Pulse(ProvenPulse { pulse: Signed::new(pulse, &signer()), mac: [4; 32] })),
