@@ -46,11 +46,17 @@ pub(super) struct Admission {
     /// In the order in which they came.
     queue: Vec<SignedAnnounce>,
     waiting: BTreeMap<ParticipantId, Waiting>,
-    approved: HashMap<DevicePublic, BootTime>,
+    approved: HashMap<DevicePublic, Approved>,
     /// A stay that was let in once never is again, by whichever of its announces.
     accepted: HashSet<(DevicePublic, ParticipantId)>,
     /// When this second of answers began, and how many it has seen.
     answers: (BootTime, usize),
+}
+
+/// Somebody whom the leader's user has let in: their place stays theirs until their device has announced itself anew.
+struct Approved {
+    participant: ParticipantId,
+    until: BootTime,
 }
 
 struct Waiting {
@@ -76,7 +82,13 @@ impl Admission {
             let other = other.unverified();
             other.participant == participant && other.device != device
         };
-        if self.waiting.values().any(|waiting| taken(&waiting.announce)) || self.queue.iter().any(taken) {
+        let kept = |(other, approved): (&DevicePublic, &Approved)| {
+            approved.participant == participant && *other != device && cx.now <= approved.until
+        };
+        if self.waiting.values().any(|waiting| taken(&waiting.announce))
+            || self.queue.iter().any(taken)
+            || self.approved.iter().any(kept)
+        {
             // The address is somebody else's: an approval must reach the device that the user was shown.
             cx.counters.unauthorised += 1;
             return;
@@ -107,7 +119,7 @@ impl Admission {
         let device = announce.device;
         let is_in = group.roster.device(device).is_some();
         let full = group.roster.entries().len() >= MAX_ENTRIES || !self.can_welcome_one_more(group);
-        let approved = self.approved.get(&device).is_some_and(|until| cx.now <= *until);
+        let approved = self.approved.get(&device).is_some_and(|approved| cx.now <= approved.until);
         if header.removed.contains(&device) || device == cx.me.device.public() {
             Some(Verdict::Refused)
         } else if header.locked && !is_in {
@@ -148,7 +160,8 @@ impl Admission {
         cx: &mut Cx<'_>,
     ) -> Result<(), CommandError> {
         let waiting = self.waiting.remove(&participant).ok_or(CommandError::NobodyThere)?;
-        self.approved.insert(waiting.announce.unverified().device, cx.now + APPROVED);
+        let approved = Approved { participant, until: cx.now + APPROVED };
+        self.approved.insert(waiting.announce.unverified().device, approved);
         if cx.now.since(waiting.seen) < CHALLENGE / 2 {
             self.enqueue(waiting.announce, cx);
         } else {
@@ -217,7 +230,7 @@ impl Admission {
 
     pub fn tick(&mut self, now: BootTime) {
         self.waiting.retain(|_, waiting| now.since(waiting.seen) < WAIT);
-        self.approved.retain(|_, until| now <= *until);
+        self.approved.retain(|_, approved| now <= approved.until);
     }
 }
 

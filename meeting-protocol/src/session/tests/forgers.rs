@@ -187,6 +187,19 @@ fn nobody_slips_into_somebody_elses_place_in_the_queue() {
     assert_eq!(shown.len(), 1);
     tell_alice(&mut two, &eve);
     assert_eq!(two.alice.state().waiting, shown, "who is approved is who was shown");
+
+    // The user thinks for so long that Carol has to announce herself anew: her place is hers meanwhile.
+    two.now = BootTime(two.now.0 + 16_000);
+    let approve = Command::Approve(shown[0].participant);
+    two.alice.handle(Input::Command(approve), two.now, &mut two.rng).unwrap();
+    assert_eq!(two.alice.state().waiting, []);
+    let challenge = last_heartbeat(&mut two).body.challenge;
+    let (carol, eve) = (carols_announce(&two, challenge, 1), carols_announce(&two, challenge, 2));
+    tell_alice(&mut two, &eve);
+    assert_eq!(two.alice.state().waiting, []);
+    tell_alice(&mut two, &carol);
+    let roster = two.alice.state().roster;
+    assert_eq!(roster.iter().map(|person| person.device).collect::<Vec<_>>()[1..], [shown[0].device]);
 }
 
 /// Carol's announce from the device of this seed, in answer to a challenge.
