@@ -106,14 +106,12 @@ impl Lead {
         if them == cx.me.participant {
             return;
         }
-        match self.signer(them, group) {
-            Some(signer) if !signed.is_by(&signer) => cx.counters.forged += 1,
-            Some(_) if !self.rivals.heard(heartbeat) => cx.counters.stale += 1,
-            Some(_) => {}
-            None if self.rivals.is_due(them, cx.now) => {
-                group.tell_branch(them, heartbeat.challenge, cx);
-            }
-            None => cx.counters.over_limit += 1,
+        match self.signers(them, group).as_slice() {
+            [] if self.rivals.is_due(them, cx.now) => group.tell_branch(them, heartbeat.challenge, cx),
+            [] => cx.counters.over_limit += 1,
+            signers if !signers.iter().any(|signer| signed.is_by(signer)) => cx.counters.forged += 1,
+            _ if !self.rivals.heard(heartbeat) => cx.counters.stale += 1,
+            _ => {}
         }
     }
 

@@ -285,12 +285,19 @@ impl Lead {
         self.commit(vec![change], Vec::new(), true, group, cx)
     }
 
-    /// The key of somebody who is in, or was with a leader of our chain, or went of late.
-    pub fn signer(&self, participant: ParticipantId, group: &Group) -> Option<StayPublic> {
-        let earlier = group.lineage.steps.iter().rev().map(|step| &step.roster);
-        let entry = iter::once(&group.roster).chain(earlier).find_map(|roster| roster.entry(participant));
-        let gone = || self.gone.iter().find(|gone| gone.participant == participant).map(|gone| gone.signer);
-        entry.map(|entry| entry.signer).or_else(gone)
+    /// The keys of whoever is in under this id, or was with a leader of our chain, or went of late. One, but where
+    /// somebody came in under an id of long ago.
+    pub fn signers(&self, participant: ParticipantId, group: &Group) -> Vec<StayPublic> {
+        let earlier = group.lineage.steps.iter().map(|step| &step.roster);
+        let entries = iter::once(&group.roster).chain(earlier).filter_map(|roster| roster.entry(participant));
+        let gone = self.gone.iter().filter(|gone| gone.participant == participant).map(|gone| gone.signer);
+        let mut signers: Vec<StayPublic> = Vec::new();
+        for signer in entries.map(|entry| entry.signer).chain(gone) {
+            if !signers.contains(&signer) {
+                signers.push(signer);
+            }
+        }
+        signers
     }
 
     pub fn connected(&mut self, group: &mut Group, cx: &mut Cx<'_>) {

@@ -35,6 +35,12 @@ impl Lead {
             }
             return;
         }
+        let signer = announce.unverified().signer;
+        if self.signers(participant, group).iter().any(|known| *known != signer) {
+            // Somebody else's id: what that one says, on another branch perhaps, would be taken for forged.
+            cx.counters.unauthorised += 1;
+            return;
+        }
         self.admission.on_announce(announce, group, cx);
     }
 

@@ -112,6 +112,27 @@ fn ghosts_keep_the_door_for_seconds_only() {
 }
 
 #[test]
+fn a_ghost_under_the_id_of_somebody_who_leads_elsewhere_keeps_no_branches_apart() {
+    let mut meeting = Meeting::of(4, 9_306, Successors::FirstPresent(2));
+    meeting.run(Duration::from_secs(3));
+    meeting.tamper = Some(Box::new(|_, from, to, _| {
+        if from != usize::MAX && (from == ALICE) != (to == ALICE) { Fate::Drop } else { Fate::Deliver }
+    }));
+    meeting.run_until(Duration::from_secs(20), |meeting| meeting.together(&[BOB, CAROL, DAVE]));
+    meeting.run(Duration::from_secs(5));
+    assert!(meeting.state(ALICE).leading && meeting.state(BOB).leading);
+    let alice = Ghost { participant: meeting.nodes[ALICE].session.me(), ..Ghost::new(1) };
+    let announce = alice.announce(&meeting);
+    says(&mut meeting, DAVE, BOB, &announce);
+    meeting.run(Duration::from_secs(2));
+    assert_eq!(meeting.state(BOB).roster.len(), 3);
+    meeting.tamper = None;
+    meeting.run_until(Duration::from_secs(10), |meeting| {
+        meeting.phase(ALICE) == Phase::Ended(EndReason::Branch)
+    });
+}
+
+#[test]
 fn a_crowd_is_let_in_by_as_many_as_can_be_welcomed() {
     let mut meeting = Meeting::new(9_303, Successors::Nobody);
     let crowd: Vec<usize> = (0..200).map(|_| meeting.join("Bob")).collect();
