@@ -1,5 +1,7 @@
 //! The leader's door: who comes in at once, who waits for a person's word, who stays out.
 
+mod turns;
+
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
     time::Duration,
@@ -7,6 +9,7 @@ use std::{
 
 use meeting_wire::{Encode, ParticipantId};
 
+use self::turns::Turns;
 use super::{
     Approval, CommandError, Event,
     claims::{Answer, Verdict},
@@ -21,7 +24,7 @@ use crate::{
     announce::{Announce, SignedAnnounce},
     crypto::sign::Hash,
     identity::DevicePublic,
-    roster::{MAX_ENTRIES, Roster},
+    roster::{Entry, MAX_ENTRIES, Roster},
 };
 
 /// People who are in and have not proved to be here, at most: whoever comes beyond waits in the queue. No more come in with
@@ -49,6 +52,7 @@ pub(super) struct Admission {
     approved: HashMap<DevicePublic, Approved>,
     /// A stay that was let in once never is again, by whichever of its announces.
     accepted: HashSet<(DevicePublic, ParticipantId)>,
+    turns: Turns,
     /// When this second of answers began, and how many it has seen.
     answers: (BootTime, usize),
 }
@@ -124,7 +128,7 @@ impl Admission {
             Some(Verdict::Refused)
         } else if header.locked && !is_in {
             Some(Verdict::Locked)
-        } else if full && !is_in || header.next_index == u16::MAX {
+        } else if full && !is_in || !self.turns.has_index(device, header.next_index) {
             Some(Verdict::Refused)
         } else if header.spent && !group.known.contains(&device) && !approved {
             Some(Verdict::Waiting)
@@ -134,7 +138,8 @@ impl Admission {
     }
 
     fn can_welcome_one_more(&self, group: &Group) -> bool {
-        let entries = group.roster.to_bytes().len() + (self.queue.len() + 1) * welcome::MAX_ENTRY;
+        let newcomers = (self.queue.len() + 1).min(NEWCOMERS);
+        let entries = group.roster.to_bytes().len() + newcomers * welcome::MAX_ENTRY;
         welcome::is_a_post(group.lineage.to_bytes().len(), entries)
     }
 
@@ -191,16 +196,23 @@ impl Admission {
     }
 
     /// This stay is in.
-    pub fn let_in(&mut self, device: DevicePublic, participant: ParticipantId) {
-        self.accepted.insert((device, participant));
+    pub fn let_in(&mut self, entry: &Entry, now: BootTime) {
+        self.accepted.insert((entry.device, entry.participant));
+        self.turns.took(entry.device, entry.index, now);
+    }
+
+    /// This device has proved to be here.
+    pub fn was_present(&mut self, device: DevicePublic) {
+        self.turns.was_present(device);
     }
 
     /// Those who are to be let in with the next link, this many at most. Whose challenge is over meanwhile asks no more.
     pub fn take(
         &mut self,
-        many: usize,
+        mut many: usize,
         roster: &Roster,
         is_fresh: impl Fn(&SignedAnnounce) -> bool,
+        now: BootTime,
     ) -> Vec<SignedAnnounce> {
         // The roster may have changed since they asked.
         self.queue.retain(|announce| {
@@ -208,8 +220,16 @@ impl Admission {
             is_fresh(announce)
                 && !roster.header.removed.contains(&device)
                 && (!roster.header.locked || roster.device(device).is_some())
+                && self.turns.has_index(device, roster.header.next_index)
         });
-        self.queue.drain(..many.min(self.queue.len())).collect()
+        let is_next = |announce: &SignedAnnounce| {
+            let next = many > 0 && self.turns.is_due(announce.unverified().device, now);
+            many -= usize::from(next);
+            next
+        };
+        let (next, later) = std::mem::take(&mut self.queue).into_iter().partition(is_next);
+        self.queue = later;
+        next
     }
 
     /// Who waits for the leader's user.
@@ -219,17 +239,20 @@ impl Admission {
 
     /// What others can fill here; only the user approves.
     #[cfg(feature = "simulator")]
-    pub fn sizes(&self) -> [super::inside::Size; 4] {
-        [
+    pub fn sizes(&self) -> Vec<super::inside::Size> {
+        let mut sizes = vec![
             ("queue", self.queue.len(), MAX_ENTRIES),
             ("waiting", self.waiting.len(), MAX_WAITING),
             ("approved", self.approved.len(), MAX_ENTRIES),
             ("accepted", self.accepted.len(), MAX_ACCEPTED),
-        ]
+        ];
+        sizes.extend(self.turns.sizes());
+        sizes
     }
 
     pub fn tick(&mut self, now: BootTime) {
         self.waiting.retain(|_, waiting| now.since(waiting.seen) < WAIT);
+        self.turns.tick(now);
         self.approved.retain(|_, approved| now <= approved.until);
     }
 }

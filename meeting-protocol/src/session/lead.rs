@@ -161,7 +161,7 @@ impl Lead {
         for announce in newcomers {
             let (hash, body) = (announce.hash(), announce.unverified().clone());
             let entry = Entry::new(roster.header.next_index, &body, hash, false);
-            let participant = entry.participant;
+            let newcomer = entry.clone();
             let mut added = Vec::new();
             if let Some(old) = roster.device(entry.device) {
                 added.push(Change::Remove(Removal {
@@ -172,8 +172,9 @@ impl Lead {
             added.push(Change::Add(entry));
             let Ok(after) = roster.after(&added) else { continue };
             let Some(peer) = self.pair(&announce, epoch, group, cx) else { continue };
+            let participant = newcomer.participant;
             self.peers.insert(participant, peer);
-            self.admission.let_in(body.device, participant);
+            self.admission.let_in(&newcomer, cx.now);
             self.announces.insert(participant, announce);
             changes.extend(added);
             roster = after;
@@ -376,7 +377,7 @@ impl Lead {
         }
         let room = NEWCOMERS.saturating_sub(unproved.len()).min(self.newcomers(group, cx.now));
         let is_fresh = |announce: &SignedAnnounce| is_fresh(&self.challenges, announce, cx.now);
-        let newcomers = self.admission.take(room, &group.roster, is_fresh);
+        let newcomers = self.admission.take(room, &group.roster, is_fresh, cx.now);
         if !newcomers.is_empty() {
             self.commit(late.into_iter().map(Change::Remove).collect(), newcomers, false, group, cx);
         }

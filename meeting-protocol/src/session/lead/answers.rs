@@ -120,7 +120,9 @@ impl Lead {
 
     /// How many the next link lets in.
     pub(super) fn newcomers(&self, group: &Group, now: BootTime) -> usize {
-        let welcome = group.lineage.to_bytes().len() + group.roster.to_bytes().len() + WELCOME;
-        self.allowance.newcomers(welcome, now)
+        let (lineage, roster) = (group.lineage.to_bytes().len(), group.roster.to_bytes().len());
+        let fit = |many: &usize| welcome::is_a_post(lineage, roster + many * welcome::MAX_ENTRY);
+        let affordable = self.allowance.newcomers(lineage + roster + WELCOME, now);
+        (1..=affordable).take_while(fit).last().unwrap_or(1)
     }
 }

@@ -64,6 +64,9 @@ impl Lead {
         self.ticked = cx.now;
         if !self.proved.is_empty() {
             let proved = std::mem::take(&mut self.proved);
+            let devices =
+                proved.iter().filter_map(|proved| group.roster.entry(*proved)).map(|entry| entry.device);
+            devices.for_each(|device| self.admission.was_present(device));
             self.commit(proved.into_iter().map(Change::Present).collect(), Vec::new(), false, group, cx);
         }
         let challenge = *Secret::<32>::random(cx.rng).expose();

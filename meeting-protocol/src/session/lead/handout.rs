@@ -62,6 +62,8 @@ impl Lead {
         group: &Group,
         cx: &mut Cx<'_>,
     ) -> HashSet<ParticipantId> {
+        let present = group.roster.entries().filter(|entry| entry.present);
+        present.for_each(|entry| self.admission.was_present(entry.device));
         for announce in announces {
             if let Some(peer) = self.pair(&announce, epoch, group, cx) {
                 let participant = announce.unverified().participant;

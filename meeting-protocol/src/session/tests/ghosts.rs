@@ -112,6 +112,39 @@ fn ghosts_keep_the_door_for_seconds_only() {
 }
 
 #[test]
+fn when_indices_run_out_who_was_here_comes_back_and_nobody_else_comes() {
+    let mut two = Two::new();
+    let Place::Member(member) = &mut two.alice.place else { unreachable!() };
+    // As if so many had come and gone.
+    member.group_mut().roster.header.next_index = u16::MAX - 4_096;
+    let (bob, eve) = (two.bob.me.device.clone(), std::sync::Arc::new(Ghost::new(1).device));
+    for (device, phase) in [(eve, Phase::Ended(EndReason::Refused)), (bob, Phase::Live)] {
+        let joining =
+            Joining { link: two.link.duplicate(), device, name: "Bob".into(), role: Role::Participant };
+        two.bob = Session::join(joining, two.now, &mut two.rng);
+        for _ in 0..50 {
+            two.now = BootTime(two.now.0 + 100);
+            two.exchange();
+        }
+        assert_eq!(two.bob.state().phase, phase);
+    }
+}
+
+#[test]
+fn who_comes_again_and_again_waits_for_seconds_and_is_in_without_a_word() {
+    let mut meeting = Meeting::of(2, 9_305, Successors::Nobody);
+    let device = meeting.nodes[BOB].device.clone();
+    let mut stays = Vec::new();
+    for _ in 0..6 {
+        let bob = meeting.join_as("Bob", device.clone(), Role::Participant, 0, 0);
+        let start = meeting.now;
+        meeting.run_until(Duration::from_secs(12), |meeting| meeting.together(&[ALICE, bob]));
+        stays.push(meeting.now - start);
+    }
+    assert!(stays[..2].iter().all(|ms| *ms < 3_000) && stays[2..].iter().any(|ms| *ms > 4_000), "{stays:?}");
+}
+
+#[test]
 fn a_ghost_under_the_id_of_somebody_who_leads_elsewhere_keeps_no_branches_apart() {
     let mut meeting = Meeting::of(4, 9_306, Successors::FirstPresent(2));
     meeting.run(Duration::from_secs(3));
