@@ -72,6 +72,26 @@ fn no_majority_no_takeover() {
 }
 
 #[test]
+fn entries_of_whom_nobody_has_seen_keep_no_majority_from_taking_over() {
+    let mut meeting = Meeting::of(4, 0x6057, Successors::FirstPresent(2));
+    // Six devices come in and never prove to be there.
+    meeting.tamper = Some(Box::new(|_, from, _, post| match post.slot {
+        Slot::Direct(_) if (4..10).contains(&from) => Fate::Drop,
+        _ => Fate::Deliver,
+    }));
+    let ghosts: Vec<usize> = (0..6).map(|_| meeting.join("Ghost")).collect();
+    meeting.run_until(s(5), |meeting| meeting.state(3).roster.len() == 10);
+    meeting.run(s(3));
+    for node in ghosts.into_iter().chain([0]) {
+        meeting.disconnect(node);
+    }
+    meeting.run_until(s(15), |meeting| {
+        meeting.state(1).leading && [1, 2, 3].iter().all(|node| meeting.phase(*node) == Phase::Live)
+    });
+    meeting.run_until(s(120), |meeting| meeting.together(&[1, 2, 3]));
+}
+
+#[test]
 fn a_meeting_cut_in_two_goes_on_in_one_half_and_never_merges() {
     let mut meeting = Meeting::of(6, 34, Successors::FirstPresent(2));
     meeting.run(s(3));

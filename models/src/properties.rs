@@ -17,7 +17,7 @@ const PROMISES: [(&str, Holds); 9] = [
     ("heads, epochs and heartbeats only go forward", nobody_goes_back),
     ("a key is that of a link of one's own chain", one_key_for_each_epoch),
     ("branches never merge", branches_never_merge),
-    ("a takeover takes silence at more than half of the roster", no_takeover_without_majority),
+    ("a takeover takes silence at more than half of those present", no_takeover_without_majority),
     ("nobody who hears the leader follows another", nobody_leaves_a_leader_that_is_heard),
     ("who is not in the roster of an epoch never gets its key", outsiders_get_no_key),
     ("of two who lead one gives way when they hear each other", one_gives_way),

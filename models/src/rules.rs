@@ -24,8 +24,10 @@ pub struct Rules {
     pub bound_wrap: bool,
     /// A link extends the head it names; a takeover from elsewhere is not followed because it is longer (3.3).
     pub chain: bool,
-    /// A takeover takes votes of more than half of the roster (3.8).
+    /// A takeover takes votes of more than half of those present (3.8).
     pub votes: bool,
+    /// Entries that never proved to be here neither vote nor count (3.8).
+    pub present: bool,
     /// Nobody follows a takeover while they hear the leader (3.8).
     pub silence: bool,
     /// A takeover by votes ends the old leader's budget (3.8).
@@ -47,6 +49,7 @@ pub const AS_WRITTEN: Rules = Rules {
     bound_wrap: true,
     chain: true,
     votes: true,
+    present: true,
     silence: true,
     cut_budget: true,
     new_roster: true,
@@ -65,6 +68,7 @@ pub const SMALL: Config = Config {
     sleeps: 0,
     hands: None,
     successors: 0,
+    ghosts: 0,
     resignation: false,
     rules: AS_WRITTEN,
 };
@@ -92,6 +96,8 @@ pub struct Config {
     pub hands: Option<u8>,
     /// How many successors are named.
     pub successors: u8,
+    /// How many entries of the roster are of devices that never prove to be here. Whoever takes over has their votes.
+    pub ghosts: u8,
     /// Whether leaders may resign.
     pub resignation: bool,
     /// The rules.

@@ -27,7 +27,7 @@ pub struct Link {
     pub number: u8,
     pub leader: Who,
     pub grounds: Grounds,
-    /// A bit for each person.
+    /// A bit for each person: those who are present. Others only count where a rule is broken.
     pub roster: u8,
     /// The tick it was made in.
     pub at: u8,

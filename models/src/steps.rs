@@ -137,7 +137,8 @@ pub fn take_over(config: &Config, state: &mut State, who: Who) -> Option<()> {
             voters |= 1 << vote.voter;
             oldest = oldest.min(vote.counter);
         }
-        if config.rules.votes && !is_majority(count(voters), count(before.roster)) {
+        let ghosts = if config.rules.present { 0 } else { usize::from(config.ghosts) };
+        if config.rules.votes && !is_majority(count(voters) + ghosts, count(before.roster) + ghosts) {
             return None;
         }
         Grounds::Votes(voters, oldest)

@@ -4,6 +4,8 @@ use meeting_models::{AS_WRITTEN, Age, Config, Rules, SMALL, TWO_BRANCHES, check}
 
 const STALE: &str = "nobody seals under a key whose leader has opened a newer one over 8 s ago";
 
+const MAJORITY: &str = "a takeover takes silence at more than half of those present";
+
 /// The promise that breaks, among those that do.
 fn breaks(config: Config, promise: &'static str) {
     let outcome = check(config, Some(promise));
@@ -56,7 +58,13 @@ fn the_longest_chain_wins() {
 #[test]
 fn a_takeover_without_votes() {
     let rules = Rules { votes: false, ..AS_WRITTEN };
-    breaks(successors(rules), "a takeover takes silence at more than half of the roster");
+    breaks(successors(rules), MAJORITY);
+}
+
+#[test]
+fn a_takeover_with_votes_of_devices_that_nobody_has_seen() {
+    let rules = Rules { present: false, ..AS_WRITTEN };
+    breaks(Config { ghosts: 2, ..successors(rules) }, MAJORITY);
 }
 
 #[test]

@@ -36,7 +36,7 @@ fn early_heartbeats_give_nobody_more_time() {
 
 #[test]
 fn takeovers_and_races_hold() {
-    holds(Config { people: 3, successors: 2, ..SMALL }, &[STALE, LIVES_ON, TAKEN_OVER, RACE]);
+    holds(Config { people: 3, successors: 2, ghosts: 2, ..SMALL }, &[STALE, LIVES_ON, TAKEN_OVER, RACE]);
 }
 
 #[test]

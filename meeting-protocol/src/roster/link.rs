@@ -56,7 +56,7 @@ pub struct Successor {
 pub struct Takeover {
     /// The new one.
     pub leader: ParticipantId,
-    /// From more than half of the roster, unless the old leader resigned.
+    /// From more than half of those present, unless the old leader resigned.
     pub votes: Vec<Signed<SilenceVote>>,
     /// The old leader's word.
     pub resignation: Option<Signed<Resignation>>,

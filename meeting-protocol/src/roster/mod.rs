@@ -121,6 +121,12 @@ impl Roster {
         self.entries.values().find(|entry| entry.device == device)
     }
 
+    /// Those of whom a majority is counted: whoever proved to be here, and the leader. An announce makes an entry for
+    /// anybody with the link, and such entries neither vote nor make others too few.
+    pub fn present(&self) -> impl Iterator<Item = &Entry> {
+        self.entries().filter(|entry| entry.present || entry.participant == self.header.leader)
+    }
+
     /// The leader's entry; a link that removes it without naming a new one does not apply.
     pub fn leader(&self) -> Option<&Entry> {
         self.entry(self.header.leader)

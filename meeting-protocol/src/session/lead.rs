@@ -257,7 +257,8 @@ impl Lead {
         let ours =
             ours.then(|| link(&group.head().body.changes) + group.roster.to_bytes().len() + link(changes));
         let (people, entries) = (roster.entries().len(), roster.to_bytes().len());
-        let next = link(changes) + entries + LINK + VOTE * majority(people) + REMOVAL * people;
+        let votes = VOTE * majority(roster.present().count());
+        let next = link(changes) + entries + LINK + votes + REMOVAL * people;
         let (steps, bytes) = (1 + usize::from(ours.is_some()), next + ours.unwrap_or(0));
         group.lineage.fits(steps, bytes)
             && welcome::is_a_post(group.lineage.to_bytes().len() + bytes, entries)

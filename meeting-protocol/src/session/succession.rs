@@ -2,7 +2,7 @@
 
 use std::{collections::HashSet, time::Duration};
 
-use meeting_wire::{Encode, InstanceId, MeetingId};
+use meeting_wire::{Encode, InstanceId, MeetingId, ParticipantId};
 
 use super::{
     EndReason, LeaveReason, Successors,
@@ -57,8 +57,9 @@ impl Follow {
         let rank = group.roster.rank(cx.me.participant)?;
         let turn = cx.now.since(self.fresh.heard) >= SILENCE + RANK * rank as u32;
         // Links may have come since they were cast: only votes for our head make a takeover that others accept.
-        self.votes.retain(|_, vote| vote.body.head == group.head_hash());
-        let majority = is_majority(self.votes.len(), group.roster.entries().len());
+        self.votes
+            .retain(|voter, vote| vote.body.head == group.head_hash() && may_vote(*voter, &group.roster));
+        let majority = is_majority(self.votes.len(), group.roster.present().count());
         if turn && majority { self.take_over(None, group, cx) } else { None }
     }
 
@@ -100,7 +101,10 @@ impl Follow {
         } else if vote.body.head_number > group.head().body.number {
             // They saw more of the chain: a takeover has to extend the newest link anybody accepted.
             group.ask(vote.body.participant, cx);
-        } else if vote.body.head == group.head_hash() && vote.body.heartbeat + MAX_BEHIND >= own {
+        } else if vote.body.head == group.head_hash()
+            && vote.body.heartbeat + MAX_BEHIND >= own
+            && may_vote(vote.body.participant, &group.roster)
+        {
             self.votes.insert(vote.body.participant, vote);
         } else {
             cx.counters.stale += 1;
@@ -196,7 +200,7 @@ impl Follow {
         let mut votes: Vec<_> = self.votes.values().filter(|_| resignation.is_none()).cloned().collect();
         // No more than it takes, and those that heard of the old leader last: newcomers are shown them for ever.
         votes.sort_by_key(|vote| std::cmp::Reverse(vote.body.heartbeat));
-        votes.truncate(majority(group.roster.entries().len()));
+        votes.truncate(majority(group.roster.present().count()));
         let mut changes = vec![Change::Takeover(Takeover { leader: cx.me.participant, votes, resignation })];
         changes.push(Change::Remove(Removal { participant: old, reason }));
         // Whose announce we lack cannot get a key from us: they come back in a new stay.
@@ -219,14 +223,19 @@ fn step_len(takeover: &SignedLink, group: &Group) -> usize {
     group.head().to_bytes().len() + group.roster.to_bytes().len() + takeover.to_bytes().len()
 }
 
-/// More than half of the roster, the leader counted.
-pub fn is_majority(voters: usize, roster: usize) -> bool {
-    voters >= majority(roster)
+/// More than half of those who are present, the leader counted.
+pub fn is_majority(voters: usize, present: usize) -> bool {
+    voters >= majority(present)
 }
 
 /// The fewest who are more than half.
-pub(super) fn majority(roster: usize) -> usize {
-    roster / 2 + 1
+pub(super) fn majority(present: usize) -> usize {
+    present / 2 + 1
+}
+
+/// Whether somebody's vote counts: those who never proved to be here are nobody's majority.
+fn may_vote(voter: ParticipantId, roster: &Roster) -> bool {
+    roster.entry(voter).is_some_and(|entry| entry.present)
 }
 
 /// Whether the vote is by somebody in the roster, of this silence of this leader.
@@ -252,7 +261,7 @@ fn is_valid_resignation(
 }
 
 /// Whether a link after our head is by a successor the leader named and has its grounds: the leader's resignation,
-/// or votes of more than half of the roster, the leader counted.
+/// or votes of more than half of those present, the leader counted.
 pub(super) fn is_valid_takeover(
     link: &SignedLink,
     (head, roster): (Hash, &Roster),
@@ -276,8 +285,9 @@ pub(super) fn is_valid_takeover(
         None => {
             let voters: HashSet<_> = takeover.votes.iter().map(|vote| vote.body.participant).collect();
             voters.len() == takeover.votes.len()
-                && (is_majority(voters.len(), roster.entries().len())
+                && (is_majority(voters.len(), roster.present().count())
                     || weakness::is(Weakness::TakeoverUncounted))
+                && voters.iter().all(|voter| may_vote(*voter, roster))
                 && takeover.votes.iter().all(|vote| vote.body.head == head && is_valid_vote(vote, roster, of))
         }
     }

@@ -252,6 +252,37 @@ fn nobody_is_ended_but_by_one_who_goes_before_and_leads_now() {
 }
 
 #[test]
+fn entries_of_whom_nobody_has_seen_depose_no_leader() {
+    let mut meeting = four(9_211);
+    // Six devices that somebody let in and that never prove to be there; they sign whatever is asked of them.
+    meeting.tamper = Some(Box::new(|_, from, _, post| match post.slot {
+        Slot::Direct(_) if (DAVE + 1..=DAVE + 6).contains(&from) => Fate::Drop,
+        _ => Fate::Deliver,
+    }));
+    let ghosts: Vec<usize> = (0..6).map(|_| meeting.join("Ghost")).collect();
+    let entries = |meeting: &Meeting| group(meeting, CAROL).roster.entries().len();
+    meeting.run_until(Duration::from_secs(5), |meeting| entries(meeting) == 10);
+    meeting.run(Duration::from_secs(3));
+    let takes_over = |meeting: &Meeting, voters: &[usize]| {
+        let step = taken(meeting, BOB, votes(meeting, voters), None);
+        branch(meeting, BOB, challenge(meeting), lineage_with(meeting, step))
+    };
+    let by_ghosts = takes_over(&meeting, &[vec![BOB], ghosts.clone()].concat());
+    for node in [ALICE, CAROL] {
+        says(&mut meeting, BOB, node, &by_ghosts);
+        assert_eq!(meeting.phase(node), Phase::Live);
+    }
+    assert!(meeting.state(ALICE).leading);
+    // Nor do they add to the voices of others, or take away from them.
+    let mixed = takes_over(&meeting, &[BOB, CAROL, ghosts[0], ghosts[1], ghosts[2], ghosts[3]]);
+    says(&mut meeting, BOB, ALICE, &mixed);
+    assert_eq!(meeting.phase(ALICE), Phase::Live);
+    let by_all = takes_over(&meeting, &[BOB, CAROL, DAVE]);
+    says(&mut meeting, BOB, ALICE, &by_all);
+    assert_eq!(meeting.phase(ALICE), Phase::Ended(EndReason::Branch));
+}
+
+#[test]
 fn an_answer_of_long_ago_ends_nobody() {
     let mut meeting = four(9_205);
     let good = lineage_with(&meeting, taken(&meeting, BOB, votes(&meeting, &[BOB, CAROL, DAVE]), None));
