@@ -327,3 +327,43 @@ fn a_late_statement_brings_no_key_back_that_is_over() {
     meeting.inject(1, late);
     assert!(!meeting.nodes[1].opens.contains_key(&(carol, camera, old)));
 }
+
+#[test]
+fn a_link_and_a_key_held_back_until_their_epoch_had_closed_open_nothing() {
+    let mut meeting = Meeting::of(3, 58, Successors::Nobody);
+    let (camera, microphone) = (meeting.stream(2, "camera"), meeting.stream(1, "microphone"));
+    meeting.run(s(1));
+    let (bob, carol) = (meeting.nodes[1].session.me(), meeting.nodes[2].session.me());
+    let old = meeting.epoch(1);
+    // Of two epochs, the second of which is without Carol, nothing reaches Bob but heartbeats.
+    meeting.tamper =
+        Some(Box::new(
+            |_, _, to, post| {
+                if to == 1 && post.slot != Slot::Cell { Fate::Drop } else { Fate::Deliver }
+            },
+        ));
+    let before = meeting.recorded.len();
+    meeting.command(0, Command::Rotate).unwrap();
+    meeting.run(Duration::from_millis(200));
+    let first = meeting.recorded[before..].to_vec();
+    meeting.command(0, Command::Remove(carol)).unwrap();
+    meeting.run_until(s(3), |meeting| meeting.nodes[1].retired.0 == old + 2);
+    meeting.run(s(3));
+    // Now the first one is handed over: its link, its key and what Carol said under it.
+    let said = meeting.posts.len();
+    for post in first {
+        if post.from == carol || [Slot::Log, Slot::Direct(bob)].contains(&post.slot) {
+            meeting.inject(1, post);
+        }
+    }
+    meeting.run(Duration::from_millis(200));
+    assert!(!meeting.nodes[1].opens.keys().any(|(from, ..)| *from == carol), "she was removed seconds ago");
+    let stated = meeting.posts[said..].iter().any(|(_, from, slot, _)| (*from, *slot) == (1, Slot::Log));
+    assert!(!stated, "nobody states a stream under a key that is over");
+    assert!(meeting.nodes[1].sealing(microphone, meeting.local(1)).is_none());
+    assert!(!meeting.nodes[1].ever.values().any(|epoch| *epoch == old + 1));
+    // Who is only behind comes along.
+    meeting.tamper = None;
+    meeting.run_until(s(10), |meeting| meeting.together(&[0, 1]) && meeting.hears(1, microphone, 0));
+    assert!(!meeting.nodes[1].opens.keys().any(|(from, stream, _)| (*from, *stream) == (carol, camera)));
+}

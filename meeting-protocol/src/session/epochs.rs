@@ -32,6 +32,8 @@ pub(super) struct Epochs {
     announced: BootTime,
     /// When the epochs below a number close; both grow.
     closing: VecDeque<(BootTime, u64)>,
+    /// Epochs below have closed, whether their keys had come or not.
+    closed_below: u64,
 }
 
 /// An epoch as its link opened it.
@@ -68,6 +70,7 @@ impl Epochs {
             retired_below: newest.epoch,
             announced: now,
             closing: VecDeque::new(),
+            closed_below: 0,
         }
     }
 
@@ -84,6 +87,11 @@ impl Epochs {
         self.commitments.push_back(opened.commitment);
         self.newest = opened;
         self.retire(opened.epoch, removes, cx);
+    }
+
+    /// Somebody else leads from this epoch on: what the old leader closed was of its own chain.
+    pub fn new_leader(&mut self, epoch: u64) {
+        self.closed_below = self.closed_below.min(epoch);
     }
 
     /// A newer epoch is known to be there, with or without its key.
@@ -104,6 +112,12 @@ impl Epochs {
         }
     }
 
+    /// Whether a key of this epoch comes too late: a newer one that nobody shows us may be there because somebody was
+    /// removed who has it.
+    pub fn is_closed(&self, epoch: u64) -> bool {
+        epoch < self.closed_below
+    }
+
     /// The key of the newest epoch, or of one that is closing, came.
     pub fn install(&mut self, key: EpochKey) {
         self.keys.push_back(key);
@@ -120,6 +134,11 @@ impl Epochs {
     /// The key of the newest epoch.
     pub fn newest_key(&self) -> Option<&EpochKey> {
         self.key(self.newest.epoch)
+    }
+
+    /// The key to seal under: of the newest epoch, unless we know of a newer one.
+    pub fn sealing_key(&self) -> Option<&EpochKey> {
+        self.newest_key().filter(|key| key.epoch >= self.retired_below)
     }
 
     /// Whether the key of the newest epoch anybody spoke of is missing for so long that a person should know.
@@ -160,6 +179,7 @@ impl Epochs {
     fn close_first(&mut self, cx: &mut Cx<'_>) {
         if let Some((_, before)) = self.closing.pop_front() {
             self.keys.retain(|key| key.epoch >= before);
+            self.closed_below = before;
             cx.out.keys(KeyChange::Expire { before });
         }
     }

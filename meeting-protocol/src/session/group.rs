@@ -229,6 +229,9 @@ impl Group {
             cx.out.event(Event::Code(self.code));
         }
         if let Some(opening) = link.body.opening {
+            if takeover {
+                self.epochs.new_leader(opening.epoch);
+            }
             self.epochs.open(Opened::new(&link.body, opening), link.body.removes(), cx);
             self.epoch_link = link.clone();
         }
@@ -268,8 +271,11 @@ impl Group {
         self.links = VecDeque::from([(welcome.head.body.hash(), welcome.head)]);
     }
 
-    /// The key of an epoch is here: hand out what it gives.
+    /// The key of an epoch is here: hand out what it gives, unless the epoch has closed meanwhile.
     pub fn install(&mut self, epoch: u64, link: Hash, key: Secret<32>, cx: &mut Cx<'_>) {
+        if self.epochs.is_closed(epoch) {
+            return;
+        }
         self.epochs.install(EpochKey { epoch, link, key });
         if epoch == self.epochs.newest.epoch {
             cx.out.event(Event::Epoch(epoch));
@@ -391,7 +397,7 @@ fn sealing<'a>(
     instance: InstanceId,
     me: ParticipantId,
 ) -> Option<Sealing<'a>> {
-    let key = epochs.newest_key()?;
+    let key = epochs.sealing_key()?;
     let entry: &Entry = roster.entry(me)?;
     Some(Sealing { key, instance, entry, keyframe: epochs.newest.adds })
 }

@@ -31,7 +31,8 @@ impl Follow {
             self.ask_soon(cx.now);
             return;
         }
-        if wrap.epoch < newest.epoch || group.epochs.newest_key().is_some() {
+        let closed = group.epochs.is_closed(wrap.epoch);
+        if wrap.epoch < newest.epoch || closed || group.epochs.newest_key().is_some() {
             cx.counters.stale += 1;
             return;
         }
