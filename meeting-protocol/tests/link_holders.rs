@@ -65,6 +65,22 @@ fn who_holds_the_link_cannot_lead_newcomers_away() {
 }
 
 #[test]
+fn nor_whoever_made_the_link() {
+    let mut meeting = Meeting::new(59, Successors::Nobody);
+    meeting.pretend("Eve");
+    meeting.run(s(1));
+    meeting.disconnect(0);
+    meeting.forget();
+    // Alice starts anew and looks for somebody who leads already.
+    let device = meeting.nodes[0].device.clone();
+    let alice = meeting.join_as("Alice", device, Role::Participant, 0, 0);
+    meeting.run(s(20));
+    assert_eq!(meeting.phase(alice), Phase::Joining(WaitReason::Answer));
+    let session = &meeting.nodes[alice].session;
+    assert!(session.heartbeats() > 5 && !session.is_vouched(), "a sign of a leader, and no more");
+}
+
+#[test]
 fn nor_those_who_wait_for_approval() {
     let mut meeting = Meeting::of(2, 54, Successors::Nobody);
     let bob = meeting.nodes[1].session.me();

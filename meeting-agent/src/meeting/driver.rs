@@ -1,6 +1,7 @@
 //! The only place that feeds a [`Session`] and drains it.
 
 mod outputs;
+mod seek;
 mod vouching;
 mod wishes;
 
@@ -20,6 +21,7 @@ use rand_core::Rng as _;
 use tokio::sync::{mpsc, watch};
 use tracing::{info, warn};
 
+use self::seek::{FIND_LEADER, Seek};
 use super::{Glance, Plan, Start, ToMeeting};
 use crate::{
     clock,
@@ -64,8 +66,8 @@ pub struct Driver {
     rejoin: Option<BootTime>,
     /// Whether a creator looks for somebody who leads already.
     seeking: bool,
-    /// A creator that looks and has seen no sign of a leader by then leads; only while connected.
-    create: Option<BootTime>,
+    /// Until when it looks; only while connected.
+    create: Option<Seek>,
 }
 
 impl Driver {
@@ -136,8 +138,8 @@ impl Driver {
 
     /// Until the next thing is due; at most a second, because the timer stops while the machine sleeps.
     fn wait(&self) -> Duration {
-        let due =
-            [Some(self.next), self.rejoin, self.create, self.vouching_due()].into_iter().flatten().min();
+        let due = [Some(self.next), self.rejoin, self.create.map(|seek| seek.until()), self.vouching_due()];
+        let due = due.into_iter().flatten().min();
         due.unwrap_or_default().since(clock::now()).clamp(Duration::from_millis(1), Duration::from_secs(1))
     }
 
@@ -145,7 +147,7 @@ impl Driver {
         let now = clock::now();
         if self.rejoin.is_some_and(|at| at <= now) {
             self.restart(Start::Join);
-        } else if self.create.is_some_and(|at| at <= now) {
+        } else if self.create.is_some_and(|seek| seek.until() <= now) {
             self.create = None;
             // who waits for an answer has seen the last heartbeat of a leader that may be long gone
             let phase = self.session.state().phase;
@@ -268,11 +270,6 @@ impl Driver {
         }
     }
 
-    /// Some seconds from now without a sign of a leader, a creator leads.
-    fn seek(&mut self) {
-        self.create = self.seeking.then(|| clock::now() + FIND_LEADER);
-    }
-
     fn disconnected(&mut self) {
         self.create = None;
         self.media.watching.disconnected();
@@ -286,7 +283,7 @@ impl Driver {
             None => self.link = None,
             Some(LinkEvent::Up) => {
                 (self.connected, self.down) = (true, None);
-                self.seek();
+                self.create = self.seeking.then(|| Seek::new(clock::now()));
                 let streams = self.media.publisher.streams();
                 self.send(streams.into_iter().map(|(stream, kind)| ToRelay::Publish { stream, kind }));
                 let _ = self.feed(Input::Connected);
@@ -310,9 +307,10 @@ impl Driver {
             FromRelay::Post(post) => {
                 let heard = self.session.heartbeats();
                 let _ = self.feed(Input::Post(post));
-                if self.create.is_some() && self.session.heartbeats() > heard {
-                    // a leader that lives puts this off with each heartbeat
-                    self.seek();
+                if let Some(seek) = &mut self.create
+                    && self.session.heartbeats() > heard
+                {
+                    seek.heard(self.session.is_vouched(), clock::now());
                 }
                 self.drain();
             }
@@ -408,6 +406,3 @@ fn hail(plan: &Plan, session: &Session, claim: Claim) -> Hail {
 
 /// Ends the detail of a meeting without a relay connection.
 pub const TRYING: &str = "; trying again";
-
-/// How long a creator waits for a sign of a leader before it leads: two heartbeats and a bad path.
-const FIND_LEADER: Duration = Duration::from_secs(5);

@@ -118,6 +118,15 @@ impl Cx<'_> {
         self.out.event(Event::Departed { participant, name: name.to_owned(), reason });
     }
 
+    /// A number below `n`, as good as evenly drawn; 0 where there is nothing to choose.
+    pub fn below(&mut self, n: usize) -> usize {
+        if n < 2 {
+            return 0;
+        }
+        let [a, b, c, d, ..] = self.random16();
+        u32::from_be_bytes([a, b, c, d]) as usize % n
+    }
+
     /// Sixteen random bytes.
     pub fn random16(&mut self) -> [u8; 16] {
         let mut bytes = [0; 16];

@@ -31,17 +31,20 @@ const APPROVAL_PATIENCE: Duration = Duration::from_secs(30 * 60);
 /// How long after the first announce only a leader that the link vouches for may welcome us: whoever holds the link
 /// can be quick to pretend.
 const PREFER: Duration = Duration::from_secs(3);
-/// Leaders, true or pretended, that are asked in turn.
-const MAX_SOURCES: usize = 8;
-/// Announces of which an answer counts.
-const MAX_SENT: usize = 32;
+/// Leaders, true or pretended, that are asked in turn: more than connections that somebody opens in a moment.
+const MAX_SOURCES: usize = 256;
+/// Between two announces, whoever they are for: what others post is no reason to post as much ourselves.
+const PACE: Duration = Duration::from_millis(250);
+/// Announces to one leader of which an answer counts: one in two seconds, for longer than who is let in is missed after.
+const MAX_SENT: usize = 48;
 
 /// A joining session.
 pub(super) struct Join {
     pub kem: KemSecret,
     pub streams: Streams,
-    sources: VecDeque<Source>,
-    sent: VecDeque<Sent>,
+    sources: Vec<Source>,
+    /// When the next announce may leave.
+    next: BootTime,
     wait: WaitReason,
     /// When this phase of waiting began.
     since: BootTime,
@@ -50,7 +53,7 @@ pub(super) struct Join {
     /// When the first announce went out.
     asked: Option<BootTime>,
     /// A leader that the link vouches for has answered: no other one is believed any more.
-    vouched: bool,
+    pub vouched: bool,
     pub ending: Option<EndReason>,
     /// Heartbeats heard so far.
     pub heartbeats: u64,
@@ -62,15 +65,40 @@ struct Source {
     leader: ParticipantId,
     challenge: Hash,
     announced: Option<(BootTime, Hash)>,
+    /// Our announces to it. They are kept for as long as it is.
+    sent: VecDeque<Sent>,
+    /// It has answered, and the link vouches for it.
+    vouched: bool,
 }
 
 /// An announce of ours, which a welcome may answer.
 struct Sent {
     announce: Hash,
-    instance: InstanceId,
     challenge: Hash,
     /// When it left for the first time.
     at: BootTime,
+}
+
+impl Source {
+    /// When an announce is due; none while its newest challenge is answered.
+    fn due(&self, pause: Duration) -> Option<BootTime> {
+        match self.announced {
+            None => Some(BootTime(0)),
+            Some((_, answered)) if answered == self.challenge => None,
+            Some((at, _)) => Some(at + pause),
+        }
+    }
+
+    /// An announce that left now. The first time it left is what counts (3.6), however often it is sent again.
+    fn announces(&mut self, announce: Hash, now: BootTime) {
+        self.announced = Some((now, self.challenge));
+        if !self.sent.iter().any(|sent| sent.announce == announce) {
+            if self.sent.len() >= MAX_SENT {
+                self.sent.pop_front();
+            }
+            self.sent.push_back(Sent { announce, challenge: self.challenge, at: now });
+        }
+    }
 }
 
 impl Join {
@@ -78,8 +106,8 @@ impl Join {
         Self {
             kem,
             streams: Streams::default(),
-            sources: VecDeque::new(),
-            sent: VecDeque::new(),
+            sources: Vec::new(),
+            next: now,
             wait: WaitReason::Leader,
             since: now,
             answered: now,
@@ -95,58 +123,69 @@ impl Join {
         self.wait
     }
 
+    /// Somebody says to lead. Each participant leads one instance: it was drawn with the stay.
     pub fn on_heartbeat(&mut self, heartbeat: &Heartbeat, cx: &mut Cx<'_>) {
         if heartbeat.meeting != cx.me.meeting {
             return;
         }
         self.heartbeats += 1;
-        let key = (heartbeat.instance, heartbeat.leader);
-        match self.sources.iter_mut().find(|source| (source.instance, source.leader) == key) {
-            Some(source) => source.challenge = heartbeat.challenge,
+        let (instance, leader, challenge) = (heartbeat.instance, heartbeat.leader, heartbeat.challenge);
+        match self.sources.iter_mut().find(|source| source.leader == leader) {
+            Some(source) if source.instance == instance => source.challenge = challenge,
+            Some(_) => cx.counters.stale += 1,
             None => {
-                if self.sources.len() >= MAX_SOURCES {
-                    self.sources.pop_front();
-                }
-                let (instance, leader) = key;
-                self.sources.push_back(Source {
-                    instance,
-                    leader,
-                    challenge: heartbeat.challenge,
-                    announced: None,
-                });
+                self.make_room(cx);
+                let (announced, sent, vouched) = (None, VecDeque::new(), false);
+                self.sources.push(Source { instance, leader, challenge, announced, sent, vouched });
             }
         }
         self.announce(cx);
     }
 
-    /// Announces to every leader that is due and has a challenge we have not answered yet.
-    pub fn announce(&mut self, cx: &mut Cx<'_>) {
-        let pause = if self.wait == WaitReason::Approval { RENEW } else { RETRY };
-        for source in &mut self.sources {
-            let due = source
-                .announced
-                .is_none_or(|(at, answered)| cx.now.since(at) >= pause && answered != source.challenge);
-            if !due {
-                continue;
-            }
-            self.asked.get_or_insert(cx.now);
-            source.announced = Some((cx.now, source.challenge));
-            let announce = cx.me.announce(source.instance, Some(source.challenge));
-            let hash = announce.hash();
-            // The first time it left is what counts (3.6), however often it is sent again.
-            if !self.sent.iter().any(|sent| sent.announce == hash) {
-                if self.sent.len() >= MAX_SENT {
-                    self.sent.pop_front();
-                }
-                let (instance, challenge) = (source.instance, source.challenge);
-                self.sent.push_back(Sent { announce: hash, instance, challenge, at: cx.now });
-            }
-            cx.post(Slot::Log, source.instance, &Message::Announce(announce));
-            if self.wait == WaitReason::Leader {
-                self.wait = WaitReason::Answer;
-                self.since = cx.now;
+    /// One goes, if there are too many: any of them, so that nobody can choose which.
+    fn make_room(&mut self, cx: &mut Cx<'_>) {
+        if self.sources.len() >= MAX_SOURCES {
+            let others: Vec<usize> = (0..self.sources.len()).filter(|i| !self.sources[*i].vouched).collect();
+            let drawn = cx.below(others.len());
+            if let Some(source) = others.get(drawn) {
+                self.sources.swap_remove(*source);
             }
         }
+    }
+
+    /// Announces to one of the leaders that are due and have a challenge we have not answered yet: to the one that the
+    /// link vouches for, or to any, so that however many pretend to lead the true one has its turn.
+    pub fn announce(&mut self, cx: &mut Cx<'_>) {
+        if cx.now < self.next {
+            return;
+        }
+        let pause = self.pause();
+        let is_due = |source: &Source| source.due(pause).is_some_and(|at| at <= cx.now);
+        let due: Vec<usize> = (0..self.sources.len()).filter(|i| is_due(&self.sources[*i])).collect();
+        let drawn = cx.below(due.len());
+        let vouched = due.iter().find(|i| self.sources[**i].vouched);
+        let Some(chosen) = vouched.or_else(|| due.get(drawn)) else { return };
+        let source = &mut self.sources[*chosen];
+        self.next = cx.now + PACE;
+        self.asked.get_or_insert(cx.now);
+        let announce = cx.me.announce(source.instance, Some(source.challenge));
+        source.announces(announce.hash(), cx.now);
+        cx.post(Slot::Log, source.instance, &Message::Announce(announce));
+        if self.wait == WaitReason::Leader {
+            self.wait = WaitReason::Answer;
+            self.since = cx.now;
+        }
+    }
+
+    /// How long an announce may go unanswered now.
+    fn pause(&self) -> Duration {
+        if self.wait == WaitReason::Approval { RENEW } else { RETRY }
+    }
+
+    /// An announce that went to a leader of this instance, by its hash.
+    fn sent(&self, announce: Hash, instance: InstanceId) -> Option<&Sent> {
+        let sources = self.sources.iter().filter(|source| source.instance == instance);
+        sources.flat_map(|source| &source.sent).find(|sent| sent.announce == announce)
     }
 
     /// The connection is new: the board may have lost the announce.
@@ -160,10 +199,13 @@ impl Join {
     pub fn on_answer(&mut self, reply: &Reply, cx: &mut Cx<'_>) {
         let answer = &reply.answer.body;
         let instance = answer.instance;
-        if answer.to != cx.me.participant
-            || !self.sent.iter().any(|sent| (sent.announce, sent.instance) == (answer.announce, instance))
-        {
+        if answer.to != cx.me.participant || self.sent(answer.announce, instance).is_none() {
             cx.counters.stale += 1;
+            return;
+        }
+        // Before the signatures of the chain, of which a stranger's may have hundreds.
+        if !reply.lineage.is_of(cx.me.creator) {
+            cx.counters.unauthorised += 1;
             return;
         }
         let leader = reply.lineage.leader((cx.me.meeting, instance));
@@ -174,9 +216,8 @@ impl Join {
             cx.counters.forged += 1;
             return;
         }
-        if !reply.lineage.is_of(cx.me.creator) {
-            cx.counters.unauthorised += 1;
-            return;
+        for source in &mut self.sources {
+            source.vouched |= (source.instance, source.leader) == (instance, answer.leader);
         }
         self.vouched = true;
         self.answered = cx.now;
@@ -203,12 +244,17 @@ impl Join {
     /// Whether this welcome is for one of our announces and holds; then the group to be in.
     pub fn on_welcome(&mut self, welcome: Welcome, cx: &mut Cx<'_>) -> Option<Group> {
         let instance = welcome.head.body.instance;
-        let Some(sent) =
-            self.sent.iter().find(|sent| (sent.announce, sent.instance) == (welcome.announce, instance))
-        else {
+        let Some(sent) = self.sent(welcome.announce, instance) else {
             cx.counters.stale += 1;
             return None;
         };
+        let early = self.asked.is_none_or(|at| cx.now.since(at) < PREFER);
+        // Who made the link leads by it, or follows whom it has named.
+        let ours = cx.me.device.public().fingerprint() == cx.me.creator;
+        if (early || self.vouched || ours) && !welcome.lineage.is_of(cx.me.creator) {
+            cx.counters.unauthorised += 1;
+            return None;
+        }
         let own = cx.me.announce(instance, Some(sent.challenge));
         let roster = welcome.roster((cx.me.meeting, instance)).filter(|roster| {
             roster.entry(cx.me.participant).is_some_and(|entry| *entry == as_announced(entry, &own))
@@ -217,11 +263,6 @@ impl Join {
             cx.counters.forged += 1;
             return None;
         };
-        let early = self.asked.is_none_or(|at| cx.now.since(at) < PREFER);
-        if (early || self.vouched) && !welcome.lineage.is_of(cx.me.creator) {
-            cx.counters.unauthorised += 1;
-            return None;
-        }
         let epoch_link = welcome.epoch_link().clone();
         let streams = std::mem::take(&mut self.streams);
         let group = Group::new(
@@ -239,11 +280,12 @@ impl Join {
     /// Becomes a follower.
     pub fn into_follow(self, group: &Group, cx: &Cx<'_>) -> Follow {
         let accepted = group.roster.entry(cx.me.participant).map(|entry| entry.announce);
-        let sent = self.sent.iter().find(|sent| Some(sent.announce) == accepted);
-        let own = sent.map(|sent| cx.me.announce(sent.instance, Some(sent.challenge)));
+        let sent = accepted.and_then(|announce| self.sent(announce, group.instance));
+        let sent = sent.map(|sent| (cx.me.announce(group.instance, Some(sent.challenge)), sent.at));
+        let (own, at) = sent.unzip();
         let mut follow = Follow::new(self.kem, own, cx.now);
-        if let Some(sent) = sent {
-            let announced = if weakness::is(Weakness::FreshFromWelcome) { cx.now } else { sent.at };
+        if let Some(at) = at {
+            let announced = if weakness::is(Weakness::FreshFromWelcome) { cx.now } else { at };
             follow.fresh.taken_in(announced, group.head().body.time, cx.now);
         }
         follow
@@ -265,7 +307,7 @@ impl Join {
     }
 
     pub fn tick(&mut self, cx: &mut Cx<'_>) {
-        if cx.now >= self.deadline() {
+        if cx.now >= self.patience() {
             self.ending = Some(EndReason::Refused);
         } else {
             self.announce(cx);
@@ -275,10 +317,18 @@ impl Join {
     /// What others can fill here.
     #[cfg(feature = "simulator")]
     pub fn sizes(&self) -> Vec<super::inside::Size> {
-        vec![("sources", self.sources.len(), MAX_SOURCES), ("sent", self.sent.len(), MAX_SENT)]
+        let sent = self.sources.iter().map(|source| source.sent.len()).max();
+        vec![("sources", self.sources.len(), MAX_SOURCES), ("sent", sent.unwrap_or(0), MAX_SENT)]
     }
 
+    /// When to look again.
     pub fn deadline(&self) -> BootTime {
+        let due = self.sources.iter().filter_map(|source| source.due(self.pause())).min();
+        due.map_or(self.patience(), |at| at.max(self.next).min(self.patience()))
+    }
+
+    /// How long we ask.
+    fn patience(&self) -> BootTime {
         match self.wait {
             // A leader that has let us in, and missed us since, answers no more.
             WaitReason::Approval => (self.since + APPROVAL_PATIENCE).min(self.answered + PATIENCE),

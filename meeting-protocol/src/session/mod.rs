@@ -211,12 +211,17 @@ impl Session {
         self.counters
     }
 
-    /// How many heartbeats have come while this session asks for a place: a sign that somebody leads.
+    /// How many heartbeats have come while this session asks for a place: a sign that somebody leads, or says so.
     pub fn heartbeats(&self) -> u64 {
         match &self.place {
             Place::Joining(join) => join.heartbeats,
             _ => 0,
         }
+    }
+
+    /// Whether a leader that the link vouches for has answered while this session asks for a place.
+    pub fn is_vouched(&self) -> bool {
+        matches!(&self.place, Place::Joining(join) if join.vouched)
     }
 
     /// A second code, over the roster as this device sees it: equal on two devices only if they see the same people
@@ -289,7 +294,10 @@ fn on_post(place: &mut Place, post: &Post, cx: &mut Cx<'_>) -> Option<Member> {
     };
     match place {
         Place::Joining(join) => match message {
-            Message::Heartbeat(heartbeat) if heartbeat.body.instance == instance => {
+            // The relay lets nobody post in another's name, so that nobody spoils the challenges of who does lead.
+            Message::Heartbeat(heartbeat)
+                if (heartbeat.body.instance, heartbeat.body.leader) == (instance, post.from) =>
+            {
                 join.on_heartbeat(&heartbeat.body, cx);
                 None
             }

@@ -1,6 +1,12 @@
 //! Eve, who holds the link and thereby the board's key, and says what she likes.
 
-use super::{forks::group, samples::*, *};
+use std::time::Duration;
+
+use super::{
+    forks::{ALICE as FIRST, group},
+    samples::*,
+    *,
+};
 use crate::testing::{Fate, Meeting};
 
 /// Hands Bob a message as if somebody else had posted it.
@@ -82,6 +88,7 @@ fn a_forged_refusal_turns_nobody_away() {
     }
     // Bob asks Eve too, who refuses him in her own right: she leads, but nothing that his link names.
     let mut eve = eve;
+    two.now = two.now + Duration::from_millis(250);
     eve.handle(Input::Timeout, two.now, &mut two.rng).unwrap();
     hand_over(&mut eve, &mut two.bob, two.now, &mut two.rng);
     let mut asked = None;
@@ -92,9 +99,10 @@ fn a_forged_refusal_turns_nobody_away() {
     let eves_instance = asked.unverified().instance;
     assert_ne!(eves_instance, instance);
     let refused = Answer { instance: eves_instance, leader: eve.me(), announce: asked.hash(), ..answer };
+    let before = two.bob.counters().unauthorised;
     tell_bob(&mut two, eves_instance, &reply(&eve.me.sign(refused), &eves_lineage));
     assert_eq!(two.bob.state().phase, Phase::Joining(WaitReason::Answer));
-    assert_eq!(two.bob.counters().unauthorised, 1);
+    assert_eq!(two.bob.counters().unauthorised, before + 1);
     tell_bob(&mut two, instance, &reply(&by_alice, &lineage));
     assert_eq!(two.bob.state().phase, Phase::Ended(EndReason::Refused));
 }
@@ -308,4 +316,75 @@ fn a_welcome_put_together_from_true_parts_brings_nobody_in() {
     meeting.run(std::time::Duration::from_secs(1));
     meeting.command(0, Command::Rotate).unwrap();
     meeting.run_until(std::time::Duration::from_secs(3), |meeting| meeting.together(&[0, 1, 2, bob]));
+}
+
+/// A heartbeat in the name of `leader`, as the relay hands it on from the one who posted it.
+fn pretended(
+    meeting: &Meeting,
+    (from, leader): (ParticipantId, ParticipantId),
+    instance: InstanceId,
+    number: u16,
+) -> Post {
+    let mut challenge = [0xcc; 32];
+    challenge[..2].copy_from_slice(&number.to_be_bytes());
+    let beat = Heartbeat {
+        meeting: meeting.id(),
+        instance,
+        leader,
+        counter: 1,
+        head_number: 0,
+        head: [1; 32],
+        epoch: 1,
+        epoch_link: [1; 32],
+        challenge,
+        time: 1,
+        previous: [0; 32],
+        echoes: vec![],
+    };
+    // The nonce ledger is one for all tests: no two posts may draw the same.
+    static POSTS: AtomicU64 = AtomicU64::new(0);
+    let mut rng = ChaCha20Rng::seed_from_u64(0x9e4d << 32 | POSTS.fetch_add(1, Ordering::Relaxed));
+    let message = Message::Heartbeat(Signed::new(beat, &signer()));
+    let body = meeting.nodes[FIRST].session.me.board.seal(instance, &message.to_bytes(), &mut rng);
+    Post { seq: 0, from, slot: Slot::Cell, body }
+}
+
+/// So many people with the link, each of whom pretends to lead an instance, speak before Alice is heard.
+fn joins_among(pretenders: u16, seed: u64, limit: Duration) -> usize {
+    let mut meeting = Meeting::new(seed, Successors::Nobody);
+    meeting.run(Duration::from_secs(3));
+    let (alice, instance) = (meeting.nodes[FIRST].session.me(), group(&meeting, FIRST).instance);
+    // What Alice says to Bob alone takes half a second.
+    meeting.tamper = Some(Box::new(|_, from, _, post| match post.slot {
+        Slot::Direct(_) if from == FIRST => Fate::Delay(500),
+        _ => Fate::Deliver,
+    }));
+    let bob = meeting.join("Bob");
+    let id = |number: u16| {
+        let mut id = [0xee; 16];
+        id[..2].copy_from_slice(&number.to_be_bytes());
+        id
+    };
+    for number in 0..pretenders {
+        let eve = ParticipantId(id(number));
+        let post = pretended(&meeting, (eve, eve), InstanceId(id(number)), number);
+        meeting.inject(bob, post);
+    }
+    // And somebody says that Alice wants other challenges answered.
+    for number in 0..20 {
+        let post = pretended(&meeting, (ParticipantId(id(0)), alice), instance, number);
+        meeting.inject(bob, post);
+        meeting.run(Duration::from_millis(100));
+    }
+    meeting.run_until(limit, |meeting| meeting.together(&[FIRST, bob]));
+    meeting.posts.iter().filter(|(_, from, slot, _)| (*from, *slot) == (bob, Slot::Log)).count()
+}
+
+#[test]
+fn who_pretends_to_lead_keeps_no_newcomer_out_and_has_few_answers() {
+    let announces = joins_among(40, 9_301, Duration::from_secs(13));
+    assert!(announces < 40, "{announces} announces");
+    // More than are listed: whom to forget is drawn.
+    let announces = joins_among(400, 9_302, Duration::from_secs(110));
+    assert!(announces < 4 * 112, "{announces} announces");
 }
