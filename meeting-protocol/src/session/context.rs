@@ -104,13 +104,11 @@ impl Cx<'_> {
         bytes
     }
 
-    /// Reports a peer that broke the protocol.
+    /// Reports a peer that broke the protocol. Whoever finds it tells a person once of each: no number of reports of one
+    /// keeps back a warning of another.
     pub fn misbehaviour(&mut self, text: String) {
         self.counters.misbehaviour += 1;
-        // The event is for a person: the first few say it all.
-        if self.counters.misbehaviour <= MAX_REPORTS {
-            self.out.event(Event::Misbehaviour(text));
-        }
+        self.out.event(Event::Misbehaviour(text));
     }
 
     /// Reports that somebody is gone.
@@ -134,6 +132,3 @@ impl Cx<'_> {
         bytes
     }
 }
-
-/// Misbehaviour that is told, not only counted.
-const MAX_REPORTS: u64 = 32;

@@ -323,7 +323,10 @@ impl Group {
         // An epoch that has closed has no key here.
         let key = self.epochs.key(statement.epoch).filter(|key| key.link == statement.link);
         match (sender, key) {
-            (Some(entry), Some(key)) => self.streams.stated(statement, entry, key, cx),
+            (Some(entry), Some(key)) if !self.streams.stated(statement, entry, key, cx) => {
+                self.misstates(statement.participant, cx);
+            }
+            (Some(_), Some(_)) => {}
             _ => cx.counters.stale += 1,
         }
     }

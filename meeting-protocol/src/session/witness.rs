@@ -62,6 +62,8 @@ pub(super) struct Witness {
     next_head: Option<BootTime>,
     /// Who has signed for another chain than ours.
     doubted: HashSet<ParticipantId>,
+    /// Who has stated a stream against the rules.
+    misstated: HashSet<ParticipantId>,
     asked: HashMap<ParticipantId, BootTime>,
     /// For members and for strangers.
     next_question: [BootTime; 2],
@@ -77,6 +79,7 @@ impl Witness {
     /// Somebody is gone.
     pub fn gone(&mut self, who: ParticipantId) {
         self.doubted.remove(&who);
+        self.misstated.remove(&who);
     }
 
     /// When our next head is due.
@@ -251,6 +254,15 @@ impl Group {
             ));
         }
         news
+    }
+
+    /// Somebody in the roster has stated a stream against the rules: told once.
+    pub fn misstates(&mut self, who: ParticipantId, cx: &mut Cx<'_>) {
+        let Some(entry) = self.roster.entry(who) else { return };
+        if self.witness.misstated.insert(who) {
+            let name = &entry.name;
+            cx.misbehaviour(format!("{name} states a stream under another's key id or as another stream"));
+        }
     }
 
     fn weigh(&mut self, sight: &Sight, cx: &mut Cx<'_>) {

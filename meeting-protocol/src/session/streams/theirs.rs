@@ -50,17 +50,17 @@ impl Streams {
         due
     }
 
-    /// Takes in a statement, whose signature holds, under its epoch's key.
+    /// Takes in a statement, whose signature holds, under its epoch's key. Gives whether it keeps the rules.
     pub(in crate::session) fn stated(
         &mut self,
         statement: &Statement,
         entry: &Entry,
         key: &EpochKey,
         cx: &mut Cx<'_>,
-    ) {
+    ) -> bool {
         let Some(said) = statement.open(key, entry.index, &entry.announce) else {
             cx.counters.forged += 1;
-            return;
+            return true;
         };
         let from = entry.participant;
         let stream = match &said {
@@ -72,7 +72,7 @@ impl Streams {
             known.closed || (known.epoch, known.counter) >= (statement.epoch, statement.counter)
         }) {
             cx.counters.stale += 1;
-            return;
+            return true;
         }
         match said {
             Said::Open(facts) => {
@@ -83,11 +83,7 @@ impl Streams {
                         == (facts.kind, &facts.track, facts.instance)
                 });
                 if facts.kid != expected || !goes_on {
-                    cx.misbehaviour(format!(
-                        "{} states a stream under another's key id or as another stream",
-                        entry.name
-                    ));
-                    return;
+                    return false;
                 }
                 let of_sender = self
                     .theirs
@@ -96,7 +92,7 @@ impl Streams {
                     .count();
                 if known.is_none() && of_sender >= MAX_STREAMS {
                     cx.counters.over_limit += 1;
-                    return;
+                    return true;
                 }
                 cx.out.keys(KeyChange::Open {
                     from,
@@ -127,6 +123,7 @@ impl Streams {
                 self.forget_closed(from);
             }
         }
+        true
     }
 
     /// Closed streams are remembered so that an old statement cannot open them, up to a limit: stream numbers only

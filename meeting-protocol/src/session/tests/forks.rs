@@ -158,3 +158,42 @@ fn a_pulse_for_another_chain_is_told_once_and_returned_to_nobody() {
     assert_eq!((forked, two.alice.counters().misbehaviour), (vec![bob], 1));
     assert_eq!((state.phase, two.alice.counters().forged), (Phase::Live, 0));
 }
+
+#[test]
+fn whoever_breaks_rules_again_and_again_is_told_once_and_hides_nobody_else() {
+    let mut meeting = Meeting::of(3, 9_011, Successors::Nobody);
+    let dave = meeting.join("Dave");
+    meeting.run_until(std::time::Duration::from_secs(10), |meeting| {
+        meeting.together(&[ALICE, BOB, CAROL, dave])
+    });
+    for counter in 1_000..1_040 {
+        let (group, me) = (group(&meeting, CAROL), &meeting.nodes[CAROL].session.me);
+        let (key, own) = (group.epochs.newest_key().unwrap(), group.roster.entry(me.participant).unwrap());
+        let said = Said::Open(StreamFacts {
+            stream: StreamId(1),
+            kind: Kind::Video,
+            track: "camera".into(),
+            caps: "video/x-h264".into(),
+            instance: [1; 16],
+            // As if the stream were Dave's.
+            kid: KeyId::new(StreamId(1), own.index + 1, key.epoch),
+            suite: CipherSuite::default(),
+        });
+        let head = Statement {
+            meeting: me.meeting,
+            instance: group.instance,
+            participant: me.participant,
+            epoch: key.epoch,
+            link: key.link,
+            counter,
+            sealed: Vec::new(),
+        };
+        let said = Statement::seal(head, &said, key, (own.index, &own.announce), &me.signer);
+        says(&mut meeting, CAROL, BOB, &Message::Statement(said));
+    }
+    assert_eq!(told(&meeting, BOB, "Carol states a stream"), 1);
+    let lie = Head { head: [1; 32], ..head(&meeting, dave) };
+    let lie = Message::Head(meeting.nodes[dave].session.me.sign(lie));
+    says(&mut meeting, dave, BOB, &lie);
+    assert_eq!(told(&meeting, BOB, "Dave signs for another chain"), 1);
+}
