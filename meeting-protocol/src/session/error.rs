@@ -36,8 +36,10 @@ pub enum CommandError {
     /// 64 streams are open.
     #[error("this device has 64 streams open, which is the most: close one first")]
     TooManyStreams,
-    /// A track label over 64 bytes or caps over 16 KiB.
-    #[error("the track label (64 bytes at most) or the caps (16 KiB at most) are too long")]
+    /// A track label over 64 bytes, caps over 16 KiB, or over 128 KiB with those of our other streams.
+    #[error(
+        "the track label (64 bytes at most) or the caps (16 KiB at most, 128 KiB for all streams) are too long"
+    )]
     TooLong,
     /// 1,000 are here.
     #[error("the meeting is full")]

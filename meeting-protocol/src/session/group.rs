@@ -298,6 +298,7 @@ impl Group {
             cx.counters.unauthorised += 1;
             return;
         };
+        let newcomer = !entry.present;
         let signed = statement.is_by(&entry.signer) || weakness::is(Weakness::StatementUnsigned);
         if !signed || said.meeting != cx.me.meeting || said.instance != self.instance {
             cx.counters.forged += 1;
@@ -310,7 +311,7 @@ impl Group {
         if self.epochs.key(said.epoch).is_some() {
             self.open_statement(&statement.body, cx);
         } else if said.epoch >= newest.epoch && said.epoch <= newest.epoch + 2 {
-            if !self.streams.hold(statement) {
+            if !self.streams.hold(statement, newcomer) {
                 cx.counters.over_limit += 1;
             }
         } else {

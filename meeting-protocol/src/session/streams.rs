@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use meeting_wire::{InstanceId, Kind, ParticipantId, Slot, StreamId};
 
-use self::theirs::Theirs;
+use self::theirs::{Held, Theirs};
 use super::{
     CommandError, KeyChange, OpenStream, StreamInfo,
     context::Cx,
@@ -14,13 +14,14 @@ use super::{
     statement::{EpochKey, MAX_CAPS, MAX_TRACK, Said, Statement, StreamFacts, stream_instance},
 };
 use crate::{
-    crypto::sign::Signed,
     frame::{CipherSuite, KeyId},
     roster::Entry,
 };
 
 /// Streams one participant has at most.
 const MAX_STREAMS: usize = 64;
+/// The bytes of their caps in all.
+const MAX_CAPS_OF_ALL: usize = 128 * 1024;
 /// Stream numbers one stay uses at most.
 const MAX_USED: usize = 1 << 16;
 /// Floors kept.
@@ -37,7 +38,7 @@ pub(super) struct Streams {
     counter_epoch: u64,
     counter: u64,
     theirs: BTreeMap<(ParticipantId, u32), Theirs>,
-    held: Vec<Signed<Statement>>,
+    held: Vec<Held>,
     floors: HashMap<(ParticipantId, KeyId), u64>,
 }
 
@@ -62,7 +63,7 @@ pub(super) struct Sealing<'a> {
 impl Streams {
     /// Takes in an element's wish; the key follows with [`Streams::seal_all`].
     pub fn open(&mut self, wish: OpenStream, agent: [u8; 16]) -> Result<(), CommandError> {
-        if wish.track.len() > MAX_TRACK || wish.caps.len() > MAX_CAPS {
+        if wish.track.len() > MAX_TRACK || !self.may_have(wish.stream, &wish.caps) {
             return Err(CommandError::TooLong);
         }
         if self.own.len() >= MAX_STREAMS || self.used.len() >= MAX_USED {
@@ -79,11 +80,17 @@ impl Streams {
 
     /// New caps; gives whether they have to be stated.
     pub fn set_caps(&mut self, stream: StreamId, caps: String) -> Result<(), CommandError> {
-        if caps.len() > MAX_CAPS {
+        if !self.may_have(stream, &caps) {
             return Err(CommandError::TooLong);
         }
         self.own.get_mut(&stream.0).ok_or(CommandError::NoStream)?.caps = caps;
         Ok(())
+    }
+
+    /// Whether a stream may have these caps beside those of our others: more nobody would keep.
+    fn may_have(&self, stream: StreamId, caps: &str) -> bool {
+        let others = self.own.iter().filter(|(id, _)| **id != stream.0).map(|(_, own)| own.caps.len());
+        caps.len() <= MAX_CAPS && caps.len() + others.sum::<usize>() <= MAX_CAPS_OF_ALL
     }
 
     /// Ends an own stream.
@@ -162,7 +169,7 @@ impl Streams {
 
     /// Somebody is gone.
     pub fn gone(&mut self, from: ParticipantId, cx: &mut Cx<'_>) {
-        self.held.retain(|held| held.body.participant != from);
+        self.held.retain(|held| held.from() != from);
         self.floors.retain(|(participant, _), _| *participant != from);
         self.theirs.retain(|(participant, stream), theirs| {
             if *participant == from && !theirs.closed {
@@ -195,13 +202,17 @@ impl Streams {
 
     /// What others can fill here.
     #[cfg(feature = "simulator")]
-    pub fn sizes(&self, people: usize) -> [super::inside::Size; 6] {
+    pub fn sizes(&self, people: usize) -> [super::inside::Size; 8] {
+        let labels = |theirs: &Theirs| theirs.facts.track.len() + theirs.facts.caps.len();
+        let of_one = MAX_CAPS_OF_ALL + MAX_STREAMS * MAX_TRACK;
         [
             ("own streams", self.own.len(), MAX_STREAMS),
             ("used streams", self.used.len(), MAX_USED),
             ("closing", self.closing.len(), MAX_STREAMS),
             ("streams of others", self.theirs.len(), people * 5 * MAX_STREAMS),
+            ("labels and caps of others", self.theirs.values().map(labels).sum(), people * of_one),
             ("held statements", self.held.len(), theirs::MAX_HELD),
+            ("bytes held", self.held.iter().map(Held::len).sum(), theirs::MAX_HELD_BYTES),
             ("floors", self.floors.len(), MAX_FLOORS),
         ]
     }

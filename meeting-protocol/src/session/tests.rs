@@ -10,6 +10,7 @@ mod forks;
 mod ghosts;
 mod leaders;
 mod samples;
+mod stated;
 mod two_keys;
 
 use std::sync::{

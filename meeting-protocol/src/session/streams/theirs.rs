@@ -2,7 +2,7 @@
 
 use meeting_wire::{Kind, ParticipantId, StreamId};
 
-use super::{MAX_STREAMS, Streams};
+use super::{MAX_CAPS_OF_ALL, MAX_STREAMS, Streams};
 use crate::{
     crypto::sign::Signed,
     frame::{CipherSuite, KeyId},
@@ -16,8 +16,26 @@ use crate::{
 
 /// Statements kept for an epoch whose key is on its way.
 pub(super) const MAX_HELD: usize = 2048;
-/// Their bytes.
-const MAX_HELD_BYTES: usize = 8 << 20;
+/// Their bytes: of all, and of one sender.
+pub(super) const MAX_HELD_BYTES: usize = 8 << 20;
+const MAX_HELD_OF_SENDER: usize = MAX_CAPS_OF_ALL + 32 * 1024;
+
+/// A statement that waits for its epoch's key.
+pub(super) struct Held {
+    statement: Signed<Statement>,
+    /// Its sender had not proved to be here.
+    newcomer: bool,
+}
+
+impl Held {
+    pub fn from(&self) -> ParticipantId {
+        self.statement.body.participant
+    }
+
+    pub fn len(&self) -> usize {
+        self.statement.body.sealed.len()
+    }
+}
 
 /// A stream of somebody else.
 pub(super) struct Theirs {
@@ -28,26 +46,28 @@ pub(super) struct Theirs {
 }
 
 impl Streams {
-    /// Keeps a statement, whose signature holds, for when its epoch's key comes.
-    pub(in crate::session) fn hold(&mut self, statement: Signed<Statement>) -> bool {
-        let from = statement.body.participant;
-        let bytes: usize = self.held.iter().map(|held| held.body.sealed.len()).sum();
-        let of_sender = self.held.iter().filter(|held| held.body.participant == from).count();
+    /// Keeps a statement, whose signature holds, for when its epoch's key comes. Anybody with the link can have any number
+    /// of entries that never prove to be here: all of them have as much room as one of the others.
+    pub(in crate::session) fn hold(&mut self, statement: Signed<Statement>, newcomer: bool) -> bool {
+        let (from, len) = (statement.body.participant, statement.body.sealed.len());
+        let same = |held: &&Held| held.newcomer == newcomer && (newcomer || held.from() == from);
+        let of_sender = self.held.iter().filter(same);
         let room = self.held.len() < MAX_HELD
-            && bytes + statement.body.sealed.len() <= MAX_HELD_BYTES
-            && of_sender < MAX_STREAMS;
+            && self.held.iter().map(Held::len).sum::<usize>() + len <= MAX_HELD_BYTES
+            && of_sender.clone().count() < MAX_STREAMS
+            && of_sender.map(Held::len).sum::<usize>() + len <= MAX_HELD_OF_SENDER;
         if room {
-            self.held.push(statement);
+            self.held.push(Held { statement, newcomer });
         }
         room
     }
 
     /// What was kept for this epoch; what was for earlier ones is dropped.
     pub(in crate::session) fn take_held(&mut self, epoch: u64) -> Vec<Signed<Statement>> {
-        let (due, later) =
-            std::mem::take(&mut self.held).into_iter().partition(|held| held.body.epoch <= epoch);
+        let (due, later): (Vec<_>, _) =
+            std::mem::take(&mut self.held).into_iter().partition(|held| held.statement.body.epoch <= epoch);
         self.held = later;
-        due
+        due.into_iter().map(|held| held.statement).collect()
     }
 
     /// Takes in a statement, whose signature holds, under its epoch's key. Gives whether it keeps the rules.
@@ -85,12 +105,12 @@ impl Streams {
                 if facts.kid != expected || !goes_on {
                     return false;
                 }
-                let of_sender = self
+                let others = self
                     .theirs
                     .range((from, 0)..=(from, u32::MAX))
-                    .filter(|(_, theirs)| !theirs.closed)
-                    .count();
-                if known.is_none() && of_sender >= MAX_STREAMS {
+                    .filter(|((_, number), theirs)| !theirs.closed && *number != stream.0);
+                let caps: usize = others.clone().map(|(_, theirs)| theirs.facts.caps.len()).sum();
+                if others.count() >= MAX_STREAMS || caps + facts.caps.len() > MAX_CAPS_OF_ALL {
                     cx.counters.over_limit += 1;
                     return true;
                 }
@@ -113,6 +133,7 @@ impl Streams {
                 match self.theirs.get_mut(&(from, stream.0)) {
                     Some(theirs) => {
                         theirs.closed = true;
+                        (theirs.facts.track, theirs.facts.caps) = Default::default();
                         cx.out.keys(KeyChange::Close { from, stream });
                     }
                     // The end overtook the beginning, which opens nothing any more.
