@@ -1,6 +1,8 @@
 //! The receiver's side: which frames their sender has vouched for, and what to say of the others.
 
 mod key;
+mod keys;
+mod ranges;
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -10,6 +12,7 @@ use std::{
 use meeting_wire::{Envelope, StreamId};
 
 use key::{Key, Known, MEMORY, Place};
+use keys::Keys;
 
 use super::{FrameDigest, Span, Vouch};
 use crate::{
@@ -52,31 +55,40 @@ pub enum What {
     /// A frame came that its sender did not send so: forged by a member, or altered on its way. Elements that have opened
     /// it start anew with this stream's keys, because it may have taken an honest frame's counter.
     Forged,
+    /// While frames wait for their beacon, one is found forged that had gone on before. Elements start anew once more;
+    /// a person has been told.
+    ForgedBefore,
     /// What comes is older than [`LATE`], in ms.
     Late(u64),
     /// More than half of what was sent did not come.
     Withheld,
+    /// Nothing comes of its sender, not even beacons.
+    Silent,
 }
 
-/// Checks all streams of one sender that are watched here.
+/// Checks all streams of one sender.
 #[derive(Debug, Default)]
 pub struct Checker {
     streams: HashMap<StreamId, Stream>,
-    /// What streams leave behind that nobody watches at the moment.
-    resting: HashMap<StreamId, VecDeque<Key>>,
+    last_beacon: Option<BootTime>,
     findings: Vec<Finding>,
 }
 
 #[derive(Debug, Default)]
 struct Stream {
-    keys: VecDeque<Key>,
+    /// Since when frames are asked for; none while they are not.
+    watched: Option<BootTime>,
+    keys: Keys,
     trust: Trust,
-    last_beacon: Option<BootTime>,
     /// Frames wait for their beacon until then.
     guard: Option<BootTime>,
     guards: u32,
+    /// What nobody has signed for shows until then.
+    doubt: Option<BootTime>,
+    doubts: u32,
     late: bool,
     withheld: bool,
+    silent: bool,
     share: Share,
     forged: u64,
 }
@@ -91,30 +103,52 @@ struct Share {
 }
 
 impl Checker {
-    /// Frames of this stream are asked for from now on.
-    pub fn watch(&mut self, stream: StreamId) {
-        let keys = self.resting.remove(&stream).unwrap_or_default();
-        self.streams.entry(stream).or_insert_with(|| Stream { keys, ..Stream::default() });
+    /// A key to open a stream with is there, of this epoch.
+    pub fn opened(&mut self, kid: KeyId, epoch: u64, now: BootTime) {
+        self.streams.entry(kid.stream()).or_default().keys.opened(kid, epoch, now);
     }
 
-    /// They are not, for now. What went on does not go on again when they are: elements that crashed forgot it.
+    /// Keys of epochs before this one are over.
+    pub fn expire(&mut self, before: u64) {
+        self.streams.values_mut().for_each(|stream| stream.keys.expire(before));
+    }
+
+    /// Frames of this stream are asked for from now on.
+    pub fn watch(&mut self, stream: StreamId, now: BootTime) {
+        let stream = self.streams.entry(stream).or_default();
+        if stream.watched.is_none() {
+            stream.watched = Some(now);
+            stream.trust = if stream.guard.is_some() { Trust::Forged } else { Trust::Waiting };
+            (stream.share, stream.late, stream.withheld) = (Share::default(), false, false);
+        }
+    }
+
+    /// They are not, for now. What went on does not go on again when they are: elements that crashed forgot it. What has
+    /// gone on is still to be signed for.
     pub fn rest(&mut self, stream: StreamId) {
-        if let Some(watched) = self.streams.remove(&stream)
-            && !weakness::is(Weakness::CrashForgets)
-        {
-            self.resting.insert(stream, watched.keys.into_iter().map(Key::at_rest).collect());
+        if weakness::is(Weakness::CrashForgets) {
+            self.streams.remove(&stream);
+        } else if let Some(stream) = self.streams.get_mut(&stream) {
+            stream.watched = None;
+            stream.keys.let_go_of_held();
         }
     }
 
     /// They never are again: the stream has ended.
     pub fn forget(&mut self, stream: StreamId) {
         self.streams.remove(&stream);
-        self.resting.remove(&stream);
+    }
+
+    /// Whether no frame that went on waits for its sender's word.
+    pub fn is_settled(&self) -> bool {
+        self.streams.values().all(Stream::is_settled)
     }
 
     /// What is known of a stream's frames, and how many of them were forged.
     pub fn trust(&self, stream: StreamId) -> (Trust, u64) {
-        self.streams.get(&stream).map(|stream| (stream.trust, stream.forged)).unwrap_or_default()
+        let Some(stream) = self.streams.get(&stream) else { return Default::default() };
+        let idle = stream.watched.is_none() && stream.trust == Trust::Vouched;
+        (if idle { Trust::Waiting } else { stream.trust }, stream.forged)
     }
 
     /// One above the newest counter of this key that its sender has signed for; none before the first.
@@ -137,39 +171,46 @@ impl Checker {
         now: BootTime,
     ) -> Option<Envelope> {
         let (header, _) = Header::parse(&envelope.sealed)?;
-        let kid = KeyId::from(header.kid);
-        let watched = self.streams.get_mut(&stream)?;
+        let (kid, ctr) = (KeyId::from(header.kid), header.ctr);
+        let beacons = self.has_beacons(now);
+        let watched = self.streams.get_mut(&stream).filter(|stream| stream.watched.is_some())?;
         if kid.stream() != stream {
-            watched.forge(stream, now, &mut self.findings);
+            watched.forge(stream, false, now, &mut self.findings);
             return None;
         }
-        let (beacons, guarded) = (watched.has_beacons(now), watched.guard.is_some());
-        let key = watched.key(kid);
-        let ctr = header.ctr;
-        if key.is_beyond(ctr, beacons) {
-            watched.forge(stream, now, &mut self.findings);
+        let guarded = watched.guard.is_some();
+        // Counters go on from key to key.
+        let signed = watched.keys.iter().filter_map(|key| key.covered).max();
+        let key = watched.keys.of_frame(kid, now)?;
+        let ahead = beacons && signed.is_some_and(|signed| ctr >= signed.saturating_add(AHEAD));
+        if ahead || key.is_left(ctr) {
+            watched.forge(stream, false, now, &mut self.findings);
             return None;
         }
         match key.known.get_mut(&ctr) {
-            Some(Known::Vouched { digest: vouched, seen }) if *vouched == digest => {
+            Some(Known::Signed { digest: signed, seen }) if *signed == digest => {
                 return (!std::mem::replace(seen, true)).then_some(envelope);
             }
-            Some(Known::Passed(passed, _) | Known::Unvouched(passed)) if *passed == digest => return None,
-            Some(Known::Vouched { .. }) => watched.forge(stream, now, &mut self.findings),
+            Some(Known::Unsigned { digest: gone, .. }) if *gone == digest => return None,
+            Some(Known::Signed { .. }) => watched.forge(stream, false, now, &mut self.findings),
             Some(_) => {
                 // Two frames for one counter: one is forged, and the beacon will say which.
                 key.hold(ctr, digest, envelope, now);
-                watched.forge(stream, now, &mut self.findings);
+                watched.forge(stream, false, now, &mut self.findings);
             }
             None => match key.place(ctr) {
                 Place::Past => {}
-                Place::Never => watched.forge(stream, now, &mut self.findings),
+                Place::Never => watched.forge(stream, false, now, &mut self.findings),
                 // What waits under its counter goes on first, or the beacon says which of them.
                 Place::Next if guarded || key.held.contains_key(&ctr) => key.hold(ctr, digest, envelope, now),
+                // Nobody sends so much between two beacons, and what went on must not be forgotten for it.
+                Place::Next if beacons && key.is_full() => {
+                    watched.forge(stream, false, now, &mut self.findings);
+                }
                 Place::Hole if guarded => {}
                 // Of a hole too it has to show that nobody has signed for it.
                 Place::Next | Place::Hole => {
-                    key.remember(ctr, Known::Passed(digest, now));
+                    key.went_on(ctr, digest, now);
                     return Some(envelope);
                 }
             },
@@ -180,28 +221,29 @@ impl Checker {
     /// The sender has signed for what it sent. Gives the frames that have waited for that, in order.
     pub fn beacon(&mut self, vouch: &Vouch, now: BootTime) -> Vec<(StreamId, Envelope)> {
         let mut released = Vec::new();
+        self.last_beacon = Some(now);
         for span in &vouch.spans {
             let stream = span.kid.stream();
-            let Some(watched) = self.streams.get_mut(&stream) else { continue };
-            if watched.last_beacon.is_none() {
-                // Those from before the beacons were asked for: nobody will ever sign for them again.
-                watched.key(span.kid).known.retain(|ctr, _| *ctr >= span.first);
-            }
-            let forged = watched.key(span.kid).vouched(span, now, vouch.delay, |envelope| {
+            let checked = |checked: &&mut Stream| checked.watched.is_some() || !checked.is_settled();
+            let Some(checked) = self.streams.get_mut(&stream).filter(checked) else { continue };
+            let word = checked.keys.of_beacon(span.kid, now).signed(span, now, vouch.delay, |envelope| {
                 released.push((stream, envelope));
             });
-            watched.share.sent(span, now);
-            watched.last_beacon = Some(now);
-            if forged {
-                watched.forge(stream, now, &mut self.findings);
-            } else if watched.guard.is_none() {
-                watched.become_trusted(Trust::Vouched, stream, &mut self.findings);
+            checked.share.sent(span, now);
+            if word.unknown {
+                checked.doubt(stream, now, &mut self.findings);
+            }
+            if word.forged || word.refused {
+                checked.forge(stream, word.forged, now, &mut self.findings);
+            } else if checked.guard.is_none() && checked.doubt.is_none_or(|until| until <= now) {
+                checked.doubt = None;
+                checked.become_trusted(Trust::Vouched, stream, &mut self.findings);
             }
             let late = vouch.delay.unwrap_or_default();
-            if late > LATE.as_millis() as u64 && !std::mem::replace(&mut watched.late, true) {
+            if late > LATE.as_millis() as u64 && !std::mem::replace(&mut checked.late, true) {
                 self.findings.push(Finding { stream, what: What::Late(late) });
             }
-            watched.late &= late * 2 > LATE.as_millis() as u64;
+            checked.late &= late * 2 > LATE.as_millis() as u64;
         }
         released
     }
@@ -209,11 +251,13 @@ impl Checker {
     /// Lets time pass: about four times a second. Gives frames that waited in vain where no beacons come at all.
     pub fn tick(&mut self, now: BootTime) -> Vec<(StreamId, Envelope)> {
         let mut released = Vec::new();
+        let (beacons, last_beacon) = (self.has_beacons(now), self.last_beacon);
         for (id, stream) in &mut self.streams {
-            let beacons = stream.has_beacons(now);
             let mut overdue = false;
-            for key in &mut stream.keys {
-                overdue |= key.overdue(now);
+            stream.keys.let_go(now);
+            for key in stream.keys.iter_mut() {
+                // Elements have opened nothing without the key.
+                overdue |= key.epoch.is_some() && key.overdue(now);
                 let waited = key.waited(now);
                 if beacons {
                     stream.forged += waited.len() as u64;
@@ -221,11 +265,10 @@ impl Checker {
                     overdue |= !waited.is_empty();
                     for (ctr, digest, envelope) in waited {
                         // Of each counter only what came first: elements start anew, and might open both again.
-                        if key.known.contains_key(&ctr) {
-                            continue;
+                        if !key.known.contains_key(&ctr) && !key.gone.contains(ctr) {
+                            key.went_on(ctr, digest, now);
+                            released.push((*id, envelope));
                         }
-                        key.remember(ctr, Known::Unvouched(digest));
-                        released.push((*id, envelope));
                     }
                 }
             }
@@ -233,43 +276,55 @@ impl Checker {
                 stream.guard = None;
             }
             if overdue && stream.guard.is_none() {
-                stream.become_trusted(Trust::Unverified, *id, &mut self.findings);
+                stream.doubt(*id, now, &mut self.findings);
             }
             let withheld = stream.withheld(now);
             if withheld && !stream.withheld {
                 self.findings.push(Finding { stream: *id, what: What::Withheld });
             }
             stream.withheld = withheld;
+            let heard = stream.watched.map(|since| last_beacon.map_or(since, |last| last.max(since)));
+            let silent = heard.is_some_and(|heard| now.since(heard) >= SILENCE);
+            if silent && !stream.silent {
+                self.findings.push(Finding { stream: *id, what: What::Silent });
+            }
+            stream.silent = silent;
         }
         released
-    }
-}
-
-impl Stream {
-    fn key(&mut self, kid: KeyId) -> &mut Key {
-        let at = self.keys.iter().position(|key| key.kid == kid).unwrap_or_else(|| {
-            if self.keys.len() >= KEYS {
-                self.keys.pop_front();
-            }
-            self.keys.push_back(Key::new(kid));
-            self.keys.len() - 1
-        });
-        &mut self.keys[at]
     }
 
     fn has_beacons(&self, now: BootTime) -> bool {
         self.last_beacon.is_some_and(|last| now.since(last) < NOTICE)
     }
+}
 
-    fn forge(&mut self, id: StreamId, now: BootTime, findings: &mut Vec<Finding>) {
+impl Stream {
+    fn is_settled(&self) -> bool {
+        self.keys.iter().all(Key::is_settled)
+    }
+
+    /// A frame is not its sender's; whether it had gone on.
+    fn forge(&mut self, id: StreamId, had_gone_on: bool, now: BootTime, findings: &mut Vec<Finding>) {
         self.forged += 1;
         if self.guard.is_none() {
             findings.push(Finding { stream: id, what: What::Forged });
             self.guards = (self.guards + 1).min(5);
+        } else if had_gone_on {
+            findings.push(Finding { stream: id, what: What::ForgedBefore });
         }
         self.trust = Trust::Forged;
         // Longer each time: who did it once may wait for the guard to end.
         self.guard = Some(now + GUARD * (1 << (self.guards - 1)));
+    }
+
+    /// Nobody has signed for a frame that went on.
+    fn doubt(&mut self, id: StreamId, now: BootTime, findings: &mut Vec<Finding>) {
+        if self.trust != Trust::Unverified {
+            self.doubts = (self.doubts + 1).min(5);
+        }
+        self.become_trusted(Trust::Unverified, id, findings);
+        // Longer each time: a person is not told over and over.
+        self.doubt = Some(now + NOTICE * (1 << (self.doubts.max(1) - 1)));
     }
 
     fn become_trusted(&mut self, trust: Trust, id: StreamId, findings: &mut Vec<Finding>) {
@@ -289,7 +344,7 @@ impl Stream {
             self.share.due.pop_front();
             let Some(key) = self.keys.iter().find(|key| key.kid == kid) else { continue };
             for known in key.known.range(from..to) {
-                if let Known::Vouched { digest, seen } = known.1
+                if let Known::Signed { digest, seen } = known.1
                     && *digest != FrameDigest::NONE
                 {
                     self.share.sent += 1;
@@ -321,8 +376,10 @@ pub const NOTICE: Duration = Duration::from_secs(2);
 pub const LATE: Duration = Duration::from_secs(3);
 /// How long frames wait for their beacon after a forgery; doubled each time, up to 16 times as long.
 const GUARD: Duration = Duration::from_secs(10);
-/// Keys of one stream: the epoch, the one before, and one that is on its way.
-const KEYS: usize = 3;
+/// Counters that a sender uses between two beacons, at most.
+const AHEAD: u64 = 4_096;
+/// After so long without any beacon nothing comes of a sender: one that has streams signs once a second.
+const SILENCE: Duration = Duration::from_secs(4);
 /// Frames after which the share that came is looked at.
 const JUDGED: u32 = 60;
 

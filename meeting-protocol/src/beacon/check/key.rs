@@ -7,23 +7,31 @@ use std::{
 
 use meeting_wire::Envelope;
 
-use super::{FrameDigest, NOTICE, Span};
+use super::{FrameDigest, NOTICE, Span, ranges::Ranges};
 use crate::{BootTime, frame::KeyId};
 
 /// The frames under one key.
 #[derive(Debug)]
 pub(super) struct Key {
     pub kid: KeyId,
+    /// None before the key itself has come.
+    pub epoch: Option<u64>,
+    /// Elements have it no longer.
+    pub over: bool,
     pub known: BTreeMap<u64, Known>,
     pub held: BTreeMap<u64, Vec<(FrameDigest, Envelope, BootTime)>>,
     /// Beacons have spoken of all counters below.
     pub covered: Option<u64>,
     /// Counters below that, of which the beacons were lost.
     holes: VecDeque<(u64, u64)>,
+    /// What is below is forgotten, holes too.
+    past: u64,
     /// No counter from here on is used under this key.
     closed: Option<u64>,
-    /// What is below went on to elements that are no more.
-    floor: u64,
+    /// Went on, and that is all there was room to remember.
+    pub gone: Ranges,
+    /// When its newest frame came.
+    pub used: BootTime,
 }
 
 /// Where a counter is of which nothing is known.
@@ -32,7 +40,7 @@ pub(super) enum Place {
     Next,
     /// A beacon was lost there.
     Hole,
-    /// Before all that is remembered.
+    /// Before all that is remembered, or gone.
     Past,
     /// Beacons have passed it by: its sender has not used it.
     Never,
@@ -40,60 +48,85 @@ pub(super) enum Place {
 
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Known {
-    /// Went on to the elements, and its beacon is due.
-    Passed(FrameDigest, BootTime),
-    /// Went on, and no beacon came.
-    Unvouched(FrameDigest),
+    /// Went on to the elements, and nobody has signed for it; whether that shows.
+    Unsigned { digest: FrameDigest, at: BootTime, shows: bool },
     /// Signed for, whether it has come or not.
-    Vouched { digest: FrameDigest, seen: bool },
+    Signed { digest: FrameDigest, seen: bool },
+}
+
+/// What a beacon says of the frames that came.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Word {
+    /// A frame that went on is not its sender's.
+    pub forged: bool,
+    /// One that waited is not.
+    pub refused: bool,
+    /// Something went on, and what it was is forgotten.
+    pub unknown: bool,
 }
 
 impl Key {
-    pub fn new(kid: KeyId) -> Self {
+    pub fn new(kid: KeyId, now: BootTime) -> Self {
         Self {
             kid,
+            epoch: None,
+            over: false,
             known: BTreeMap::new(),
             held: BTreeMap::new(),
             covered: None,
             holes: VecDeque::new(),
+            past: 0,
             closed: None,
-            floor: 0,
+            gone: Ranges::default(),
+            used: now,
         }
     }
 
-    /// What stays of it while nobody watches: which of its frames went on, as far as nobody has signed for them yet.
-    pub fn at_rest(mut self) -> Self {
-        let floor = self.floor.max(self.covered.unwrap_or(0));
-        let mut known = self.known.split_off(&floor);
-        for known in known.values_mut() {
-            if let Known::Passed(digest, _) = *known {
-                *known = Known::Unvouched(digest);
-            }
-        }
-        Self { known, closed: self.closed, floor, ..Self::new(self.kid) }
+    /// Whether its sender has left the key before this counter.
+    pub fn is_left(&self, ctr: u64) -> bool {
+        self.closed.is_some_and(|end| ctr >= end)
     }
 
-    /// Whether its sender has not used this counter: it left the key before, or is far from there.
-    pub fn is_beyond(&self, ctr: u64, beacons: bool) -> bool {
-        let ahead = self.covered.is_some_and(|covered| beacons && ctr >= covered.saturating_add(AHEAD));
-        ahead || self.closed.is_some_and(|end| ctr >= end)
+    /// Whether all that is remembered waits for a word.
+    pub fn is_full(&self) -> bool {
+        let undecided = |(first, _): (&u64, _)| self.covered.is_none_or(|covered| *first >= covered);
+        self.known.len() >= MEMORY && self.known.first_key_value().is_some_and(undecided)
     }
 
-    pub fn remember(&mut self, ctr: u64, known: Known) {
+    /// Whether nothing waits for a word.
+    pub fn is_settled(&self) -> bool {
+        !self.known.values().any(|known| matches!(known, Known::Unsigned { shows: false, .. }))
+    }
+
+    pub fn went_on(&mut self, ctr: u64, digest: FrameDigest, now: BootTime) {
+        self.remember(ctr, Known::Unsigned { digest, at: now, shows: false });
+    }
+
+    fn remember(&mut self, ctr: u64, known: Known) {
         self.known.insert(ctr, known);
         while self.known.len() > MEMORY {
-            self.known.pop_first();
+            match self.known.pop_first() {
+                Some((ctr, _)) if self.covered.is_some_and(|covered| ctr < covered) => {
+                    self.past = self.past.max(ctr.saturating_add(1));
+                }
+                Some((ctr, _)) => self.gone.insert(ctr),
+                None => return,
+            }
         }
     }
 
     pub fn place(&self, ctr: u64) -> Place {
-        if ctr < self.floor {
+        let in_hole = || self.holes.iter().any(|(from, to)| (*from..*to).contains(&ctr));
+        let before = self.known.first_key_value().is_none_or(|(first, _)| ctr < *first);
+        // What would be forgotten at once could go on again and again.
+        let room = !before || self.known.len() < MEMORY;
+        if ctr < self.past || self.gone.contains(ctr) {
             Place::Past
         } else if self.covered.is_none_or(|covered| ctr >= covered) {
             Place::Next
-        } else if self.holes.iter().any(|(from, to)| (*from..*to).contains(&ctr)) {
+        } else if room && in_hole() {
             Place::Hole
-        } else if self.known.first_key_value().is_none_or(|(first, _)| ctr < *first) {
+        } else if before {
             Place::Past
         } else {
             Place::Never
@@ -124,39 +157,45 @@ impl Key {
         self.held.entry(ctr).or_default().push((digest, envelope, now));
     }
 
-    /// Takes in what was signed for; gives whether something came that was not.
-    pub fn vouched(
+    /// Takes in what was signed for.
+    pub fn signed(
         &mut self,
         span: &Span,
         now: BootTime,
         delay: Option<u64>,
         mut release: impl FnMut(Envelope),
-    ) -> bool {
-        let mut forged = false;
+    ) -> Word {
+        let mut word = Word::default();
+        // Before the first beacon that we hear there is a gap too, where frames have come from there.
+        let first = || self.known.first_key_value().map(|(ctr, _)| *ctr);
+        if let Some(gap) = self.covered.or_else(first).filter(|gap| *gap < span.first) {
+            self.holes.push_back((gap, span.first));
+            if self.holes.len() > HOLES {
+                self.past = self.holes.pop_front().map_or(self.past, |(_, end)| end.max(self.past));
+            }
+        }
         for (ctr, digest) in (span.first..).zip(span.frames.iter().copied()) {
             let mut seen = match self.known.get(&ctr) {
-                Some(Known::Passed(passed, _) | Known::Unvouched(passed)) => {
-                    forged |= *passed != digest;
-                    *passed == digest
+                Some(Known::Unsigned { digest: gone, .. }) => {
+                    word.forged |= *gone != digest;
+                    *gone == digest
                 }
-                Some(Known::Vouched { .. }) => continue,
-                None => false,
+                Some(Known::Signed { .. }) => continue,
+                None => {
+                    let gone = self.gone.contains(ctr);
+                    word.unknown |= gone;
+                    gone
+                }
             };
             for (held, envelope, _) in self.held.remove(&ctr).unwrap_or_default() {
                 if held == digest && !seen {
                     seen = true;
                     release(envelope);
                 } else {
-                    forged |= held != digest;
+                    word.refused |= held != digest;
                 }
             }
-            self.remember(ctr, Known::Vouched { digest, seen });
-        }
-        if let Some(covered) = self.covered.filter(|covered| *covered < span.first) {
-            self.holes.push_back((covered, span.first));
-            if self.holes.len() > HOLES {
-                self.holes.pop_front();
-            }
+            self.remember(ctr, Known::Signed { digest, seen });
         }
         self.covered = Some(self.covered.unwrap_or(0).max(span.end()));
         if span.closed {
@@ -167,23 +206,24 @@ impl Key {
         let (end, closed) = (span.end(), span.closed);
         let due = OVERDUE + delay.map_or(NOTICE - OVERDUE, Duration::from_millis);
         let never_sent = |ctr: u64, known: &Known| match known {
-            Known::Passed(_, at) => ctr >= end && (closed || now.since(*at) > due),
-            _ => false,
+            Known::Unsigned { at, .. } => ctr >= end && (closed || now.since(*at) > due),
+            Known::Signed { .. } => false,
         };
         let before = self.known.len();
         self.known.retain(|ctr, known| !never_sent(*ctr, known));
-        forged || self.known.len() < before
+        word.forged |= self.known.len() < before;
+        word
     }
 
     /// Notes frames whose beacon should have come; gives whether there are any.
     pub fn overdue(&mut self, now: BootTime) -> bool {
         let mut any = false;
         for known in self.known.values_mut() {
-            if let Known::Passed(digest, at) = *known
-                && now.since(at) >= NOTICE
+            if let Known::Unsigned { at, shows, .. } = known
+                && !*shows
+                && now.since(*at) >= NOTICE - LOOK
             {
-                any = true;
-                *known = Known::Unvouched(digest);
+                (any, *shows) = (true, true);
             }
         }
         any
@@ -205,8 +245,8 @@ impl Key {
 
 /// How long after a frame came the beacon that speaks of it may leave, errors of both clocks included.
 const OVERDUE: Duration = Duration::from_millis(1_250);
-/// Counters that a sender uses between two beacons, at most.
-const AHEAD: u64 = 4_096;
+/// Between two looks at what is overdue, at most.
+const LOOK: Duration = Duration::from_millis(350);
 /// Counters remembered of each key: what is older is no longer opened (the replay window).
 pub(super) const MEMORY: usize = crate::frame::WINDOW as usize * 2;
 /// Lost beacons remembered.

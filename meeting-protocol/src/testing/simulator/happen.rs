@@ -232,6 +232,7 @@ impl World {
     }
 
     fn keys(&mut self, number: usize, change: KeyChange) {
+        let now = self.local(number);
         let device = &mut self.devices[number];
         let ended = device.session.as_ref().is_none_or(|session| session.head().is_none());
         let link = match &change {
@@ -244,16 +245,21 @@ impl World {
             _ => None,
         };
         match &change {
-            KeyChange::Open { from, stream, kid, base_key, .. } => {
+            KeyChange::Open { from, stream, kid, base_key, epoch, .. } => {
                 if device.evil && device.hoard.len() < 2_000 {
                     let base_key = *base_key.expose();
                     let (from, stream, kid) = (*from, *stream, *kid);
                     let link = link.unwrap_or_default();
                     device.hoard.push(Stolen { from, stream, kid, base_key, link });
                 }
-                device.checkers.entry(*from).or_default().watch(*stream);
+                let checker = device.checkers.entry(*from).or_default();
+                checker.opened(*kid, *epoch, now);
+                checker.watch(*stream, now);
                 let (from, stream) = (*from, *stream);
                 self.stated(number, from, stream);
+            }
+            KeyChange::Expire { before } => {
+                device.checkers.values_mut().for_each(|checker| checker.expire(*before));
             }
             KeyChange::Close { from, stream } => {
                 if let Some(checker) = device.checkers.get_mut(from) {

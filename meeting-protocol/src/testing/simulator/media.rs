@@ -5,6 +5,7 @@ use meeting_wire::{Envelope, ParticipantId, StreamId};
 use super::{World, book::FrameFact, book::Limits, happen::Happening, weather::Parcel};
 use crate::{
     beacon::{FrameDigest, Trust, What},
+    frame::WINDOW,
     session::{Command, Input},
     weakness::{self, Weakness},
 };
@@ -155,16 +156,16 @@ impl World {
 
     /// The pipelines that watch crash and start anew; the agent stays.
     pub(super) fn crash_watching(&mut self, number: usize) {
+        let now = self.local(number);
         let device = &mut self.devices[number];
         for ((from, stream), opening) in &mut device.elements.opening {
             if let Some(checker) = device.checkers.get_mut(from) {
                 checker.rest(*stream);
-                checker.watch(*stream);
+                checker.watch(*stream, now);
             }
             // Not even the floors that openers tell their agent help here.
             opening.restart(|_| 0);
         }
-        self.watched.retain(|watched| watched.to != number);
     }
 
     /// What the checker of one sender has to say.
@@ -179,10 +180,10 @@ impl World {
         for finding in checker.findings() {
             let stream = finding.stream;
             match finding.what {
-                What::Forged => {
+                What::Forged | What::ForgedBefore => {
                     // Elements start anew: the forged frame may have taken an honest one's counter.
                     if let Some(opening) = device.elements.opening.get_mut(&(from, stream)) {
-                        opening.restart(|kid| checker.signed_below(kid).unwrap_or(0));
+                        opening.restart(|kid| checker.signed_below(kid).unwrap_or(0).saturating_sub(WINDOW));
                     }
                     device.told.insert((from, stream), now);
                 }
@@ -233,5 +234,5 @@ const LIMIT: u64 = 8_000;
 const CLOSING: u64 = 2_000;
 /// How long one may seal under a key that is known to be over.
 const GRACE: u64 = 501;
-/// How long a forged frame may go untold: two seconds, and until the next look.
-const NOTICE: u64 = 2_000 + TICK;
+/// How long a forged frame may go untold.
+const NOTICE: u64 = 2_000;
