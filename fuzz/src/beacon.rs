@@ -18,7 +18,8 @@ const BURSTS: usize = 16;
 pub fn run(bytes: &[u8]) {
     let mut bytes = Cursor(bytes);
     let (mut sent, mut checker, mut now) = (Sent::default(), Checker::default(), BootTime(1_000));
-    checker.watch(STREAM);
+    checker.opened(KeyId::new(STREAM, 1, 0), 0, now);
+    checker.watch(STREAM, now);
     let mut on_its_way: Vec<Envelope> = Vec::new();
     let mut beacons: Vec<Vec<Span>> = Vec::new();
     let (mut ctr, mut bursts) = (0u64, 0);

@@ -94,6 +94,9 @@ pub fn vouching(what: What, name: &str, track: &str) -> String {
                 "more than half of {track:?} of {name} does not get here: the relay or the network withholds it"
             )
         }
+        What::Silent => {
+            format!("nothing of {name}'s {track:?} gets here: {name}, the relay or the network is silent")
+        }
         _ => format!("something about {track:?} of {name} that this version has no words for"),
     }
 }

@@ -96,6 +96,11 @@ impl Publisher {
         self.sent().take()
     }
 
+    /// Nothing that went out is to be signed for any more: a new stay has keys of its own.
+    pub fn forget_sent(&self) {
+        *self.sent() = Sent::default();
+    }
+
     /// No more frames of this stream; ends when those that wait are with the relay.
     pub fn close(self: &Arc<Self>, stream: StreamId) -> impl Future<Output = ()> + use<> {
         let closed = self.lock().streams.remove(&stream);

@@ -12,6 +12,7 @@
 //! A track is shown when the relay offers it *and* its sender has stated it under the meeting's key; frames are
 //! asked for only while somebody here watches. Nothing here knows a key.
 
+mod listening;
 mod queue;
 mod reader;
 mod tally;
@@ -29,6 +30,7 @@ use meeting_protocol::{
 };
 use meeting_wire::{Envelope, Kind, ParticipantId, Route, StreamId, ToRelay};
 
+use listening::Listening;
 pub use queue::{Parcel, Queue};
 pub use reader::run;
 pub use tally::Tally;
@@ -57,6 +59,16 @@ struct State {
     stated: BTreeMap<Source, Stated>,
     watchers: HashMap<u64, Watcher>,
     checkers: HashMap<ParticipantId, Checker>,
+    listening: Listening,
+}
+
+/// What beacons, or that none came, led to.
+#[derive(Debug, Default)]
+pub struct Outcome {
+    /// To tell.
+    pub found: Vec<(Source, What)>,
+    /// For the relay.
+    pub messages: Vec<ToRelay>,
 }
 
 #[derive(Debug)]
@@ -107,10 +119,13 @@ impl Watcher {
     }
 
     fn wants(&self, source: &Source, stated: &Stated) -> bool {
-        let person = self.participant.is_empty()
-            || self.participant == stated.name
-            || self.participant.eq_ignore_ascii_case(&source.0.to_string());
-        person && (self.track.is_empty() || self.track == stated.track)
+        self.wants_somebody(source.0, Some(stated)) && (self.track.is_empty() || self.track == stated.track)
+    }
+
+    fn wants_somebody(&self, participant: ParticipantId, stated: Option<&Stated>) -> bool {
+        self.participant.is_empty()
+            || stated.is_some_and(|stated| stated.name == self.participant)
+            || self.participant.eq_ignore_ascii_case(&participant.to_string())
     }
 }
 
@@ -152,19 +167,34 @@ impl Watching {
     /// The relay no longer offers a stream.
     pub fn withdrawn(&self, route: Route) -> Vec<ToRelay> {
         let mut state = self.lock();
-        state.offered.remove(&route);
+        if let Some(Offer { source: (from, stream), subscribed: true, .. }) = state.offered.remove(&route)
+            && let Some(checker) = state.checkers.get_mut(&from)
+        {
+            checker.rest(stream);
+        }
         state.settle()
     }
 
     /// The relay connection is gone, and its routes with it. Tracks stay: they come back, or the session says
     /// that they have ended.
     pub fn disconnected(&self) {
-        self.lock().offered.clear();
+        let mut state = self.lock();
+        let State { offered, checkers, listening, .. } = &mut *state;
+        for Offer { source: (from, stream), .. } in offered.values().filter(|offer| offer.subscribed) {
+            if let Some(checker) = checkers.get_mut(from) {
+                checker.rest(*stream);
+            }
+        }
+        offered.clear();
+        listening.to(&BTreeSet::new(), clock::now());
     }
 
-    /// A sender stated a stream, for the first time or with other caps.
-    pub fn stated(&self, source: Source, stated: Stated) -> Vec<ToRelay> {
+    /// A sender stated a stream, for the first time, with other caps, or under the key of another epoch.
+    pub fn stated(&self, source: Source, stated: Stated, (kid, epoch): (KeyId, u64)) -> Vec<ToRelay> {
         let mut state = self.lock();
+        if state.stated.contains_key(&source) || state.stated.len() < MAX_OFFERS {
+            state.checkers.entry(source.0).or_default().opened(kid, epoch, clock::now());
+        }
         let old = state.stated.get(&source);
         // no element seals under the number of the beacons
         if source.1 == BEACONS || old == Some(&stated) || (old.is_none() && state.stated.len() >= MAX_OFFERS)
@@ -185,10 +215,12 @@ impl Watching {
         if let Some(checker) = state.checkers.get_mut(&source.0) {
             checker.forget(source.1);
         }
-        if !state.stated.keys().any(|(from, _)| *from == source.0) {
-            state.checkers.remove(&source.0);
-        }
         state.settle()
+    }
+
+    /// Keys of epochs before this one are over.
+    pub fn expire(&self, before: u64) {
+        self.lock().checkers.values_mut().for_each(|checker| checker.expire(before));
     }
 
     /// A new stay begins: no stream of the old one goes on.
@@ -197,6 +229,7 @@ impl Watching {
         state.offered.clear();
         state.stated.clear();
         state.checkers.clear();
+        state.listening = Listening::default();
         state.settle();
     }
 
@@ -239,17 +272,23 @@ impl Watching {
         }
     }
 
-    /// A sender has signed for frames of its own; gives what there is to tell of them.
-    pub fn vouched(&self, from: ParticipantId, vouch: &Vouch) -> Vec<(Source, What)> {
+    /// A sender has signed for frames of its own.
+    pub fn vouched(&self, from: ParticipantId, vouch: &Vouch) -> Outcome {
         let mut state = self.lock();
-        let Some(checker) = state.checkers.get_mut(&from) else { return Vec::new() };
-        let released = checker.beacon(vouch, clock::now());
-        state.release(from, released, &self.counters);
-        state.findings()
+        let mut outcome = Outcome::default();
+        if let Some(checker) = state.checkers.get_mut(&from) {
+            let released = checker.beacon(vouch, clock::now());
+            state.release(from, released, &self.counters);
+            outcome.found = state.findings();
+        }
+        if state.listening.hears(from) {
+            outcome.messages = state.settle();
+        }
+        outcome
     }
 
     /// Lets time pass: what nobody has signed for in time shows.
-    pub fn tick(&self) -> Vec<(Source, What)> {
+    pub fn tick(&self) -> Outcome {
         let mut state = self.lock();
         let now = clock::now();
         let released: Vec<_> =
@@ -257,7 +296,10 @@ impl Watching {
         for (from, released) in released {
             state.release(from, released, &self.counters);
         }
-        state.findings()
+        let found = state.findings();
+        let State { stated, checkers, .. } = &mut *state;
+        checkers.retain(|from, checker| !checker.is_settled() || stated_by(stated, *from).is_some());
+        Outcome { found, messages: state.settle() }
     }
 
     /// What is known of who sent a stream's frames, and how many were forged.
@@ -272,7 +314,8 @@ impl Watching {
 
     /// Whether anything is checked here.
     pub fn is_busy(&self) -> bool {
-        !self.lock().checkers.is_empty()
+        let state = self.lock();
+        !state.listening.is_empty() || state.checkers.values().any(|checker| !checker.is_settled())
     }
 
     fn kind(&self, route: Route) -> Option<Kind> {
@@ -316,7 +359,8 @@ impl State {
 
     /// Brings what watchers were told, and what the relay was asked for, in line with what there is.
     fn settle(&mut self) -> Vec<ToRelay> {
-        let Self { offered, stated, watchers, checkers } = self;
+        let Self { offered, stated, watchers, checkers, listening } = self;
+        let now = clock::now();
         for watcher in watchers.values_mut() {
             let gone: Vec<Source> =
                 watcher.shown.iter().filter(|source| !stated.contains_key(source)).copied().collect();
@@ -340,12 +384,22 @@ impl State {
         }
         let watched = watchers.values().filter(|watcher| watcher.frames);
         let wanted: BTreeSet<Source> = watched.flat_map(|watcher| watcher.shown.iter().copied()).collect();
+        let mut senders: BTreeSet<ParticipantId> = offered.values().map(|offer| offer.source.0).collect();
+        senders.retain(|from| {
+            let one = stated_by(stated, *from);
+            watchers.values().any(|watcher| watcher.frames && watcher.wants_somebody(*from, one))
+        });
+        listening.to(&senders, now);
         let mut messages = Vec::new();
         for (route, offer) in offered {
             let (from, stream) = offer.source;
             let wanted = match stream {
-                BEACONS => wanted.iter().any(|(other, _)| *other == from),
-                _ => wanted.contains(&offer.source),
+                // What went on before is still to be signed for.
+                BEACONS => {
+                    senders.contains(&from)
+                        || checkers.get(&from).is_some_and(|checker| !checker.is_settled())
+                }
+                _ => wanted.contains(&offer.source) && (offer.subscribed || listening.is_ready(from, now)),
             };
             if wanted == offer.subscribed {
                 continue;
@@ -354,7 +408,7 @@ impl State {
             let route = *route;
             if wanted {
                 if stream != BEACONS {
-                    checkers.entry(from).or_default().watch(stream);
+                    checkers.entry(from).or_default().watch(stream, now);
                 }
                 messages.push(ToRelay::Subscribe { route });
             } else {
@@ -366,6 +420,12 @@ impl State {
         }
         messages
     }
+}
+
+/// One of the streams that somebody has stated.
+fn stated_by(stated: &BTreeMap<Source, Stated>, from: ParticipantId) -> Option<&Stated> {
+    let (source, one) = stated.range((from, StreamId(0))..).next()?;
+    (source.0 == from).then_some(one)
 }
 
 /// Streams of one meeting: five each of 1,000 people fit.

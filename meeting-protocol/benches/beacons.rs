@@ -65,7 +65,8 @@ fn run(medium: &Medium) {
     let mut sealer =
         Sealer::new(Lease::new(kid, CipherSuite::default(), Secret::init_with(|key| key.fill(1))));
     let (mut sent, mut checker, mut clock) = (Sent::default(), Checker::default(), now[BOB]);
-    checker.watch(camera);
+    checker.opened(kid, 1, clock);
+    checker.watch(camera, clock);
     let peer = SigningKey::from_bytes(&[7; 32]);
 
     let mut times = [const { Vec::new() }; 5];

@@ -51,6 +51,8 @@ pub struct Driver {
     beacons: mpsc::Receiver<(ParticipantId, Bytes)>,
     /// When we last signed for what we had sent.
     vouched: BootTime,
+    /// When we last signed for what we send.
+    signed: BootTime,
     /// Streams of which a person was told something bad last.
     doubted: BTreeSet<(ParticipantId, StreamId)>,
     events: VecDeque<String>,
@@ -99,6 +101,7 @@ impl Driver {
             asked: HashMap::new(),
             beacons,
             vouched: now,
+            signed: now,
             doubted: BTreeSet::new(),
             events: VecDeque::new(),
             epochs: 0,
@@ -190,8 +193,8 @@ impl Driver {
                 }
                 Output::Beacon(body) => self.media.publisher.beacon(body),
                 Output::Vouched { from, vouch } => {
-                    let found = self.media.watching.vouched(from, &vouch);
-                    self.found(found);
+                    let outcome = self.media.watching.vouched(from, &vouch);
+                    self.found(outcome);
                 }
                 Output::Event(event) => {
                     changed = true;
@@ -337,6 +340,7 @@ impl Driver {
             // a new stay numbers its streams anew: nothing of the old one may go on
             drop(self.media.publisher.close(stream));
         }
+        self.media.publisher.forget_sent();
         self.holders.dismiss();
         self.asked.clear();
         self.doubted.clear();

@@ -3,6 +3,7 @@
 use std::{net::SocketAddr, path::Path};
 
 use meeting_protocol::{
+    beacon::Vouch,
     frame::{Header, KeyId},
     local::FromAgent,
 };
@@ -130,7 +131,10 @@ impl Device {
             let caps = String::new();
             self.media.watching.offered(route, (from, stream), kind);
             let stated = Stated { name: "Alice".into(), track: stream.0.to_string(), kind, caps };
-            for message in self.media.watching.stated((from, stream), stated) {
+            let key = (KeyId::new(stream, 1, 1), 1);
+            let stated = self.media.watching.stated((from, stream), stated, key);
+            let heard = self.media.watching.vouched(from, &Vouch { spans: Vec::new(), delay: None });
+            for message in stated.into_iter().chain(heard.messages) {
                 self.link.out.send(message).await.unwrap();
             }
         }

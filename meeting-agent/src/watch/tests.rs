@@ -1,6 +1,6 @@
 #![allow(clippy::unwrap_used)]
 
-use meeting_protocol::frame::Header;
+use meeting_protocol::{beacon::Span, frame::Header};
 use meeting_wire::Flags;
 
 use super::*;
@@ -15,6 +15,13 @@ fn watching() -> Arc<Watching> {
 
 fn camera(caps: &str) -> Stated {
     Stated { name: "Bob".into(), track: "video".into(), kind: Kind::Video, caps: caps.into() }
+}
+
+const KEY: (KeyId, u64) = (KeyId::new(CAMERA.1, 1, 1), 1);
+
+/// A beacon of Bob's; gives what is asked for then.
+fn beacon(watching: &Watching) -> Vec<ToRelay> {
+    watching.vouched(BOB, &Vouch { spans: Vec::new(), delay: None }).messages
 }
 
 fn watcher(participant: &str, track: &str) -> (Watcher, Arc<Queue>) {
@@ -33,10 +40,11 @@ async fn a_track_needs_the_relays_offer_and_the_senders_statement() {
     let (alice, queue) = watcher("", "");
     assert_eq!(watching.add(1, alice), []);
     assert_eq!(watching.offered(ROUTE, CAMERA, Kind::Video), []);
-    assert_eq!(watching.stated(CAMERA, camera("x")), [ToRelay::Subscribe { route: ROUTE }]);
+    assert_eq!(watching.stated(CAMERA, camera("x"), KEY), []);
     assert!(matches!(next(&queue).await, FromAgent::Track { from: BOB, caps, .. } if caps == "x"));
+    assert_eq!(beacon(&watching), [ToRelay::Subscribe { route: ROUTE }], "behind the beacons");
 
-    assert_eq!(watching.stated(CAMERA, camera("y")), [], "subscribed already");
+    assert_eq!(watching.stated(CAMERA, camera("y"), KEY), [], "subscribed already");
     assert!(matches!(next(&queue).await, FromAgent::Track { caps, .. } if caps == "y"));
     assert_eq!(watching.ended(CAMERA), [ToRelay::Unsubscribe { route: ROUTE }]);
     assert!(matches!(next(&queue).await, FromAgent::TrackGone { from: BOB, .. }));
@@ -46,9 +54,10 @@ async fn a_track_needs_the_relays_offer_and_the_senders_statement() {
 async fn nothing_is_asked_for_that_nobody_watches() {
     let watching = watching();
     watching.offered(ROUTE, CAMERA, Kind::Video);
-    watching.stated(CAMERA, camera("x"));
+    watching.stated(CAMERA, camera("x"), KEY);
     assert_eq!(watching.add(1, watcher("Carol", "").0), []);
     assert_eq!(watching.add(2, watcher("Bob", "audio").0), []);
+    assert_eq!(beacon(&watching), []);
     assert_eq!(watching.add(3, watcher(&BOB.to_string(), "video").0), [ToRelay::Subscribe { route: ROUTE }]);
     assert_eq!(watching.add(4, watcher("Bob", "").0), []);
     assert_eq!(watching.remove(3), []);
@@ -59,15 +68,16 @@ async fn nothing_is_asked_for_that_nobody_watches() {
 async fn who_asks_for_names_alone_gets_no_frame_and_costs_none() {
     let watching = watching();
     watching.offered(ROUTE, CAMERA, Kind::Video);
-    watching.stated(CAMERA, camera("x"));
+    watching.stated(CAMERA, camera("x"), KEY);
     let queue = Arc::new(Queue::default());
     assert_eq!(watching.add(1, Watcher::of_names(queue.clone())), []);
     assert!(matches!(next(&queue).await, FromAgent::Track { from: BOB, .. }));
     assert!(matches!(next(&queue).await, FromAgent::Named));
 
-    assert_eq!(watching.add(2, watcher("", "").0), [ToRelay::Subscribe { route: ROUTE }]);
+    assert_eq!(watching.add(2, watcher("", "").0), []);
+    assert_eq!(beacon(&watching), [ToRelay::Subscribe { route: ROUTE }]);
     let mut sealed = vec![0; Header::MAX_LEN];
-    Header { kid: KeyId::new(CAMERA.1, 1, 1).into(), ctr: 0 }.emit(sealed.first_chunk_mut().unwrap());
+    Header { kid: KEY.0.into(), ctr: 0 }.emit(sealed.first_chunk_mut().unwrap());
     let flags = Flags(Flags::KEYFRAME);
     let sealed = sealed.into();
     watching.deliver(ROUTE, Envelope { pts: None, dts: None, duration: None, flags, layer: 0, sealed });
@@ -81,12 +91,13 @@ async fn after_a_reconnect_the_tracks_go_on() {
     let (alice, queue) = watcher("", "");
     watching.add(1, alice);
     watching.offered(ROUTE, CAMERA, Kind::Video);
-    watching.stated(CAMERA, camera("x"));
+    watching.stated(CAMERA, camera("x"), KEY);
     assert!(matches!(next(&queue).await, FromAgent::Track { .. }));
     watching.disconnected();
-    assert_eq!(watching.offered(Route(9), CAMERA, Kind::Video), [ToRelay::Subscribe { route: Route(9) }]);
+    assert_eq!(watching.offered(Route(9), CAMERA, Kind::Video), []);
+    assert_eq!(beacon(&watching), [ToRelay::Subscribe { route: Route(9) }]);
     let mut sealed = vec![0; Header::MAX_LEN];
-    Header { kid: KeyId::new(CAMERA.1, 1, 1).into(), ctr: 0 }.emit(sealed.first_chunk_mut().unwrap());
+    Header { kid: KEY.0.into(), ctr: 0 }.emit(sealed.first_chunk_mut().unwrap());
     let envelope = Envelope {
         pts: Some(1),
         dts: None,
@@ -100,4 +111,25 @@ async fn after_a_reconnect_the_tracks_go_on() {
     let FromAgent::Frame { from, stream, envelope: got } = next(&queue).await else { panic!("no frame") };
     assert_eq!(((from, stream), got), (CAMERA, envelope));
     assert_eq!(watching.counters.read().2[reason::UNKNOWN], 1);
+}
+
+#[test]
+fn beacons_are_asked_for_first_and_last() {
+    let watching = watching();
+    let beacons = Route(8);
+    watching.offered(beacons, (BOB, BEACONS), Kind::Data);
+    watching.offered(ROUTE, CAMERA, Kind::Video);
+    watching.stated(CAMERA, camera("x"), KEY);
+    assert_eq!(watching.add(1, watcher("Bob", "").0), [ToRelay::Subscribe { route: beacons }]);
+    assert_eq!(beacon(&watching), [ToRelay::Subscribe { route: ROUTE }]);
+    let mut sealed = vec![0; Header::MAX_LEN];
+    Header { kid: KEY.0.into(), ctr: 0 }.emit(sealed.first_chunk_mut().unwrap());
+    let (flags, sealed) = (Flags(Flags::KEYFRAME), sealed.into());
+    let frame = Envelope { pts: None, dts: None, duration: None, flags, layer: 0, sealed };
+    watching.deliver(ROUTE, frame.clone());
+    // Nobody watches any more, but the frame that went on is still to be signed for.
+    assert_eq!(watching.remove(1), [ToRelay::Unsubscribe { route: ROUTE }]);
+    let span = Span { kid: KEY.0, first: 0, frames: vec![FrameDigest::of(&frame)], closed: false };
+    watching.vouched(BOB, &Vouch { spans: vec![span], delay: None });
+    assert_eq!(watching.tick().messages, [ToRelay::Unsubscribe { route: beacons }]);
 }

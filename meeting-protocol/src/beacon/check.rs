@@ -79,6 +79,7 @@ struct Stream {
     /// Since when frames are asked for; none while they are not.
     watched: Option<BootTime>,
     keys: Keys,
+    has_ended: bool,
     trust: Trust,
     /// Frames wait for their beacon until then.
     guard: Option<BootTime>,
@@ -105,7 +106,9 @@ struct Share {
 impl Checker {
     /// A key to open a stream with is there, of this epoch.
     pub fn opened(&mut self, kid: KeyId, epoch: u64, now: BootTime) {
-        self.streams.entry(kid.stream()).or_default().keys.opened(kid, epoch, now);
+        let stream = self.streams.entry(kid.stream()).or_default();
+        stream.has_ended = false;
+        stream.keys.opened(kid, epoch, now);
     }
 
     /// Keys of epochs before this one are over.
@@ -136,7 +139,10 @@ impl Checker {
 
     /// They never are again: the stream has ended.
     pub fn forget(&mut self, stream: StreamId) {
-        self.streams.remove(&stream);
+        if let Some(ended) = self.streams.get_mut(&stream) {
+            ended.has_ended = true;
+            self.rest(stream);
+        }
     }
 
     /// Whether no frame that went on waits for its sender's word.
@@ -290,6 +296,7 @@ impl Checker {
             }
             stream.silent = silent;
         }
+        self.streams.retain(|_, stream| !stream.has_ended || !stream.is_settled());
         released
     }
 

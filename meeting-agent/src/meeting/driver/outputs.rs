@@ -27,7 +27,7 @@ impl Driver {
                 let suite = suite as u16;
                 let key = OpenKey { name, track, caps, epoch, kid, suite, base_key, floor };
                 self.holders.open(from, stream, key);
-                let messages = self.media.watching.stated((from, stream), stated);
+                let messages = self.media.watching.stated((from, stream), stated, (kid, epoch));
                 self.send(messages);
             }
             KeyChange::Close { from, stream } => {
@@ -35,7 +35,10 @@ impl Driver {
                 let messages = self.media.watching.ended((from, stream));
                 self.send(messages);
             }
-            KeyChange::Expire { before } => self.holders.expire(before),
+            KeyChange::Expire { before } => {
+                self.holders.expire(before);
+                self.media.watching.expire(before);
+            }
             KeyChange::Lease { until } => self.holders.lease(until),
         }
     }

@@ -12,7 +12,7 @@ use meeting_protocol::{
 use meeting_wire::{Kind, ParticipantId, StreamId, ToRelay};
 
 use super::Driver;
-use crate::{clock, glance, show::harmless, watch::Source};
+use crate::{clock, glance, show::harmless, watch::Outcome};
 
 impl Driver {
     /// When the next beacon is due; none while nothing is sent or checked.
@@ -27,14 +27,17 @@ impl Driver {
         let asleep = now.since(self.vouched) > ASLEEP;
         self.vouched = now;
         let spans = self.media.publisher.take_sent();
-        if !spans.is_empty() {
+        // Who has nothing to send says so, or nobody could tell that from a relay that withholds everything.
+        let idle = !self.media.publisher.streams().is_empty() && now.since(self.signed) >= IDLE_EVERY;
+        if !spans.is_empty() || idle {
+            self.signed = now;
             let _ = self.command(Command::Beacon(spans));
             self.drain();
         }
         // After a sleep the beacons are still in the sockets: they are read first.
         if !asleep {
-            let found = self.media.watching.tick();
-            self.found(found);
+            let outcome = self.media.watching.tick();
+            self.found(outcome);
         }
     }
 
@@ -51,15 +54,18 @@ impl Driver {
         }
     }
 
-    pub(super) fn found(&mut self, found: Vec<(Source, What)>) {
+    pub(super) fn found(&mut self, Outcome { found, messages }: Outcome) {
+        self.send(messages);
         for ((from, stream), what) in found {
-            if what == What::Forged {
+            if matches!(what, What::Forged | What::ForgedBefore) {
                 // What was forged may have taken the counters of honest frames.
                 let watching = &self.media.watching;
                 self.holders.renew(from, stream, |kid| watching.signed_below(from, kid));
                 self.ask_for_keyframe(from, stream);
             }
-            self.tell(from, stream, what);
+            if what != What::ForgedBefore {
+                self.tell(from, stream, what);
+            }
         }
     }
 
@@ -93,5 +99,7 @@ impl Driver {
 
 /// About three a second: a beacon costs 200 bytes besides its frames, and a stream may cost 12 kbit/s.
 const BEACON_EVERY: Duration = Duration::from_millis(333);
+/// Where nothing is sent.
+const IDLE_EVERY: Duration = Duration::from_secs(1);
 /// Longer than any loop of ours takes: the process was stopped, or the machine asleep.
 const ASLEEP: Duration = Duration::from_secs(1);

@@ -128,7 +128,7 @@ impl Driver {
             ToAgent::Floor { from, kid, floor } => {
                 // A forged frame's counter must not keep honest ones out.
                 let signed = self.media.watching.signed_below(from, kid);
-                let floor = signed.map_or(floor, |signed| floor.min(signed));
+                let floor = floor.min(signed.unwrap_or(0));
                 self.holders.floor(from, kid, floor);
                 let _ = self.command(Command::Floor { from, kid, floor });
             }
