@@ -166,3 +166,15 @@ fn withheld_media_are_told() -> Result<()> {
     assert!(told.contains("Alice"), "{told}");
     Ok(())
 }
+
+#[test]
+fn a_sender_of_whom_the_relay_lets_nothing_through_is_told() -> Result<()> {
+    let mut plot = Plot::open()?;
+    plot.evil.decide(|_, _| Fate::Drop);
+    let (took, told) = plot.until_told("silent")?;
+    println!("silence is told after {} ms: {told}", took.as_millis());
+    assert!(told.contains("Alice"), "{told}");
+    assert_eq!(plot.bob.status()?["phase"], "live", "while her word as a leader comes");
+    plot.evil.decide(|_, _| Fate::Pass);
+    plot.still_hears()
+}
