@@ -47,12 +47,12 @@ pub fn run(bytes: &[u8]) {
             3 if !on_its_way.is_empty() => {
                 let frame = on_its_way[bytes.below(on_its_way.len())].clone();
                 let digest = FrameDigest::of(&frame);
-                checker.frame(STREAM, frame, digest, now);
+                went_on(checker.frame(STREAM, frame, digest, now));
             }
             4 => {
                 let forged = frame(StreamId(bytes.u8().into()), bytes.u8(), bytes.u64(), bytes.short());
                 let digest = FrameDigest::of(&forged);
-                checker.frame(STREAM, forged, digest, now);
+                went_on(checker.frame(STREAM, forged, digest, now));
             }
             5 => beacons.push(sent.take()),
             6 if !beacons.is_empty() => {
@@ -76,6 +76,13 @@ pub fn run(bytes: &[u8]) {
     }
     checker.trust(STREAM);
     drained(&mut sent);
+}
+
+/// What goes on at once is of the stream that was asked for, by its sender's index.
+fn went_on(frame: Option<Envelope>) {
+    let header = frame.and_then(|frame| Header::parse(&frame.sealed).map(|(header, _)| header));
+    let kid = header.map(|header| KeyId::from(header.kid));
+    assert!(kid.is_none_or(|kid| (kid.stream(), kid.index()) == (STREAM, 1)));
 }
 
 /// Frames that have waited are of the stream that was asked for.
