@@ -188,9 +188,22 @@ pub fn is_sparse(sealed: &gst::CapsRef) -> bool {
 
 /// Caps from a stream's statement: one fixed structure that `e2eeseal` could have been fed, or nothing.
 pub fn from_statement(text: &str) -> Option<gst::Caps> {
+    if !is_flat(text) {
+        return None;
+    }
     let caps = text.parse::<gst::Caps>().ok()?;
     let usable = caps.size() == 1 && caps.is_fixed() && caps.can_intersect(&plain());
     usable.then_some(caps)
+}
+
+/// Whether GStreamer's parser may see a stranger's text. It calls itself for each bracket without limit, for some more
+/// than once, and again for what an escaped text in a container holds: it would overflow the stack, or never end.
+fn is_flat(text: &str) -> bool {
+    let plain = |cast: &str| {
+        CASTS.iter().any(|name| cast.strip_prefix(name).is_some_and(|rest| rest.starts_with(')')))
+    };
+    text.bytes().filter(|byte| b"{<[".contains(byte)).count() <= MAX_BRACKETS
+        && text.split('(').skip(1).all(plain)
 }
 
 fn wrap(plain: &gst::CapsRef, strip: impl Fn(&mut gst::StructureRef)) -> gst::Caps {
@@ -231,6 +244,22 @@ const ORIGINAL: &str = "original-media-type";
 const VERSION: &str = "caps-version";
 /// Fields that hold codec headers.
 pub const CODEC_HEADERS: [&str; 2] = ["codec_data", "streamheader"];
+/// What fixed caps need: an array of headers, one of channels. Each more may double the work.
+const MAX_BRACKETS: usize = 4;
+/// Types as GStreamer writes them whose values hold no further ones.
+const CASTS: [&str; 11] = [
+    "int",
+    "uint",
+    "gint64",
+    "guint64",
+    "double",
+    "fraction",
+    "boolean",
+    "string",
+    "bitmask",
+    "buffer",
+    "GstVideoMultiviewFlagsSet",
+];
 /// Fields that `meetingsrc` adds to say whose stream it is.
 const OWNER: [&str; 4] = ["participant", "participant-name", "stream", "track"];
 
@@ -303,6 +332,41 @@ mod tests {
             "video/x-vp8, width=[1,2]",
         ] {
             assert!(from_statement(text).is_none(), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_nested_statement_costs_neither_the_stack_nor_time() {
+        gst::init().expect("GStreamer");
+        let parsed = |text: String| {
+            // On a stack as those of the threads that hear the agent.
+            std::thread::spawn(move || from_statement(&text)).join().expect("no panic")
+        };
+        for unit in ["{", "<", "[", "[x,a=", "<[x,a=", "(structure)[x,a=", "{(int)"] {
+            let text = format!("video/x-vp8, a={}", unit.repeat(16_000 / unit.len()));
+            assert!(parsed(text).is_none(), "{unit}");
+            let text = format!("video/x-vp8, a={}", unit.repeat(64));
+            assert!(parsed(text).is_none(), "{unit}");
+        }
+        // Brackets that show only once a container's text is unescaped.
+        for unit in [r"\173", r"\133x,a="] {
+            let text = format!("video/x-vp8, a=(structure)\"x\\,a\\={}\"", unit.repeat(64));
+            assert!(parsed(text).is_none(), "{unit}");
+        }
+    }
+
+    #[test]
+    fn what_parsers_say_of_their_streams_is_taken() {
+        for text in [
+            "video/x-h264, stream-format=(string)avc, alignment=(string)au, width=(int)640, framerate=(fraction)30/1, \
+             pixel-aspect-ratio=(fraction)1/1, bit-depth-luma=(uint)8, parsed=(boolean)true, codec_data=(buffer)0142, \
+             multiview-flags=(GstVideoMultiviewFlagsSet)0:ffffffff:/right-view-first/left-flipped",
+            "audio/x-opus, rate=(int)48000, channels=(int)2, channel-mapping=(int)< 0, 1 >, \
+             streamheader=(buffer)< 4f70, 4f71 >",
+            "audio/x-raw, format=(string)S16LE, rate=(int)8000, channels=(int)2, channel-mask=(bitmask)0x3",
+        ] {
+            let again = from_statement(text).map(|caps| caps.to_string());
+            assert!(again.as_deref().and_then(from_statement).is_some(), "{text}: {again:?}");
         }
     }
 }
