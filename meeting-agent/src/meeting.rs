@@ -7,7 +7,7 @@
 //! ```
 
 mod driver;
-mod people;
+pub(crate) mod people;
 
 pub use driver::TRYING;
 

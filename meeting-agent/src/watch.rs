@@ -40,6 +40,7 @@ use tokio::sync::mpsc;
 use crate::{
     clock,
     counters::{Counters, reason},
+    meeting::people,
 };
 
 /// A stream of somebody.
@@ -123,9 +124,8 @@ impl Watcher {
     }
 
     fn wants_somebody(&self, participant: ParticipantId, stated: Option<&Stated>) -> bool {
-        self.participant.is_empty()
-            || stated.is_some_and(|stated| stated.name == self.participant)
-            || self.participant.eq_ignore_ascii_case(&participant.to_string())
+        let name = stated.map_or("", |stated| stated.name.as_str());
+        self.participant.is_empty() || people::is_meant(&self.participant, participant, name)
     }
 }
 

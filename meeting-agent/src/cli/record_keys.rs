@@ -29,7 +29,9 @@ use super::{Client, Common, client::hear, hidden};
 use crate::{
     clock,
     control::{Request, Status},
-    hygiene, private,
+    hygiene,
+    meeting::people,
+    private,
     show::{harmless, sentence},
 };
 
@@ -190,8 +192,7 @@ struct Wants {
 
 impl Wants {
     fn key(&self, key: &RecordedKey) -> bool {
-        let id = key.from.to_string();
-        let person = |who: &String| *who == key.name || who.eq_ignore_ascii_case(&id);
+        let person = |who: &String| people::is_meant(who, key.from, &key.name);
         (self.tracks.is_empty() || self.tracks.contains(&key.track))
             && (self.people.is_empty() || self.people.iter().any(person))
     }

@@ -65,6 +65,19 @@ async fn nothing_is_asked_for_that_nobody_watches() {
 }
 
 #[tokio::test]
+async fn a_name_that_is_an_id_of_another_is_not_watched_in_the_others_place() {
+    let watching = watching();
+    let (watcher, _queue) = watcher(&BOB.to_string(), "");
+    watching.add(1, watcher);
+    let eve = (ParticipantId([0xe; 16]), StreamId(1));
+    watching.offered(ROUTE, eve, Kind::Video);
+    let stated = Stated { name: BOB.to_string(), ..camera("x") };
+    assert_eq!(watching.stated(eve, stated), []);
+    watching.offered(Route(9), CAMERA, Kind::Video);
+    assert_eq!(watching.stated(CAMERA, camera("x")), [ToRelay::Subscribe { route: Route(9) }]);
+}
+
+#[tokio::test]
 async fn who_asks_for_names_alone_gets_no_frame_and_costs_none() {
     let watching = watching();
     watching.offered(ROUTE, CAMERA, Kind::Video);

@@ -58,13 +58,14 @@ impl Driver {
 
     fn user(&mut self, command: UserCommand) -> Result<String, String> {
         let state = self.session.state();
-        let people = state.roster.iter().map(|person| (person.participant, &*person.name));
         match command {
             UserCommand::Remove(who) => {
-                let person =
+                let people =
+                    state.roster.iter().map(|person| (person.participant, &*person.name, person.device));
+                let (person, shown) =
                     people::find(&who, people, "is in the meeting: `meeting-agent roster` lists who is")?;
                 self.command(Command::Remove(person))?;
-                Ok("removed; a new key is being made".into())
+                Ok(format!("removed {shown}; a new key is being made"))
             }
             UserCommand::Rotate => self.command(Command::Rotate).map(|()| "a new key is being made".into()),
             UserCommand::Lock(locked) => {
@@ -73,9 +74,10 @@ impl Driver {
                 Ok(text.into())
             }
             UserCommand::Approve(who) => {
-                let waiting = state.waiting.iter().map(|approval| (approval.participant, &*approval.name));
-                let person = people::find(&who, waiting, "waits: `meeting-agent status` lists who does")?;
-                self.command(Command::Approve(person)).map(|()| "let in".into())
+                let waiting = state.waiting.iter().map(|one| (one.participant, &*one.name, one.device));
+                let (person, shown) =
+                    people::find(&who, waiting, "waits: `meeting-agent status` lists who does")?;
+                self.command(Command::Approve(person)).map(|()| format!("let in {shown}"))
             }
             UserCommand::RosterCode => {
                 let code = self.session.roster_code();
