@@ -54,9 +54,11 @@ pub mod reason {
     pub const LATE: &str = "late";
     /// A queue was full.
     pub const FULL: &str = "queue-full";
+    /// More in a second than the relay takes.
+    pub const RATE: &str = "too-many";
     /// Cannot be decoded: something before it is missing.
     pub const NO_KEYFRAME: &str = "no-keyframe";
-    /// For a stream that is not open.
+    /// For a stream that is not open, or another user's.
     pub const UNKNOWN: &str = "unknown-stream";
     /// Bytes that mean nothing.
     pub const DAMAGED: &str = "damaged";

@@ -29,6 +29,7 @@ pub struct KeyHolders {
 
 #[derive(Debug)]
 struct Holder {
+    user: u32,
     out: mpsc::Sender<Frame>,
     opens: bool,
 }
@@ -66,9 +67,9 @@ pub struct OpenKey {
 }
 
 impl KeyHolders {
-    /// A connection of purpose `Keys`: it hears the state, the lease and what is retired.
-    pub fn add(&mut self, id: u64, out: mpsc::Sender<Frame>) {
-        self.holders.insert(id, Holder { out, opens: false });
+    /// A connection of purpose `Keys` and its user: it hears the state, the lease and what is retired.
+    pub fn add(&mut self, id: u64, user: u32, out: mpsc::Sender<Frame>) {
+        self.holders.insert(id, Holder { user, out, opens: false });
         self.tell(id, &FromAgent::State(self.state.clone()));
         if let Some(until) = self.lease {
             self.tell(id, &FromAgent::Lease { until });
@@ -84,9 +85,9 @@ impl KeyHolders {
         self.streams.iter().filter(|(_, own)| own.holder == id).map(|(stream, _)| *stream).collect()
     }
 
-    /// Whether the connection is still here.
-    pub fn contains(&self, id: u64) -> bool {
-        self.holders.contains_key(&id)
+    /// Whose connection it is, if it is still here.
+    pub fn user(&self, id: u64) -> Option<u32> {
+        self.holders.get(&id).map(|holder| holder.user)
     }
 
     /// Ends every connection: a new stay begins, and elements start afresh.

@@ -69,8 +69,8 @@ pub enum ToMeeting {
     Leave(oneshot::Sender<()>),
     /// A glance.
     Look(oneshot::Sender<Status>),
-    /// A connection that holds keys.
-    Keys(u64, mpsc::Sender<keyholders::Frame>),
+    /// A connection that holds keys, of this user.
+    Keys(u64, u32, mpsc::Sender<keyholders::Frame>),
     /// What such a connection says.
     Said(u64, ToAgent),
     /// Such a connection is gone.

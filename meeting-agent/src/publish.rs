@@ -8,8 +8,10 @@
 //! What a writer has written is noted for the next beacon, which travels as a stream of its own.
 //!
 //! Nothing here waits for the relay but the writers, and nothing here knows a key. A video group that falls
-//! behind loses its rest, never the next keyframe.
+//! behind loses its rest, never the next keyframe. A pipeline writes into the streams of its own user, and no faster than
+//! the relay takes it.
 
+mod bucket;
 mod queue;
 mod writer;
 
@@ -19,6 +21,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use bucket::Bucket;
 use bytes::Bytes;
 use meeting_protocol::beacon::{BEACONS, Sent, Span};
 use meeting_wire::{Envelope, Flags, Kind, StreamId};
@@ -33,6 +36,15 @@ use crate::{
 /// What a pipeline that publishes hears back: a stream that needs a keyframe.
 pub type KeyframeWishes = mpsc::Sender<StreamId>;
 
+/// A pipeline that publishes.
+#[derive(Debug)]
+pub struct Pipeline {
+    /// The user of its process.
+    pub user: u32,
+    /// What it hears back.
+    pub wishes: KeyframeWishes,
+}
+
 /// All streams that this device publishes in one meeting.
 #[derive(Debug)]
 pub struct Publisher {
@@ -42,15 +54,19 @@ pub struct Publisher {
     counters: Arc<Counters>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Publishing {
     connection: Option<quinn::Connection>,
     streams: HashMap<StreamId, Stream>,
+    bucket: Bucket,
 }
 
 #[derive(Debug)]
 struct Stream {
     kind: Kind,
+    /// Whose pipelines may write into it; nobody's into the beacons.
+    user: Option<u32>,
+    bucket: Bucket,
     queue: Arc<Queue>,
     writer: Option<Task>,
     source: Option<KeyframeWishes>,
@@ -62,22 +78,30 @@ struct Stream {
 impl Publisher {
     /// No streams, no connection.
     pub fn new(counters: Arc<Counters>) -> Arc<Self> {
-        Arc::new(Self { state: Mutex::default(), sent: Mutex::default(), counters })
+        let bucket = Bucket::new(bucket::ALL, Instant::now());
+        let state = Publishing { connection: None, streams: HashMap::new(), bucket };
+        Arc::new(Self { state: Mutex::new(state), sent: Mutex::default(), counters })
     }
 
-    /// Frames of this stream may come from now on.
-    pub fn open(self: &Arc<Self>, stream: StreamId, kind: Kind) {
+    /// Frames of this stream may come from now on, from pipelines of this user.
+    pub fn open(self: &Arc<Self>, stream: StreamId, kind: Kind, user: u32) {
+        self.insert(stream, kind, Some(user));
+    }
+
+    fn insert(self: &Arc<Self>, id: StreamId, kind: Kind, user: Option<u32>) {
         let mut state = self.lock();
         let queue = Arc::new(Queue::new(kind));
-        let writer = state.connection.clone().map(|link| self.writer(stream, kind, link, queue.clone()));
-        state.streams.insert(stream, Stream { kind, queue, writer, source: None, asked: None, owed: false });
+        let writer = state.connection.clone().map(|link| self.writer(id, kind, link, queue.clone()));
+        let bucket = Bucket::new(bucket::ONE, Instant::now());
+        let stream = Stream { kind, user, bucket, queue, writer, source: None, asked: None, owed: false };
+        state.streams.insert(id, stream);
     }
 
     /// Beacons may come from now on; gives whether that is new.
     pub fn open_beacons(self: &Arc<Self>) -> bool {
         let new = !self.lock().streams.contains_key(&BEACONS);
         if new {
-            self.open(BEACONS, Kind::Data);
+            self.insert(BEACONS, Kind::Data, None);
         }
         new
     }
@@ -141,22 +165,31 @@ impl Publisher {
         }
     }
 
-    /// Takes a frame from a pipeline, which hears through `source` when a keyframe is needed.
-    pub fn push(&self, id: StreamId, envelope: Envelope, source: &KeyframeWishes) {
+    /// Takes a frame from a pipeline, which hears when a keyframe is needed.
+    pub fn push(&self, id: StreamId, envelope: Envelope, from: &Pipeline, now: Instant) {
         let mut state = self.lock();
-        let online = state.connection.is_some();
-        let Some(stream) = state.streams.get_mut(&id) else {
+        let Publishing { connection, streams, bucket } = &mut *state;
+        let Some(stream) = streams.get_mut(&id).filter(|stream| stream.user == Some(from.user)) else {
             return self.counters.dropped(reason::UNKNOWN, 1);
         };
         // the newest: a sink that was started again takes its stream along
-        if !stream.source.as_ref().is_some_and(|known| known.same_channel(source)) {
-            stream.source = Some(source.clone());
+        if !stream.source.as_ref().is_some_and(|known| known.same_channel(&from.wishes)) {
+            stream.source = Some(from.wishes.clone());
         }
-        if !online {
+        if connection.is_none() {
             return self.counters.dropped(reason::OFFLINE, 1);
         }
+        let cost = bucket::cost(stream.kind, envelope.flags);
+        if !stream.bucket.has(cost, now) || !bucket.has(cost, now) {
+            // what leans on it helps nobody
+            let rest = if stream.kind == Kind::Video { stream.queue.give_up_group() } else { 0 };
+            stream.owed |= stream.kind == Kind::Video;
+            return self.counters.dropped(reason::RATE, 1 + rest);
+        }
+        stream.bucket.take(cost);
+        bucket.take(cost);
         stream.owed &= !envelope.flags.has(Flags::KEYFRAME);
-        let lost = stream.queue.push(envelope, Instant::now());
+        let lost = stream.queue.push(envelope, now);
         if let Some((why, n)) = lost {
             self.counters.dropped(why, n);
         }

@@ -12,12 +12,12 @@ use crate::{
     meeting::{Meeting, ToMeeting},
 };
 
-pub async fn serve(mut stream: UnixStream, id: u64, meeting: Meeting) -> Result<(), ClientError> {
+pub async fn serve(mut stream: UnixStream, id: u64, user: u32, meeting: Meeting) -> Result<(), ClientError> {
     let (out, mut messages) = mpsc::channel::<Frame>(QUEUED);
     let commands = meeting.commands.clone();
     // not `meeting` itself: a meeting that ends takes its connections with it
     drop(meeting);
-    if commands.send(ToMeeting::Keys(id, out)).await.is_err() {
+    if commands.send(ToMeeting::Keys(id, user, out)).await.is_err() {
         return Ok(());
     }
     let (mut from, mut to) = stream.split();

@@ -1,5 +1,7 @@
 //! Connections of purpose `Publish`, `Watch` and `Tracks`: sealed frames through, both ways. No key passes here.
 
+use std::time::Instant;
+
 use meeting_protocol::local::{FromAgent, MAX_MESSAGE, ToAgent};
 use tokio::{net::UnixStream, sync::mpsc};
 
@@ -9,19 +11,23 @@ use super::{
 };
 use crate::{
     meeting::{Meeting, ToMeeting},
+    publish::Pipeline,
     watch::Watcher,
 };
 
-pub async fn publish(mut stream: UnixStream, meeting: Meeting) -> Result<(), ClientError> {
+pub async fn publish(mut stream: UnixStream, user: u32, meeting: Meeting) -> Result<(), ClientError> {
     let publisher = meeting.publisher.clone();
     let commands = meeting.commands.clone();
     drop(meeting);
     let (wishes, mut wished) = mpsc::channel(WISHES);
+    let pipeline = Pipeline { user, wishes };
     let (mut from, mut to) = stream.split();
     let reading = async {
         while let Some(message) = read(&mut from, MAX_MESSAGE).await? {
             match message {
-                ToAgent::Frame { stream, envelope } => publisher.push(stream, envelope, &wishes),
+                ToAgent::Frame { stream, envelope } => {
+                    publisher.push(stream, envelope, &pipeline, Instant::now());
+                }
                 _ => return Err(ClientError::OutOfPlace),
             }
         }

@@ -98,8 +98,8 @@ async fn admit(mut stream: UnixStream, shared: &Arc<Shared>) -> Result<(), Clien
     write(&mut stream, &FromAgent::Welcome { version, meeting: meeting.id }).await?;
     let id = shared.next_connection();
     match purpose {
-        Purpose::Keys { .. } => keys::serve(stream, id, meeting).await,
-        Purpose::Publish { .. } => media::publish(stream, meeting).await,
+        Purpose::Keys { .. } => keys::serve(stream, id, peer, meeting).await,
+        Purpose::Publish { .. } => media::publish(stream, peer, meeting).await,
         Purpose::Watch { participant, track, .. } => {
             media::watch(stream, id, meeting, Watcher::new(participant, track, Arc::default())).await
         }

@@ -1,6 +1,6 @@
 #![allow(clippy::unwrap_used)]
 
-use std::{net::SocketAddr, path::Path};
+use std::{net::SocketAddr, path::Path, time::Instant};
 
 use meeting_protocol::{
     beacon::Vouch,
@@ -14,8 +14,8 @@ use tokio::sync::oneshot;
 
 use super::*;
 use crate::{
-    counters::Counters,
-    publish::KeyframeWishes,
+    counters::{Counters, reason},
+    publish::Pipeline,
     watch::{Queue, Stated, Watcher},
 };
 
@@ -45,10 +45,10 @@ impl Running {
             Relay::bind(config)
         };
         // a port is free again only when the former relay's last task has seen its end
-        let until = std::time::Instant::now() + PATIENCE;
+        let until = Instant::now() + PATIENCE;
         let relay = loop {
             match bind() {
-                Err(_) if std::time::Instant::now() < until => std::thread::yield_now(),
+                Err(_) if Instant::now() < until => std::thread::yield_now(),
                 bound => break bound.unwrap(),
             }
         };
@@ -116,7 +116,7 @@ impl Device {
     /// Offers streams as the driver does.
     async fn publish(&self, streams: &[(u32, Kind)]) {
         for (id, kind) in streams {
-            self.media.publisher.open(StreamId(*id), *kind);
+            self.media.publisher.open(StreamId(*id), *kind, USER);
             self.link.out.send(ToRelay::Publish { stream: StreamId(*id), kind: *kind }).await.unwrap();
         }
     }
@@ -172,8 +172,12 @@ async fn wanted(device: &mut Device, id: u32) {
     }
 }
 
-fn source() -> (KeyframeWishes, mpsc::Receiver<StreamId>) {
-    mpsc::channel(8)
+/// The user of all pipelines here.
+const USER: u32 = 1000;
+
+fn source() -> (Pipeline, mpsc::Receiver<StreamId>) {
+    let (wishes, wished) = mpsc::channel(8);
+    (Pipeline { user: USER, wishes }, wished)
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -192,14 +196,15 @@ async fn frames_of_every_kind_cross_the_relay_whole_and_in_order() {
     let mut sent = 0;
     for n in 0..90 {
         let flags = if n % 30 == 0 { Flags::KEYFRAME } else { 0 };
-        alice.media.publisher.push(StreamId(1), frame(1, n, 0, 50), &wishes);
+        alice.media.publisher.push(StreamId(1), frame(1, n, 0, 50), &wishes, Instant::now());
         // every tenth is too large for a datagram
         alice.media.publisher.push(
             StreamId(2),
             frame(2, n, 0, if n % 10 == 0 { 3_000 } else { 80 }),
             &wishes,
+            Instant::now(),
         );
-        alice.media.publisher.push(StreamId(3), frame(3, n, flags, 2_000), &wishes);
+        alice.media.publisher.push(StreamId(3), frame(3, n, flags, 2_000), &wishes, Instant::now());
         sent += 3;
         tokio::time::sleep(Duration::from_millis(2)).await;
     }
@@ -235,6 +240,7 @@ async fn the_last_frames_of_a_closed_stream_arrive() {
             StreamId(3),
             frame(3, n, if n == 0 { Flags::KEYFRAME } else { 0 }, 4_000),
             &wishes,
+            Instant::now(),
         );
     }
     alice.media.publisher.close(StreamId(3)).await;
@@ -242,6 +248,37 @@ async fn the_last_frames_of_a_closed_stream_arrive() {
     for n in 0..20 {
         assert_eq!(bob.frame().await.1.pts, Some(n));
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pipeline_that_floods_costs_the_others_neither_the_relay_nor_their_streams() {
+    let folder = TempDir::new().unwrap();
+    let relay = Running::start(folder.path(), None);
+    let (mut alice, mut bob) = (Device::start(relay.hail(ALICE)), Device::start(relay.hail(BOB)));
+    alice.up().await;
+    bob.up().await;
+    alice.publish(&[(1, Kind::Data), (3, Kind::Video)]).await;
+    bob.subscribe(2).await;
+    wanted(&mut alice, 3).await;
+    let (wishes, _wished) = source();
+    let publisher = &alice.media.publisher;
+    for n in 0..40_000 {
+        publisher.push(StreamId(1), frame(1, n, 0, 1), &wishes, Instant::now());
+        if n % 64 == 0 {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    }
+    publisher.push(StreamId(3), frame(3, 0, Flags::KEYFRAME, 10), &wishes, Instant::now());
+    while bob.frame().await.0 != StreamId(3) {}
+    assert!(alice.link.events.try_recv().is_err(), "connected all the time");
+    let dropped = alice.counters.read().2;
+    assert!(dropped[reason::RATE] > 0 && !dropped.contains_key(reason::UNKNOWN), "{dropped:?}");
+
+    assert!(publisher.open_beacons());
+    publisher.push(StreamId(0), frame(0, 0, 0, 1), &wishes, Instant::now());
+    let stranger = Pipeline { user: USER + 1, ..source().0 };
+    publisher.push(StreamId(3), frame(3, 1, Flags::KEYFRAME, 10), &stranger, Instant::now());
+    assert_eq!(alice.counters.read().2[reason::UNKNOWN], 2);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -265,8 +302,8 @@ async fn a_lost_relay_is_called_again_and_frames_go_on_with_a_keyframe() {
     assert!(matches!(alice.event().await, LinkEvent::Down(_)));
     assert!(matches!(bob.event().await, LinkEvent::Down(_)));
     let (wishes, _wished) = source();
-    alice.media.publisher.open(StreamId(3), Kind::Video);
-    alice.media.publisher.push(StreamId(3), frame(3, 0, Flags::KEYFRAME, 10), &wishes);
+    alice.media.publisher.open(StreamId(3), Kind::Video, USER);
+    alice.media.publisher.push(StreamId(3), frame(3, 0, Flags::KEYFRAME, 10), &wishes, Instant::now());
     assert_eq!(alice.counters.read().2["offline"], 1);
 
     let _relay = Running::start(folder.path(), Some(address));
@@ -276,7 +313,7 @@ async fn a_lost_relay_is_called_again_and_frames_go_on_with_a_keyframe() {
     bob.subscribe(1).await;
     wanted(&mut alice, 3).await;
     for (n, flags) in [(1, 0), (2, Flags::KEYFRAME), (3, 0)] {
-        alice.media.publisher.push(StreamId(3), frame(3, n, flags, 10), &wishes);
+        alice.media.publisher.push(StreamId(3), frame(3, n, flags, 10), &wishes, Instant::now());
     }
     assert_eq!(bob.frame().await.1.pts, Some(2));
     assert_eq!(bob.frame().await.1.pts, Some(3));
@@ -292,16 +329,16 @@ async fn a_keyframe_that_is_wanted_too_soon_is_asked_for_later() {
     alice.publish(&[(3, Kind::Video)]).await;
     let (wishes, mut wished) = source();
     let publisher = &alice.media.publisher;
-    publisher.push(StreamId(3), frame(3, 0, Flags::KEYFRAME, 10), &wishes);
+    publisher.push(StreamId(3), frame(3, 0, Flags::KEYFRAME, 10), &wishes, Instant::now());
     publisher.keyframe_wanted(StreamId(3));
     assert_eq!(wished.try_recv(), Ok(StreamId(3)));
-    publisher.push(StreamId(3), frame(3, 1, Flags::KEYFRAME, 10), &wishes);
+    publisher.push(StreamId(3), frame(3, 1, Flags::KEYFRAME, 10), &wishes, Instant::now());
     // for somebody who came after that one
     publisher.keyframe_wanted(StreamId(3));
     assert!(wished.try_recv().is_err(), "at most twice a second");
     let later = async {
         for n in 2.. {
-            publisher.push(StreamId(3), frame(3, n, 0, 10), &wishes);
+            publisher.push(StreamId(3), frame(3, n, 0, 10), &wishes, Instant::now());
             if wished.try_recv().is_ok() {
                 return n;
             }
@@ -310,9 +347,9 @@ async fn a_keyframe_that_is_wanted_too_soon_is_asked_for_later() {
         0
     };
     let asked = timeout(PATIENCE, later).await.unwrap();
-    publisher.push(StreamId(3), frame(3, asked + 1, Flags::KEYFRAME, 10), &wishes);
+    publisher.push(StreamId(3), frame(3, asked + 1, Flags::KEYFRAME, 10), &wishes, Instant::now());
     tokio::time::sleep(Duration::from_millis(600)).await;
-    publisher.push(StreamId(3), frame(3, asked + 2, 0, 10), &wishes);
+    publisher.push(StreamId(3), frame(3, asked + 2, 0, 10), &wishes, Instant::now());
     assert!(wished.try_recv().is_err(), "one that has come is not asked for again");
 }
 

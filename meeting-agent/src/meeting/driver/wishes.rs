@@ -32,7 +32,7 @@ impl Driver {
                 let _ = answer.send(self.status());
             }
             ToMeeting::Leave(done) => drop(done),
-            ToMeeting::Keys(id, out) => self.holders.add(id, out),
+            ToMeeting::Keys(id, user, out) => self.holders.add(id, user, out),
             ToMeeting::Said(id, message) => self.said(id, message),
             ToMeeting::KeysGone(id) => {
                 for stream in self.holders.remove(id) {
@@ -106,19 +106,19 @@ impl Driver {
                     let open = OpenStream { stream, kind, track: track.clone(), caps, random };
                     self.command(Command::OpenStream(open)).map(|()| (stream, track))
                 });
-                let answer = match opened {
-                    Ok((stream, track)) if self.holders.contains(id) => {
+                let answer = match (opened, self.holders.user(id)) {
+                    (Ok((stream, track)), Some(user)) => {
                         self.holders.opened(stream, Own { holder: id, track: track.clone(), kind });
                         self.open_beacons();
-                        self.media.publisher.open(stream, kind);
+                        self.media.publisher.open(stream, kind, user);
                         self.send([ToRelay::Publish { stream, kind }]);
                         FromAgent::StreamOpened { request, stream, track }
                     }
-                    Ok((stream, _)) => {
+                    (Ok((stream, _)), None) => {
                         let _ = self.command(Command::CloseStream(stream));
                         return self.drain();
                     }
-                    Err(text) => FromAgent::StreamRefused { request, text },
+                    (Err(text), _) => FromAgent::StreamRefused { request, text },
                 };
                 self.holders.tell(id, &answer);
             }
