@@ -201,6 +201,26 @@ fn the_collection_follows_the_tracks() {
 }
 
 #[test]
+fn a_blocked_pipeline_keeps_few_pads_of_tracks_that_have_ended() {
+    let agent = FakeAgent::start();
+    let pipeline =
+        Pipeline::parse(&format!("meetingsrc name=src agent={} fakesink async=false", agent.socket()));
+    let src = pipeline.element("src");
+    src.connect_pad_added(|_, pad| {
+        pad.add_probe(gst::PadProbeType::BLOCK_DOWNSTREAM, |_, _| gst::PadProbeReturn::Ok);
+    });
+    pipeline.play();
+    for stream in 1..=200 {
+        Alice(&agent).shows(stream, Kind::Video);
+        Alice(&agent).ends(stream);
+    }
+    Alice(&agent).shows(201, Kind::Video);
+    until("the pad of the last", || src.static_pad("video_200").is_some());
+    until("the others to go", || src.num_src_pads() <= 64);
+    assert!(src.static_pad("video_200").is_some() && src.static_pad("video_199").is_some());
+}
+
+#[test]
 fn after_each_pause_pictures_begin_with_a_keyframe_and_times_go_on() {
     let agent = FakeAgent::start();
     let pipeline = watching(&agent, &format!("! {OUT}"));

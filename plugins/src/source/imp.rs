@@ -151,10 +151,8 @@ impl MeetingSrc {
         let known = lock(&self.tracks).get(&about.id).cloned();
         match known {
             Some(track) => track.set_caps(pad_caps),
-            None if lock(&self.tracks).len() >= MAX_TRACKS => {
-                gst::warning!(CAT, imp = self, "more than {MAX_TRACKS} tracks: one is left out");
-            }
-            None => self.add(&about, pad_caps),
+            None if self.has_room(about.id.from) => self.add(&about, pad_caps),
+            None => gst::warning!(CAT, imp = self, "too many tracks: one of {} is left out", about.name),
         }
     }
 
@@ -181,6 +179,10 @@ impl MeetingSrc {
         let Some(track) = lock(&self.tracks).remove(&id) else { return };
         lock(&self.combiner).remove_pad(&track.pad);
         track.stop(&self.obj());
+        self.removed(id);
+    }
+
+    fn removed(&self, id: Id) {
         let alone = !lock(&self.tracks).keys().any(|other| other.from == id.from);
         if alone {
             lock(&self.timelines).remove(&id.from);
@@ -517,8 +519,5 @@ const PATIENCE: gst::ClockTime = gst::ClockTime::from_seconds(2);
 const SETTLED: Duration = Duration::from_millis(500);
 /// What waits in a player's queues has been shown by then.
 const QUEUED: Duration = Duration::from_secs(1);
-/// 200 people with video, sound and a screen, and room for more.
-const MAX_TRACKS: usize = 1024;
-
 #[cfg(test)]
 mod tests;

@@ -74,6 +74,7 @@ impl Queue {
         let old = inner.caps[slot(version)].replace(caps.clone());
         if version == inner.current && old.as_ref() != Some(&caps) {
             inner.items.push_back(Waiting::Event(gst::event::Caps::new(&caps)));
+            inner.tidy();
         }
         drop(inner);
         self.changed.notify_one();
@@ -107,7 +108,10 @@ impl Queue {
 
     /// Queues an event behind what is there.
     pub fn push_event(&self, event: gst::Event) {
-        self.inner().items.push_back(Waiting::Event(event));
+        let mut inner = self.inner();
+        inner.items.push_back(Waiting::Event(event));
+        inner.tidy();
+        drop(inner);
         self.changed.notify_one();
     }
 
@@ -202,6 +206,7 @@ impl Inner {
             kept.push_back(item);
         }
         self.items = kept;
+        self.tidy();
         self.discont |= going;
         self.resync |= going && kind == Kind::Video;
     }
@@ -222,6 +227,31 @@ impl Inner {
                     left -= 1;
                 }
                 item => kept.push_back(item),
+            }
+        }
+        self.items = kept;
+        self.tidy();
+    }
+
+    /// A pad may be blocked for long, and events are not lost: of collections only the newest is of use, of caps those that
+    /// some frame has and the newest.
+    fn tidy(&mut self) {
+        let (mut newer_caps, mut newer_collection) = (false, false);
+        let mut kept = VecDeque::with_capacity(self.items.len());
+        for item in std::mem::take(&mut self.items).into_iter().rev() {
+            let newer = match &item {
+                Waiting::Frame { .. } => {
+                    newer_caps = false;
+                    false
+                }
+                Waiting::Event(event) => match event.type_() {
+                    gst::EventType::Caps => std::mem::replace(&mut newer_caps, true),
+                    gst::EventType::StreamCollection => std::mem::replace(&mut newer_collection, true),
+                    _ => false,
+                },
+            };
+            if !newer {
+                kept.push_front(item);
             }
         }
         self.items = kept;
@@ -373,5 +403,28 @@ mod tests {
         assert_eq!(pop(&queue).0, 1);
         assert_eq!(pops_caps(&queue), "x/second");
         assert_eq!(pop(&queue).0, 2);
+    }
+
+    #[test]
+    fn a_pad_that_is_blocked_keeps_few_events_and_room_for_frames() {
+        let queue = queue(Kind::Video);
+        let tell = |n: u64| {
+            let collection = gst::StreamCollection::builder(None).build();
+            queue.push_event(gst::event::StreamCollection::new(&collection));
+            queue.set_caps(0, caps(&format!("x/n{n}")));
+        };
+        (0..10_000).for_each(tell);
+        assert_eq!(queue.inner().items.len(), 2);
+        assert!(queue.push(frame(1, false), 0));
+        for n in 0..10_000 {
+            tell(n);
+            queue.push(frame(2, n % 2 == 0), 0);
+        }
+        assert!(queue.inner().items.len() <= MAX_FRAMES + 1);
+        assert!(queue.push(frame(3, false), 0));
+        let left = queue.inner().items.len();
+        let last = (0..left).filter_map(|_| queue.pop()).last();
+        let Some(Item::Buffer(last)) = last else { panic!("{last:?}") };
+        assert_eq!(last.map_readable().expect("readable")[0], 3);
     }
 }

@@ -59,6 +59,8 @@ pub struct Track {
     unheard: AtomicBool,
     /// Whether whoever is behind the pad has had enough.
     finished: AtomicBool,
+    /// Whether its end is queued, or has gone out.
+    ended: AtomicBool,
     pushed: AtomicU64,
 }
 
@@ -75,6 +77,7 @@ impl Track {
             wish: Mutex::default(),
             unheard: AtomicBool::new(false),
             finished: AtomicBool::new(false),
+            ended: AtomicBool::new(false),
             pushed: AtomicU64::new(0),
         })
     }
@@ -101,6 +104,13 @@ impl Track {
         let _ = element.remove_pad(&self.pad);
     }
 
+    /// As [`Self::stop`], also where somebody blocks the pad.
+    pub fn cut(&self, element: &super::MeetingSrc) {
+        self.queue.close();
+        let _ = self.pad.push_event(gst::event::FlushStart::new());
+        self.stop(element);
+    }
+
     /// Caps of the frames that name them.
     pub fn set_caps(&self, caps: gst::Caps) {
         self.stream.set_caps(Some(&caps));
@@ -125,7 +135,14 @@ impl Track {
 
     /// The track has ended: the pad goes after its last frame.
     pub fn end(&self) {
-        self.tell(gst::event::Eos::new());
+        if !self.ended.swap(true, Ordering::Relaxed) {
+            self.tell(gst::event::Eos::new());
+        }
+    }
+
+    /// Whether it has ended, and its pad has not gone yet.
+    pub fn has_ended(&self) -> bool {
+        self.ended.load(Ordering::Relaxed)
     }
 
     /// Whether the sender may be asked for a keyframe now: not more than twice a second. Else the wish is kept.

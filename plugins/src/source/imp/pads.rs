@@ -6,7 +6,7 @@ use std::{
 };
 
 use gst::{prelude::*, subclass::prelude::*};
-use meeting_wire::Kind;
+use meeting_wire::{Kind, ParticipantId};
 
 use super::{MeetingSrc, lock};
 use crate::{
@@ -79,6 +79,26 @@ impl MeetingSrc {
         self.ask_for_keyframe(&track);
     }
 
+    /// Whether one more track of this person may come. Where a pad is blocked its end never leaves it: the oldest such gives
+    /// way.
+    pub(super) fn has_room(&self, from: ParticipantId) -> bool {
+        let mut tracks = lock(&self.tracks);
+        let theirs = || tracks.values().filter(|track| track.id.from == from);
+        if tracks.len() < MAX_TRACKS && theirs().count() < MAX_THEIRS {
+            return true;
+        }
+        let ended = theirs().filter(|track| track.has_ended()).map(|track| track.id);
+        let oldest = ended.min_by_key(|id| id.stream);
+        let Some(track) = oldest.and_then(|id| tracks.remove(&id)) else { return false };
+        drop(tracks);
+        lock(&self.combiner).remove_pad(&track.pad);
+        self.obj().call_async(move |element| {
+            track.cut(element);
+            element.imp().removed(track.id);
+        });
+        true
+    }
+
     fn collection(&self) -> gst::StreamCollection {
         let mut tracks: Vec<_> = lock(&self.tracks).values().cloned().collect();
         tracks.sort_by_key(|track| (track.id.from, track.id.stream));
@@ -127,3 +147,8 @@ impl MeetingSrc {
         }
     }
 }
+
+/// 200 people with video, sound and a screen, and room for more.
+const MAX_TRACKS: usize = 1024;
+/// Of one person, so that nobody takes everybody's.
+const MAX_THEIRS: usize = 64;
