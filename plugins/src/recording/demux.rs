@@ -1,5 +1,7 @@
 //! The shell GStreamer sees: a pad for each track; a file plays from any time, what is pushed from its beginning on.
 
+mod pads;
+
 use std::{
     collections::BTreeMap,
     sync::{
@@ -11,12 +13,12 @@ use std::{
 use gst::{glib, prelude::*, subclass::prelude::*};
 use gst_base::UniqueFlowCombiner;
 use meeting_protocol::frame::KeyId;
-use meeting_wire::Kind;
+use pads::Pads;
 
 use super::{
     Archive,
     feed::Feed,
-    film::{Film, Target},
+    film::Film,
     format::{FrameHead, MAX_TRACKS, Record, Source},
     index::{Index, Indexed},
     line::Line,
@@ -46,13 +48,6 @@ pub struct E2eeDemux {
 }
 
 #[derive(Default)]
-struct Pads {
-    numbers: [u32; 3],
-    group: Option<gst::GroupId>,
-    all: Vec<gst::Pad>,
-}
-
-#[derive(Default)]
 struct Pushed {
     feed: Feed,
     origin: Option<u64>,
@@ -77,37 +72,6 @@ impl E2eeDemux {
             Err(NoKeys::Nobody) => Ok(None),
             Err(error) => Err(failed(&error)),
         }
-    }
-
-    fn add_pad(&self, source: Source, number: u32) -> Option<(gst::Pad, gst::Event)> {
-        let obj = self.obj();
-        let (word, kind) = match source.kind {
-            Kind::Video => ("video", 0),
-            Kind::Audio => ("audio", 1),
-            Kind::Data => ("data", 2),
-        };
-        let (n, group) = {
-            let mut pads = lock(&self.pads);
-            let n = pads.numbers[kind];
-            pads.numbers[kind] += 1;
-            (n, *pads.group.get_or_insert_with(gst::GroupId::next))
-        };
-        let pad = gst::Pad::builder_from_template(&obj.pad_template(&format!("{word}_%u"))?)
-            .name(format!("{word}_{n}"))
-            .event_function(|pad, parent, event| {
-                Self::catch_panic_pad_function(parent, || false, |imp| imp.src_event(pad, event))
-            })
-            .query_function(|pad, parent, query| {
-                Self::catch_panic_pad_function(parent, || false, |imp| imp.src_query(pad, query))
-            })
-            .build();
-        pad.use_fixed_caps();
-        let id = pad.create_stream_id(&*obj, Some(&format!("{}/{}/{number}", source.from, source.stream.0)));
-        let start = gst::event::StreamStart::builder(&id).group_id(group).build();
-        pad.set_active(true).ok()?;
-        lock(&self.combiner).add_pad(&pad);
-        lock(&self.pads).all.push(pad.clone());
-        Some((pad, start))
     }
 
     /// Reads what is there and plays it.
@@ -205,66 +169,6 @@ impl E2eeDemux {
         if !self.told.swap(true, Ordering::Relaxed) {
             let text = stop.sentence().unwrap_or_else(|| "the recording cannot be read further".into());
             gst::element_imp_warning!(self, gst::StreamError::Demux, ("{text}"));
-        }
-    }
-
-    fn src_event(&self, pad: &gst::Pad, event: gst::Event) -> bool {
-        match event.view() {
-            gst::EventView::Seek(seek) => self.seek(seek),
-            // Nobody who is asked for a keyframe is there.
-            gst::EventView::Qos(_) | gst::EventView::Latency(_) | gst::EventView::Reconfigure(_) => true,
-            _ => gst::Pad::event_default(pad, Some(&*self.obj()), event),
-        }
-    }
-
-    fn seek(&self, event: &gst::event::Seek) -> bool {
-        let Some(film) = lock(&self.film).clone() else { return false };
-        let (segment, places) = match film.seek(event) {
-            Ok(Target::There(segment, places)) => (segment, places),
-            Ok(Target::Known) => return true,
-            Ok(Target::Refused) => return false,
-            Err(stop) => {
-                self.tell(&stop);
-                return false;
-            }
-        };
-        let flush = event.get().1.contains(gst::SeekFlags::FLUSH);
-        if flush {
-            for player in &film.players {
-                player.pad.push_event(gst::event::FlushStart::builder().seqnum(event.seqnum()).build());
-            }
-            for player in &film.players {
-                let _ = player.pad.stop_task();
-            }
-            lock(&self.combiner).reset();
-        }
-        for (player, place) in film.players.iter().zip(places) {
-            let begin = gst::event::Segment::builder(&segment).seqnum(event.seqnum()).build();
-            player.go_to(place, begin);
-            if flush {
-                player.pad.push_event(gst::event::FlushStop::builder(true).seqnum(event.seqnum()).build());
-            }
-            self.start(player);
-        }
-        true
-    }
-
-    fn src_query(&self, pad: &gst::Pad, query: &mut gst::QueryRef) -> bool {
-        let film = lock(&self.film).clone();
-        let duration = film.map(|film| film.duration());
-        match query.view_mut() {
-            gst::QueryViewMut::Duration(query) if query.format() == gst::Format::Time => {
-                if let Some(duration) = duration {
-                    query.set(duration);
-                }
-                duration.is_some()
-            }
-            gst::QueryViewMut::Seeking(query) if query.format() == gst::Format::Time => {
-                query.set(duration.is_some(), gst::ClockTime::ZERO, duration.unwrap_or_default());
-                true
-            }
-            gst::QueryViewMut::Duration(_) | gst::QueryViewMut::Seeking(_) => false,
-            _ => gst::Pad::query_default(pad, Some(&*self.obj()), query),
         }
     }
 

@@ -158,7 +158,7 @@ impl Film {
 
     fn base_key(&self, frame: &Frame) -> Secret<32> {
         Secret::init_with(|key| {
-            key[0] = frame.track as u8 + 1;
+            key[..2].copy_from_slice(&(frame.track as u16 + 1).to_be_bytes());
             key[8..16].copy_from_slice(&frame.epoch.to_be_bytes());
             key[16..].copy_from_slice(&self.salt);
         })
