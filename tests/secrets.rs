@@ -1,52 +1,38 @@
-//! Canaries: real keys of a running meeting are searched for in all that its programs say, write and show.
+//! Canaries: real keys of a running meeting are searched for in all that its programs say, write and show, and in what
+//! others find in their memory.
 
 use std::{
     collections::HashMap,
     fs,
-    io::{Read, Write},
-    os::unix::net::UnixStream,
     path::{Path, PathBuf},
-    process::{Child, Command, Stdio},
     time::Duration,
 };
 
-use anyhow::{Context, Result, ensure};
-use meeting_protocol::local::{self, FromAgent, Purpose, ToAgent};
-use meeting_wire::Decode;
-use rig::{Pipeline, Programs, until};
-use tempfile::TempDir;
+use anyhow::{Result, ensure};
+
+#[path = "secrets/memory.rs"]
+mod memory;
+#[path = "secrets/stage.rs"]
+mod stage;
+
+use stage::{Stage, open_keys};
 
 const PATIENCE: Duration = Duration::from_secs(30);
+const TALKS: &str = "meetingkey audiotestsrc is-live=true num-buffers=200 samplesperbuffer=960 ! audio/x-raw,rate=48000 ! opusenc \
+    ! e2eeseal ! meetingsink";
+const WATCHES: &str =
+    "meetingkey meetingsrc name=in in.audio_0 ! queue ! e2eeopen ! fakesink silent=false async=false";
 
 #[test]
 fn no_log_dump_message_argument_or_environment_holds_a_key() -> Result<()> {
     let stage = Stage::open()?;
-    let link = stage.agent(
-        0,
-        &[
-            "create",
-            "--relay",
-            &stage.relay_address,
-            "--relay-certificate",
-            &stage.relay_certificate,
-            "--successors",
-            "1",
-        ],
-        "",
-    )?;
+    let link = stage.create()?;
     let joined = stage.agent(1, &["join", "--json", "-"], &link)?;
 
-    let talks = stage.launch(
-        0,
-        "meetingkey audiotestsrc is-live=true num-buffers=200 samplesperbuffer=960 ! audio/x-raw,rate=48000 ! opusenc \
-         ! e2eeseal ! meetingsink",
-    )?;
+    let talks = stage.launch(0, TALKS)?;
     // Bob's keys are what Alice seals with; they come with the first pulse of the meeting.
     let keys = open_keys(&stage.socket(1))?;
-    let watches = stage.launch(
-        1,
-        "meetingkey meetingsrc name=in in.audio_0 ! queue ! e2eeopen ! fakesink silent=false async=false",
-    )?;
+    let watches = stage.launch(1, WATCHES)?;
     let processes: HashMap<PathBuf, Vec<u8>> = stage
         .pids()
         .into_iter()
@@ -56,11 +42,7 @@ fn no_log_dump_message_argument_or_environment_holds_a_key() -> Result<()> {
         .filter_map(|path| Some((path.clone(), fs::read(&path).ok()?)))
         .collect();
     ensure!(processes.len() >= 8, "only {} files of /proc could be read", processes.len());
-    let shown = stage.folder.path().join("said/1/launch.out");
-    until("60 opened frames", PATIENCE, || {
-        let text = fs::read_to_string(&shown).unwrap_or_default();
-        Ok((text.matches("chain").count() >= 60).then_some(()))
-    })?;
+    stage.until_it_opens(60)?;
     watches.interrupt()?;
     let mut answers = joined.into_bytes();
     for who in 0..2 {
@@ -80,19 +62,10 @@ fn no_log_dump_message_argument_or_environment_holds_a_key() -> Result<()> {
     talks.wait()?;
     stage.agent(1, &["leave"], "")?;
 
-    let mut canaries: Vec<(String, Vec<u8>)> = Vec::new();
+    let mut canaries = stage.canaries(&link)?;
     for (n, key) in keys.iter().chain(&more).enumerate() {
-        canaries.push((format!("stream key {n}"), key.to_vec()));
+        canaries.push((format!("stream key {n}"), key.base_key.expose().to_vec()));
     }
-    ensure!(canaries.len() >= 2, "only {} keys", canaries.len());
-    for who in 0..2 {
-        let file = fs::read(stage.folder.path().join(format!("{who}/state/device.key")))?;
-        let seed = file.last_chunk::<32>().context("a device key of another form")?;
-        canaries.push((format!("device key {who}"), seed.to_vec()));
-    }
-    let (_, fragment) = link.trim().split_once('#').context("a link without a secret")?;
-    let secret = fragment.split('.').next().unwrap_or_default();
-    canaries.push(("invite secret".into(), unbase64(secret)));
 
     let needles = Needles::new(&canaries);
     // The search is worth something: it finds each form of each canary where one is put.
@@ -138,164 +111,6 @@ fn no_log_dump_message_argument_or_environment_holds_a_key() -> Result<()> {
         ensure!(found.is_none(), "the {} stands in {place}", found.unwrap_or_default());
     }
     Ok(())
-}
-
-/// A relay and two agents that say all they can say, each into a file below `said`.
-struct Stage {
-    folder: TempDir,
-    programs: Programs,
-    relay_address: String,
-    relay_certificate: String,
-    processes: Vec<Killed>,
-}
-
-struct Killed(Child);
-
-impl Drop for Killed {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
-impl Killed {
-    fn id(&self) -> u32 {
-        self.0.id()
-    }
-
-    /// As Ctrl-C does.
-    fn interrupt(mut self) -> Result<()> {
-        let pid = rustix::process::Pid::from_raw(self.id() as i32).context("no such process")?;
-        rustix::process::kill_process(pid, rustix::process::Signal::INT)?;
-        until("the end of a pipeline", PATIENCE, || Ok(self.0.try_wait()?)).map(drop)
-    }
-
-    fn wait(mut self) -> Result<()> {
-        let status = until("the end of a pipeline", PATIENCE, || Ok(self.0.try_wait()?))?;
-        ensure!(status.success(), "a pipeline ended badly: {status}");
-        Ok(())
-    }
-}
-
-impl Stage {
-    fn open() -> Result<Self> {
-        let folder = tempfile::Builder::new().prefix("secrets").tempdir()?;
-        let programs = Programs::find()?;
-        let said = folder.path().join("said");
-        fs::create_dir(&said)?;
-        let relay = folder.path().join("relay");
-        fs::create_dir(&relay)?;
-        let ready = relay.join("ready");
-        let mut stage = Self {
-            folder,
-            programs,
-            relay_address: String::new(),
-            relay_certificate: String::new(),
-            processes: Vec::new(),
-        };
-        let mut command = stage.programs.command("meeting-relay");
-        command.args(["--listen", "127.0.0.1:0", "--state"]).arg(&relay).arg("--ready-file").arg(&ready);
-        command.arg("--record").arg(relay.join("view"));
-        stage.start(command, "relay.log")?;
-        let text = until("the relay", PATIENCE, || {
-            Ok(fs::read_to_string(&ready).ok().filter(|text| text.contains(' ')))
-        })?;
-        let (address, certificate) = text.trim().split_once(' ').context("another ready file")?;
-        (stage.relay_address, stage.relay_certificate) = (address.to_owned(), certificate.to_owned());
-        for who in 0..2 {
-            let folder = stage.folder.path().join(who.to_string());
-            fs::create_dir(&folder)?;
-            let mut command = stage.programs.command("meeting-agent");
-            command.args(["run", "--name", "Somebody", "--socket"]).arg(stage.socket(who));
-            command.arg("--state").arg(folder.join("state"));
-            stage.start(command, &format!("{who}-agent.log"))?;
-            until("an agent", PATIENCE, || Ok(UnixStream::connect(stage.socket(who)).ok()))?;
-        }
-        Ok(stage)
-    }
-
-    fn start(&mut self, mut command: Command, log: &str) -> Result<()> {
-        let log = fs::File::create(self.folder.path().join("said").join(log))?;
-        let child = command
-            .env("RUST_LOG", "trace")
-            .stdout(log.try_clone()?)
-            .stderr(log)
-            .stdin(Stdio::null())
-            .spawn()?;
-        self.processes.push(Killed(child));
-        Ok(())
-    }
-
-    fn socket(&self, who: usize) -> PathBuf {
-        self.folder.path().join(format!("{who}/run/agent.sock"))
-    }
-
-    fn pids(&self) -> Vec<u32> {
-        self.processes.iter().map(Killed::id).collect()
-    }
-
-    /// A command of somebody's; gives all it showed, the link of `create` too.
-    fn agent(&self, who: usize, arguments: &[&str], input: &str) -> Result<String> {
-        let mut child = self
-            .programs
-            .command("meeting-agent")
-            .args(arguments)
-            .arg("--socket")
-            .arg(self.socket(who))
-            .env("RUST_LOG", "trace")
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()?;
-        child.stdin.take().context("no stdin")?.write_all(input.as_bytes())?;
-        let output = child.wait_with_output()?;
-        let (out, said) = (String::from_utf8(output.stdout)?, String::from_utf8_lossy(&output.stderr));
-        ensure!(output.status.success(), "{arguments:?}: {said}");
-        // What `create` prints is the link itself.
-        Ok(if arguments[0] == "create" { out } else { out + &said })
-    }
-
-    /// `gst-launch-1.0` at its most talkative.
-    fn launch(&self, who: usize, description: &str) -> Result<Killed> {
-        let said = self.folder.path().join(format!("said/{who}"));
-        fs::create_dir_all(&said)?;
-        let out = fs::File::create(said.join("launch.out"))?;
-        let mut command = Command::new("gst-launch-1.0");
-        command.args(["-v", "-m"]).args(description.split_whitespace());
-        Pipeline::environment(&mut command, &self.programs, &self.socket(who))?;
-        command
-            .env("GST_DEBUG", "9")
-            .env("GST_DEBUG_NO_COLOR", "1")
-            .env("GST_DEBUG_FILE", said.join("gst.log"))
-            .env("GST_DEBUG_DUMP_DOT_DIR", &said)
-            .stdin(Stdio::null())
-            .stdout(out.try_clone()?)
-            .stderr(out);
-        Ok(Killed(command.spawn()?))
-    }
-}
-
-/// The base keys that an agent has for opening elements, once there is one.
-fn open_keys(socket: &Path) -> Result<Vec<[u8; 32]>> {
-    let mut stream = UnixStream::connect(socket)?;
-    stream.set_read_timeout(Some(PATIENCE))?;
-    let purpose = Purpose::Keys { meeting: None };
-    stream.write_all(&local::to_frame(&ToAgent::Hello { version: local::VERSION, purpose }))?;
-    stream.write_all(&local::to_frame(&ToAgent::WantOpenKeys))?;
-    let mut keys = Vec::new();
-    loop {
-        let mut len = [0; 4];
-        if stream.read_exact(&mut len).is_err() && !keys.is_empty() {
-            return Ok(keys);
-        }
-        let mut body = vec![0; local::frame_len(len)?];
-        stream.read_exact(&mut body)?;
-        if let FromAgent::OpenKey { base_key, .. } = FromAgent::from_bytes(&body)? {
-            keys.push(*base_key.expose());
-            // Those of other epochs follow at once, if there are any.
-            stream.set_read_timeout(Some(Duration::from_millis(300)))?;
-        }
-    }
 }
 
 /// Every form in which a program might print 32 bytes, cut so that a part of the secret is found too.
@@ -364,20 +179,6 @@ fn base64(bytes: &[u8]) -> String {
         })
     };
     (0..(bytes.len() * 8).div_ceil(6)).map(|digit| char::from(DIGITS[bits(digit)])).collect()
-}
-
-fn unbase64(text: &str) -> Vec<u8> {
-    let mut out = vec![0; text.len() * 6 / 8];
-    for (digit, c) in text.bytes().enumerate() {
-        let value = DIGITS.iter().position(|d| *d == c).unwrap_or(0);
-        for bit in 0..6 {
-            let at = digit * 6 + bit;
-            if let Some(byte) = out.get_mut(at / 8) {
-                *byte |= ((value >> (5 - bit) & 1) as u8) << (7 - at % 8);
-            }
-        }
-    }
-    out
 }
 
 /// Every file below a folder.

@@ -12,6 +12,8 @@
 
 mod agent;
 pub mod bench;
+#[path = "../did_not_run.rs"]
+mod did_not_run;
 mod display;
 mod evil;
 mod hoarder;
@@ -29,6 +31,7 @@ mod weather;
 mod witness;
 
 pub use agent::Agent;
+pub use did_not_run::did_not_run;
 pub use display::Display;
 pub use evil::{EvilRelay, Fate, Will};
 pub use hoarder::Hoarder;

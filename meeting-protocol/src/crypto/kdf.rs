@@ -4,6 +4,8 @@
 //! length, so that no two different lists of parts ever derive the same key. Labels that another standard
 //! fixes byte for byte go through `expand_raw`.
 
+use std::hint::black_box;
+
 use hkdf::Hkdf;
 use sha2::{Sha256, Sha512};
 use zeroize::Zeroize;
@@ -31,10 +33,12 @@ macro_rules! hkdf {
         impl $name {
             /// HKDF-Extract; an empty salt stands for the RFC's string of zeros.
             pub fn extract(salt: &[u8], ikm: &[u8]) -> Self {
-                let (mut prk, _) = Hkdf::<$hash>::extract(Some(salt), ikm);
-                let secret = Secret::init_with(|bytes| bytes.copy_from_slice(&prk));
-                prk.zeroize();
-                Self(secret)
+                Self(on_a_wiped_stack(|| {
+                    let (mut prk, _) = Hkdf::<$hash>::extract(Some(salt), ikm);
+                    let secret = Secret::init_with(|bytes| bytes.copy_from_slice(&prk));
+                    prk.zeroize();
+                    secret
+                }))
             }
 
             /// Takes up a pseudorandom key extracted before.
@@ -50,11 +54,13 @@ macro_rules! hkdf {
             /// HKDF-Expand with an info whose bytes another standard fixes.
             pub fn expand_raw<const N: usize>(&self, info: &[u8]) -> Secret<N> {
                 const { assert!(N <= 255 * $size, "RFC 5869 2.3: at most 255 blocks") };
-                Secret::init_with(|okm| {
-                    Hkdf::<$hash>::from_prk(self.0.expose())
-                        .expect("a key as long as the hash")
-                        .expand(info, okm)
-                        .expect("a length checked at compile time");
+                on_a_wiped_stack(|| {
+                    Secret::init_with(|okm| {
+                        Hkdf::<$hash>::from_prk(self.0.expose())
+                            .expect("a key as long as the hash")
+                            .expand(info, okm)
+                            .expect("a length checked at compile time");
+                    })
                 })
             }
         }
@@ -79,6 +85,25 @@ hkdf!(
     Sha256,
     32
 );
+
+/// The hash leaves blocks of key on the stack, which nobody else would overwrite soon.
+fn on_a_wiped_stack<T>(work: impl FnOnce() -> T) -> T {
+    // Frames of their own: the second lies where the first was.
+    #[inline(never)]
+    fn apart<T>(work: impl FnOnce() -> T) -> T {
+        work()
+    }
+    #[inline(never)]
+    fn wipe() {
+        black_box(&mut [0_u8; STACK]).zeroize();
+    }
+    let result = apart(work);
+    wipe();
+    result
+}
+
+/// More than HKDF takes of it.
+const STACK: usize = 4096;
 
 #[cfg(test)]
 mod tests {
