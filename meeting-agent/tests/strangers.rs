@@ -1,9 +1,12 @@
 //! Other programs on the machine: of another user, and of the same one.
 //!
-//! Whoever runs these as root has them done with a second user for real; for anybody else what needs one is
-//! passed over, and said so.
+//! Whoever runs these as root has them done with a second user for real; for anybody else what needs one does not
+//! run, and says so.
 
 #![allow(clippy::unwrap_used)]
+
+#[path = "../../tests/did_not_run.rs"]
+mod did_not_run;
 
 use std::{
     fs,
@@ -18,6 +21,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use did_not_run::did_not_run;
 use meeting_protocol::local::{self, FromAgent, Purpose, ToAgent};
 use meeting_wire::Decode;
 use tempfile::TempDir;
@@ -43,7 +47,7 @@ impl Drop for Killed {
 fn am_root() -> bool {
     let root = rustix::process::getuid().is_root();
     if !root {
-        eprintln!("passed over in part: a second user takes root");
+        did_not_run("a second user takes root");
     }
     root
 }
@@ -174,7 +178,7 @@ fn pipelines_of_a_named_group_are_served_and_give_no_commands() {
 fn a_program_of_the_same_user_cannot_read_the_agents_memory() {
     let folder = tempfile::tempdir().unwrap();
     // Root may read everything, so for root it is another user's agent and another user's spy.
-    let user = am_root().then_some(SOMEBODY_ELSE);
+    let user = rustix::process::getuid().is_root().then_some(SOMEBODY_ELSE);
     let alice = agent(folder.path(), user);
     let mut sleep = Command::new("sleep");
     sleep.arg("60");

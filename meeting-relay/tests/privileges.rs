@@ -1,7 +1,9 @@
-//! What the relay may still do once it listens: nothing. Most of it takes root to show, and is passed over otherwise.
+//! What the relay may still do once it listens: nothing. Most of it takes root to show.
 
 #[allow(dead_code)]
 mod common;
+#[path = "../../tests/did_not_run.rs"]
+mod did_not_run;
 
 use std::fs;
 use std::net::{Ipv4Addr, UdpSocket};
@@ -10,6 +12,7 @@ use std::path::Path;
 
 use common::program::{Program, certificate, command, says};
 use common::*;
+use did_not_run::did_not_run;
 use meeting_wire::Slot;
 use nix::sys::signal::Signal;
 
@@ -19,7 +22,7 @@ const NOBODY: u32 = 65_534;
 fn am_root() -> bool {
     let root = nix::unistd::geteuid().is_root();
     if !root {
-        eprintln!("passed over: it takes root");
+        did_not_run("it takes root");
     }
     root
 }

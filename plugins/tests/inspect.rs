@@ -2,10 +2,13 @@
 
 #![allow(clippy::unwrap_used)]
 
+#[path = "../../tests/did_not_run.rs"]
+mod did_not_run;
 mod support;
 
 use std::{collections::BTreeMap, path::PathBuf, process::Command};
 
+use did_not_run::did_not_run;
 use gst::prelude::*;
 
 const ELEMENTS: [(&str, &[&str]); 9] = [
@@ -169,7 +172,7 @@ fn the_loader_takes_the_built_file() {
     let deps: PathBuf = exe.parent().unwrap().to_owned();
     let built = [deps.parent().unwrap(), &deps].into_iter().find(|dir| dir.join("libgste2ee.so").exists());
     let (Some(folder), Ok(_)) = (built, Command::new("gst-inspect-1.0").arg("--version").output()) else {
-        eprintln!("no built plug-in or no gst-inspect-1.0: the registry checks above must do");
+        did_not_run("no built plug-in, or no gst-inspect-1.0");
         return;
     };
     let registry = tempfile::tempdir().unwrap();

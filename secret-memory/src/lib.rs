@@ -6,7 +6,7 @@
 //! | the same, where the kernel has no such pages | anonymous pages with `mlock(2)` and `MADV_DONTDUMP` | not in swap, not in a core |
 //! | [`Mark`] | a page with `MADV_WIPEONFORK` | a fork knows that it is one |
 //!
-//! No fork inherits a slot. This is the one crate of the workspace with `unsafe` code: three files that map pages, hand out
+//! No fork inherits a slot. This is the one crate of the workspace with `unsafe` code: four small files that map pages, hand out
 //! pieces of them, and take them back wiped.
 
 #![allow(unsafe_code)]

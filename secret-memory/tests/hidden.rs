@@ -1,11 +1,15 @@
 //! What other processes and cores see of secrets: nothing.
 
+#[path = "../../tests/did_not_run.rs"]
+mod did_not_run;
+
 use std::{
     fs,
     io::{BufRead, BufReader, Read, Seek, SeekFrom},
     process::{Child, Command, Stdio},
 };
 
+use did_not_run::did_not_run;
 use secret_memory::{Slot, protection};
 
 #[test]
@@ -43,7 +47,7 @@ fn another_process_finds_no_secret_in_our_memory_and_no_core_has_it() {
     match holder.protection.as_str() {
         "Secret" => assert_eq!(secret, 0, "a secret is found"),
         // Whoever may trace the process finds it: its flags keep it from cores, forks and, if locked, the swap.
-        other => println!("this kernel has no memfd_secret: {other}"),
+        other => did_not_run(&format!("this kernel has no memfd_secret, secrets are {other}")),
     }
     let flags = fs::read_to_string(format!("/proc/{pid}/smaps")).expect("its map");
     let kept_out =
