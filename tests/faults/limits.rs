@@ -1,10 +1,10 @@
 //! A machine that gives no more: what is there goes on, what is new is told whose limit it is.
 
-use std::{os::unix::net::UnixStream, time::Duration};
+use std::{os::unix::net::UnixStream, sync::mpsc::channel, time::Duration};
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use gst::prelude::*;
-use rig::{address_space, descriptors, until};
+use rig::{EvilRelay, Fate, address_space, descriptors, resident, until};
 use rustix::process::{Pid, Resource, Rlimit, getrlimit, prlimit};
 
 use super::{TALKS, hearing, opened, three};
@@ -39,9 +39,47 @@ fn an_agent_without_file_descriptors_keeps_its_meeting_and_says_whose_limit_it_i
     stage.check_books().map(drop)
 }
 
+#[test]
+fn an_agent_under_a_memory_limit_stays_in_its_meeting_whatever_a_relay_floods_it_with() -> Result<()> {
+    let (stage, [alice, bob, carol], link) = three(0)?;
+    let evil = EvilRelay::start(stage.relay.address)?;
+    bob.run(&["leave"], "")?;
+    bob.join(&evil.bend(&link)?)?;
+    super::one_meeting(&[&alice, &bob, &carol], 3)?;
+    let _talks = stage.pipeline(&alice, TALKS)?;
+    let (keeps, kept) = channel();
+    evil.decide(move |stream, envelope| {
+        let _ = if stream.0 > 0 { keeps.send((stream, envelope.clone())) } else { Ok(()) };
+        Fate::Pass
+    });
+    let mut hears = stage.pipeline(&bob, &hearing("Alice"))?;
+    hears.until("Alice's voice", |stats| opened(stats) > 50)?;
+    let before = bob.code()?;
+    let limit = address_space(bob.pid())? * 1024 + ROOM;
+    let pid = Pid::from_raw(bob.pid() as i32);
+    prlimit(pid, Resource::As, Rlimit { current: Some(limit), maximum: Some(limit) })?;
+
+    // Of a stream that it watches, so that it does not throw them away at once.
+    let (stream, like) = kept.try_iter().last().context("a frame of Alice's")?;
+    let mut sent = 0;
+    until("a flood of more than it may keep", Duration::from_secs(120), || {
+        sent += evil.flood(stream, &like, Duration::from_secs(3))?;
+        bob.status()?;
+        Ok((sent > 2 * ROOM).then_some(()))
+    })?;
+    println!("{} MiB came, {} MiB are resident", sent >> 20, resident(bob.pid())? >> 10);
+
+    let so_far = opened(&hears.stats());
+    hears.until("Alice's voice all the same", |stats| opened(stats) > so_far + 100)?;
+    super::one_meeting(&[&alice, &bob, &carol], 3)?;
+    ensure!(bob.code()? == before, "the same meeting");
+    ensure!(!bob.log().contains("memory allocation"), "{}", bob.log());
+    stage.check_books().map(drop)
+}
+
 /// Pixels on each side of a picture that takes 400 MB once it is decoded, and 5 MB before.
 const VAST: i32 = 16_384;
-/// So much more than it has may a pipeline take whose member is sent that.
+/// So much more than it has may an agent take that is flooded, and a pipeline whose member is sent that picture.
 const ROOM: u64 = 256 * 1024 * 1024;
 
 #[test]

@@ -1,5 +1,7 @@
 //! A relay of its own will between one agent and the real one: it reads what a relay reads and passes on what it likes.
 
+mod flood;
+
 use std::{
     net::{Ipv4Addr, SocketAddr},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -23,7 +25,7 @@ use rustls::{
 };
 use rustls_pki_types::{CertificateDer, PrivatePkcs8KeyDer, ServerName, UnixTime};
 use sha2::{Digest, Sha256};
-use tokio::{runtime::Runtime, time::sleep};
+use tokio::{runtime::Runtime, sync::Mutex as AsyncMutex, time::sleep};
 
 /// What becomes of a frame.
 pub enum Fate {
@@ -43,7 +45,7 @@ pub struct EvilRelay {
     address: SocketAddr,
     certificate: [u8; 32],
     inside: Arc<Inside>,
-    _runtime: Runtime,
+    runtime: Runtime,
 }
 
 struct Inside {
@@ -55,6 +57,7 @@ struct Inside {
 struct State {
     will: Option<Will>,
     victim: Option<Connection>,
+    control: Option<Arc<AsyncMutex<SendStream>>>,
     routes: Vec<(Route, StreamId)>,
 }
 
@@ -78,7 +81,7 @@ impl EvilRelay {
             }
         });
         drop(_guard);
-        Ok(Self { address, certificate, inside, _runtime: runtime })
+        Ok(Self { address, certificate, inside, runtime })
     }
 
     /// The link for whoever is to come by here.
@@ -127,6 +130,8 @@ async fn serve(agent: Connection, inside: Arc<Inside>) -> Result<()> {
     inside.state().victim = Some(agent.clone());
     let (agent_send, agent_recv) = agent.accept_bi().await?;
     let (relay_send, relay_recv) = relay.open_bi().await?;
+    let agent_send = Arc::new(AsyncMutex::new(agent_send));
+    inside.state().control = Some(agent_send.clone());
     let both = tokio::join!(
         copy(agent_recv, relay_send),
         control(relay_recv, agent_send, &inside),
@@ -148,7 +153,7 @@ async fn copy(mut from: RecvStream, mut to: SendStream) -> Result<()> {
 }
 
 /// Passes the relay's words on, and notes which route is which stream.
-async fn control(mut from: RecvStream, mut to: SendStream, inside: &Inside) -> Result<()> {
+async fn control(mut from: RecvStream, to: Arc<AsyncMutex<SendStream>>, inside: &Inside) -> Result<()> {
     loop {
         let mut len = [0; 4];
         from.read_exact(&mut len).await?;
@@ -157,6 +162,7 @@ async fn control(mut from: RecvStream, mut to: SendStream, inside: &Inside) -> R
         if let FromRelay::Published { route, stream, .. } = FromRelay::from_bytes(&message)? {
             inside.state().routes.push((route, stream));
         }
+        let mut to = to.lock().await;
         to.write_all(&len).await?;
         to.write_all(&message).await?;
     }
