@@ -4,19 +4,22 @@ use std::{fs, path::Path};
 
 use anyhow::{Context, Result};
 
-const PAGES: [&str; 14] = [
+const PAGES: [&str; 17] = [
     "README.md",
     "ARCHITECTURE.md",
     "PROTOCOL.md",
     "SECURITY.md",
     "CHANGELOG.md",
+    "docs/figures.md",
     "examples/README.md",
     "examples/c/README.md",
     "examples/gtk/README.md",
     "examples/python/README.md",
     "examples/rust/README.md",
+    "fuzz/README.md",
     "meeting-agent/README.md",
     "meeting-relay/README.md",
+    "models/README.md",
     "pipelines/README.md",
     "plugins/README.md",
 ];
@@ -62,6 +65,31 @@ fn every_test_that_security_md_names_exists() -> Result<()> {
         };
         assert!(sources.iter().any(is_there), "SECURITY.md names the test {name}, which is not there");
     }
+    Ok(())
+}
+
+#[test]
+fn what_the_models_quote_stands_in_protocol_md() -> Result<()> {
+    let plain = |text: &str| text.replace(['`', '"'], "").split_whitespace().collect::<Vec<_>>().join(" ");
+    let protocol = plain(&read("PROTOCOL.md")?);
+    let mut quotes = 0;
+    for entry in fs::read_dir(root().join("models/verifpal"))? {
+        let path = entry?.path();
+        for line in fs::read_to_string(&path)?.lines().filter(|line| line.starts_with("// broken: ")) {
+            // NAME: CODE: SECTION, "words"; SECTION, "more words"
+            let words =
+                line.split_once(", \"").context("a broken variant quotes its rule")?.1.trim_end_matches('"');
+            for quote in words.split("\"; ").map(|part| part.rsplit(", \"").next().unwrap_or(part)) {
+                assert!(
+                    protocol.contains(&plain(quote)),
+                    "{} quotes \"{quote}\", which is not there",
+                    path.display()
+                );
+                quotes += 1;
+            }
+        }
+    }
+    assert!(quotes >= 16, "only {quotes} quotes");
     Ok(())
 }
 
