@@ -289,7 +289,7 @@ fn numbers_without_end_are_no_messages() {
 
 #[test]
 fn a_welcome_put_together_from_true_parts_brings_nobody_in() {
-    let mut meeting = Meeting::of(3, 9_311, Successors::Nobody);
+    let mut meeting = Meeting::of(3, 9_327, Successors::Nobody);
     // Welcome and wrap are slow, and Eve is quick.
     meeting.tamper = Some(Box::new(|_, from, _, post| match post.slot {
         Slot::Direct(_) if from == 0 => Fate::Delay(500),
