@@ -72,9 +72,11 @@ async fn a_name_that_is_an_id_of_another_is_not_watched_in_the_others_place() {
     let eve = (ParticipantId([0xe; 16]), StreamId(1));
     watching.offered(ROUTE, eve, Kind::Video);
     let stated = Stated { name: BOB.to_string(), ..camera("x") };
-    assert_eq!(watching.stated(eve, stated), []);
+    assert_eq!(watching.stated(eve, stated, KEY), []);
+    assert_eq!(watching.vouched(eve.0, &Vouch { spans: Vec::new(), delay: None }).messages, []);
     watching.offered(Route(9), CAMERA, Kind::Video);
-    assert_eq!(watching.stated(CAMERA, camera("x")), [ToRelay::Subscribe { route: Route(9) }]);
+    assert_eq!(watching.stated(CAMERA, camera("x"), KEY), []);
+    assert_eq!(beacon(&watching), [ToRelay::Subscribe { route: Route(9) }]);
 }
 
 #[tokio::test]
