@@ -164,7 +164,8 @@ impl World {
         let mut opener = Opener::new();
         opener.insert(OpenKey { kid, suite: CipherSuite::default(), base_key: base_key(1), floor: 0 });
         let mut checker = Checker::default();
-        checker.watch(camera);
+        checker.opened(kid, 1, now[BOB]);
+        checker.watch(camera, now[BOB]);
         Self {
             alice: meeting.nodes[ALICE].session.me(),
             meeting,
