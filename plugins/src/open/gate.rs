@@ -312,3 +312,118 @@ const PATIENCE: Duration = Duration::from_millis(500);
 const REST: Duration = Duration::from_secs(3);
 /// How often the agent hears how far the counters are.
 const TELL_EVERY: Duration = Duration::from_millis(500);
+
+#[cfg(test)]
+mod tests {
+    use std::thread;
+
+    use meeting_protocol::{
+        frame::{CipherSuite, Lease, Sealer},
+        local::FromAgent,
+        secret::Secret,
+    };
+    use meeting_wire::MeetingId;
+
+    use super::*;
+    use crate::store::never;
+
+    /// A gate, its agent and those who seal.
+    struct Scene {
+        gate: Gate,
+        seed: u8,
+        sealers: HashMap<u64, Sealer>,
+    }
+
+    impl Scene {
+        /// Each with keys of its own, by its seed.
+        fn new(seed: u8) -> Self {
+            let store = KeyStore::new(MeetingId([1; 16]), false);
+            store.apply(FromAgent::Lease { until: never() });
+            Self { gate: Gate::new(store), seed, sealers: HashMap::new() }
+        }
+
+        fn key(&self, kid: u64) -> FromAgent {
+            FromAgent::OpenKey {
+                from: ParticipantId([7; 16]),
+                name: "Alice".into(),
+                stream: StreamId(1),
+                track: "camera".into(),
+                caps: "video/x-vp8".into(),
+                epoch: 1,
+                kid: KeyId::from(kid),
+                suite: CipherSuite::default().into(),
+                base_key: base_key(self.seed),
+                floor: 0,
+            }
+        }
+
+        /// Why a frame was refused, if it was, and how long that took.
+        fn open(&mut self, kid: u64, cancelled: bool) -> (Option<Reason>, Duration) {
+            let lease = Lease::new(KeyId::from(kid), CipherSuite::default(), base_key(self.seed));
+            let sealer = self.sealers.entry(kid).or_insert_with(|| Sealer::new(lease));
+            let sealed = sealer.seal(b"frame").expect("sealed");
+            let start = Instant::now();
+            let opened = self.gate.open(BootTime(1), &sealed, &mut vec![0; sealed.len()], || cancelled);
+            (opened.err().map(|refused| refused.reason), start.elapsed())
+        }
+    }
+
+    fn base_key(seed: u8) -> Secret<32> {
+        Secret::init_with(|key| key.fill(seed))
+    }
+
+    #[test]
+    fn a_frame_waits_for_its_key_and_no_longer_than_it_may() {
+        let mut scene = Scene::new(1);
+        let (store, key) = (scene.gate.store.clone(), scene.key(1));
+        let agent = thread::spawn(move || {
+            thread::sleep(Duration::from_millis(50));
+            store.apply(key);
+        });
+        assert_eq!(scene.open(1, false).0, None, "the key came while it waited");
+        agent.join().expect("no panic");
+        let (reason, took) = scene.open(2, false);
+        assert!(reason == Some(Reason::NoKey) && took >= PATIENCE, "{reason:?} after {took:?}");
+    }
+
+    #[test]
+    fn after_a_wait_in_vain_frames_without_a_key_hold_nobody_up_for_a_while() {
+        let mut scene = Scene::new(2);
+        scene.gate.store.apply(scene.key(1));
+        let (reason, took) = scene.open(2, false);
+        assert!(reason == Some(Reason::NoKey) && took >= PATIENCE, "{reason:?} after {took:?}");
+        let rests = scene.gate.patience_from.expect("it rests");
+        assert!(rests > Instant::now() + REST / 2);
+        // Nobody waits however slow the machine is, so the rest is made longer than the test.
+        scene.gate.patience_from = Some(Instant::now() + REST * 100);
+        let waited: Duration = (3..1_003)
+            .map(|made_up| {
+                let (reason, took) = scene.open(made_up, false);
+                assert_eq!(reason, Some(Reason::NoKey));
+                took
+            })
+            .sum();
+        assert!(waited < PATIENCE * 10, "a thousand made-up keys took {waited:?}");
+        assert_eq!(scene.open(1, false).0, None, "who has a key is opened meanwhile");
+        assert_eq!(scene.gate.counts.refused.iter().sum::<u64>(), 1_001);
+
+        scene.gate.patience_from = Some(Instant::now());
+        assert!(scene.open(2, false).1 >= PATIENCE, "after the rest one waits again");
+    }
+
+    #[test]
+    fn who_flushes_or_stops_waits_for_nothing() {
+        let (reason, took) = Scene::new(3).open(2, true);
+        assert!(reason == Some(Reason::NoKey) && took < PATIENCE, "{reason:?} after {took:?}");
+    }
+
+    #[test]
+    fn it_knows_so_many_keys_and_forgets_one_for_the_next() {
+        let mut scene = Scene::new(4);
+        for kid in 0..MAX_KEYS as u64 + 10 {
+            scene.gate.store.apply(scene.key(kid));
+            assert_eq!(scene.open(kid, false).0, None, "{kid}");
+            assert!(scene.gate.known.len() <= MAX_KEYS && scene.gate.used.len() <= MAX_KEYS);
+        }
+    }
+}
