@@ -385,8 +385,8 @@ pub const LATE: Duration = Duration::from_secs(3);
 const GUARD: Duration = Duration::from_secs(10);
 /// Counters that a sender uses between two beacons, at most.
 const AHEAD: u64 = 4_096;
-/// After so long without any beacon nothing comes of a sender: one that has streams signs once a second.
-const SILENCE: Duration = Duration::from_secs(4);
+/// After so long without any beacon nothing comes of a sender: one that has streams signs every two seconds at least.
+const SILENCE: Duration = Duration::from_secs(5);
 /// Frames after which the share that came is looked at.
 const JUDGED: u32 = 60;
 

@@ -100,6 +100,6 @@ impl Driver {
 /// About three a second: a beacon costs 200 bytes besides its frames, so that a stream of 50 a second costs less than 12 kbit/s.
 const BEACON_EVERY: Duration = Duration::from_millis(333);
 /// Where nothing is sent.
-const IDLE_EVERY: Duration = Duration::from_secs(1);
+const IDLE_EVERY: Duration = Duration::from_secs(2);
 /// Longer than any loop of ours takes: the process was stopped, or the machine asleep.
 const ASLEEP: Duration = Duration::from_secs(1);
