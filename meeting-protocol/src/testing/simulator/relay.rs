@@ -150,6 +150,15 @@ impl World {
         self.trace.line(self.now, "relay: plays again".into());
     }
 
+    /// To one whose pipelines have started anew, what they may have had.
+    pub(super) fn play_frames_again(&mut self, to: usize) {
+        let frames = self.relay.kept.iter().rev().filter(|(_, topic)| *topic == Topic::Frame);
+        let frames: Vec<_> = frames.take(FRAMES).cloned().collect();
+        for (parcel, topic) in frames {
+            self.send_down(to, parcel, topic, 0);
+        }
+    }
+
     /// What was said with a bit of it changed: as sealed, or inside, since it was given the link.
     fn play_altered(&mut self) {
         for _ in 0..self.dice.between(1, 30) {
@@ -219,3 +228,5 @@ fn flip(bytes: &mut Vec<u8>, dice: &mut Dice) {
 
 /// Parcels it remembers, for playing them again.
 const KEPT: usize = 4_000;
+/// Frames of the last half minute or so.
+const FRAMES: usize = 400;

@@ -200,7 +200,12 @@ impl World {
                 (0..self.devices.len()).for_each(|device| self.disconnect(device));
             }
             14 => (0..3).for_each(|_| self.arrive()),
-            15 if self.cast.beacons => self.crash_watching(who),
+            15 if self.cast.beacons => {
+                self.crash_watching(who);
+                if !self.cast.honest_relay {
+                    self.play_frames_again(who);
+                }
+            }
             _ => {
                 // everybody's network at once
                 for device in 0..self.devices.len() {
