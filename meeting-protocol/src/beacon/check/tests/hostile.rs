@@ -1,0 +1,247 @@
+//! A relay and a member that know how a checker works: what it must not forget, and not pass over in silence.
+
+use super::*;
+
+/// A third of a second of Alice and the beacon that speaks of it do not come; gives the first counter of that.
+fn gap(scene: &mut Scene) -> u64 {
+    let first = scene.ctr;
+    scene.third(|_, _| {});
+    scene.sent.take();
+    first
+}
+
+#[test]
+fn a_frame_forged_into_the_gap_of_a_lost_beacon_is_told() {
+    let mut scene = Scene::new();
+    scene.honest_thirds(3);
+    let gap = gap(&mut scene);
+    scene.honest_thirds(1);
+    assert!(scene.come(&frame(kid(), gap + 3, b"forged")), "so could an honest one");
+    let came = scene.now;
+    while !scene.told.contains(&What::Unverified) {
+        assert!(scene.now - came < 2_000, "unnoticed for 2 s");
+        scene.honest_thirds(1);
+    }
+}
+
+#[test]
+fn while_frames_wait_for_their_beacon_none_comes_through_a_gap() {
+    let mut scene = Scene::new();
+    scene.honest_thirds(3);
+    let gap = gap(&mut scene);
+    scene.honest_thirds(1);
+    scene.come(&frame(kid(), scene.ctr + 5_000, b"forged"));
+    assert_eq!(scene.told.last(), Some(&What::Forged));
+    assert!((0..10).all(|n| !scene.come(&frame(kid(), gap + n, b"forged"))));
+}
+
+#[test]
+fn what_went_on_before_nobody_watched_never_goes_on_again() {
+    for forged in [None, Some(7), Some(500)] {
+        let mut scene = Scene::new();
+        let mut old = Vec::new();
+        for third in 0..10 {
+            scene.third(|scene, envelope| {
+                assert!(scene.come(&envelope));
+                old.push(envelope);
+            });
+            // Nobody has signed for the last ones.
+            if third < 9 {
+                scene.beacon();
+            }
+        }
+        if let Some(ahead) = forged {
+            scene.come(&frame(kid(), scene.ctr + ahead, b"forged"));
+        }
+        scene.checker.rest(CAMERA);
+        gap(&mut scene);
+        assert!(old.iter().all(|envelope| !scene.come(envelope)), "at rest");
+        scene.checker.watch(CAMERA, BootTime(scene.now));
+        assert!(old.iter().all(|envelope| !scene.come(envelope)), "before the first beacon");
+        scene.third(|scene, envelope| assert!(scene.come(&envelope)));
+        scene.beacon();
+        assert!(old.iter().all(|envelope| !scene.come(envelope)), "after it");
+        let before = scene.honest_delivered();
+        scene.honest_thirds(60);
+        assert!(scene.honest_delivered() >= before + 599, "and nobody is muted");
+        assert!(forged.is_some() || !scene.told.contains(&What::Forged), "{:?}", scene.told);
+    }
+}
+
+#[test]
+fn made_up_key_ids_make_nothing_forgotten() {
+    let mut scene = Scene::new();
+    scene.honest_thirds(3);
+    let mut made_up = (0..).map(|n| KeyId::new(CAMERA, 3, 100 + n));
+    while !scene.told.contains(&What::Forged) {
+        assert!(scene.now < 10_000, "Alice's frames are others, and nobody is told");
+        scene.third(|scene, envelope| {
+            let (header, _) = Header::parse(&envelope.sealed).unwrap();
+            scene.come(&frame(kid(), header.ctr, b"forged"));
+        });
+        for kid in made_up.by_ref().take(3) {
+            scene.come(&frame(kid, 0, b"made up"));
+        }
+        scene.beacon();
+    }
+}
+
+#[test]
+fn no_frame_comes_again_for_made_up_key_ids_and_withheld_beacons() {
+    let mut scene = Scene::new();
+    let mut old = Vec::new();
+    for _ in 0..10 {
+        scene.third(|scene, envelope| {
+            scene.come(&envelope);
+            old.push(envelope);
+        });
+        scene.beacon();
+    }
+    for epoch in 20..30 {
+        scene.come(&frame(KeyId::new(CAMERA, 3, epoch), 0, b"made up"));
+    }
+    scene.come(&frame(KeyId::new(StreamId(2), 3, 9), 0, b"swapped"));
+    for _ in 0..8 {
+        scene.third(|_, _| {});
+    }
+    let before = scene.delivered.len();
+    for envelope in &old {
+        scene.come(envelope);
+    }
+    assert_eq!(scene.delivered.len(), before);
+}
+
+#[test]
+fn a_key_that_comes_late_is_checked_from_its_first_frame() {
+    let mut scene = Scene::new();
+    scene.honest_thirds(3);
+    let next = KeyId::new(CAMERA, 3, 10);
+    let first = frame(next, scene.ctr, b"honest");
+    scene.sent.frame(&first);
+    assert!(scene.come(&first), "its sender may have it before us");
+    assert!(scene.come(&frame(next, scene.ctr + 1, b"forged")));
+    scene.checker.opened(next, 10, BootTime(scene.now));
+    scene.now += 1_000;
+    scene.beacon();
+    scene.now += 990;
+    scene.tick();
+    assert!(
+        scene.told.iter().any(|what| matches!(what, What::Forged | What::Unverified)),
+        "{:?}",
+        scene.told
+    );
+    assert!(!scene.come(&first));
+}
+
+#[test]
+fn frames_forged_before_the_first_beacon_are_told() {
+    let mut scene = Scene::new();
+    for ctr in 500..520 {
+        assert!(scene.come(&frame(kid(), ctr, b"forged")));
+    }
+    // Alice's own do not come, and neither does her beacon that speaks of them.
+    scene.third(|_, _| {});
+    scene.third(|_, _| {});
+    scene.sent.take();
+    let came = scene.now - 660;
+    while !scene.told.contains(&What::Unverified) {
+        assert!(scene.now - came < 2_000, "{:?}", scene.told);
+        scene.honest_thirds(1);
+    }
+}
+
+#[test]
+fn a_frame_that_was_never_sent_is_forged_however_late_beacons_are() {
+    for delay in [500, 1_200, 2_900] {
+        let mut scene = Scene::new();
+        scene.delay = Some(delay);
+        scene.honest_thirds(3);
+        assert!(scene.come(&frame(kid(), scene.ctr + 3_000, b"forged")));
+        scene.honest_thirds(14);
+        assert!(scene.told.contains(&What::Forged), "{delay} ms: {:?}", scene.told);
+    }
+}
+
+#[test]
+fn elements_start_anew_for_each_forged_frame_that_went_on() {
+    let mut scene = Scene::new();
+    scene.honest_thirds(3);
+    assert!(scene.come(&frame(kid(), scene.ctr + 3_000, b"forged")));
+    scene.come(&frame(KeyId::new(StreamId(2), 3, 9), 0, b"swapped"));
+    assert_eq!(scene.told.last(), Some(&What::Forged));
+    scene.honest_thirds(6);
+    assert_eq!(scene.told.last(), Some(&What::ForgedBefore), "{:?}", scene.told);
+}
+
+#[test]
+fn a_flood_makes_nothing_forgotten_that_went_on() {
+    for beacons in [true, false] {
+        let mut scene = Scene::new();
+        scene.honest_thirds(3);
+        if !beacons {
+            scene.now += 3_000;
+        }
+        let mut old = Vec::new();
+        scene.third(|scene, envelope| {
+            assert!(scene.come(&envelope));
+            old.push(envelope);
+        });
+        for n in 0..2_200 {
+            scene.come(&frame(kid(), scene.ctr + 100 + n, b"garbage"));
+        }
+        scene.come(&frame(KeyId::new(StreamId(2), 3, 9), 0, b"swapped"));
+        for envelope in &old {
+            assert!(!scene.come(envelope));
+        }
+        scene.beacon();
+        let times =
+            |one: &Envelope| scene.delivered.iter().filter(|other| other.sealed == one.sealed).count();
+        assert!(old.iter().all(|envelope| times(envelope) == 1), "beacons: {beacons}");
+    }
+}
+
+#[test]
+fn what_ended_the_player_is_still_told() {
+    for signed in [true, false] {
+        let mut scene = Scene::new();
+        scene.honest_thirds(3);
+        assert!(scene.come(&frame(kid(), scene.ctr, b"forged")));
+        scene.checker.rest(CAMERA);
+        assert!(!scene.checker.is_settled());
+        scene.next();
+        if signed {
+            scene.beacon();
+        }
+        scene.now += 1_900;
+        scene.tick();
+        assert!(scene.checker.is_settled());
+        assert!(
+            scene.told.iter().any(|what| matches!(what, What::Forged | What::Unverified)),
+            "{:?}",
+            scene.told
+        );
+    }
+}
+
+#[test]
+fn a_person_is_told_of_doubts_less_and_less_often() {
+    let mut scene = Scene::new();
+    scene.honest_thirds(3);
+    let gap = gap(&mut scene);
+    scene.honest_thirds(1);
+    for n in 0..10 {
+        scene.come(&frame(kid(), gap + n, b"forged"));
+        scene.honest_thirds(30);
+    }
+    let told = scene.told.iter().filter(|what| **what == What::Unverified).count();
+    assert!((1..=5).contains(&told), "in 100 s told {told} times");
+}
+
+#[test]
+fn nothing_comes_through_a_gap_of_long_ago() {
+    let mut scene = Scene::new();
+    scene.honest_thirds(3);
+    let gap = gap(&mut scene);
+    scene.honest_thirds(220);
+    assert!((0..10).all(|n| !scene.come(&frame(kid(), gap + n, b"forged"))));
+}
