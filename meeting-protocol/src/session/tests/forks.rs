@@ -40,6 +40,30 @@ pub(super) fn says(meeting: &mut Meeting, from: usize, to: usize, message: &Mess
     meeting.inject(to, post);
 }
 
+/// A program of somebody's own states what it likes; the facts are made from its index and the epoch.
+pub(super) fn states(
+    meeting: &mut Meeting,
+    from: usize,
+    to: usize,
+    counter: u64,
+    facts: impl FnOnce(u16, u64) -> StreamFacts,
+) {
+    let (group, me) = (group(meeting, from), &meeting.nodes[from].session.me);
+    let (key, own) = (group.epochs.newest_key().unwrap(), group.roster.entry(me.participant).unwrap());
+    let said = Said::Open(facts(own.index, key.epoch));
+    let head = Statement {
+        meeting: me.meeting,
+        instance: group.instance,
+        participant: me.participant,
+        epoch: key.epoch,
+        link: key.link,
+        counter,
+        sealed: Vec::new(),
+    };
+    let statement = Statement::seal(head, &said, key, (own.index, &own.announce), &me.signer);
+    says(meeting, from, to, &Message::Statement(statement));
+}
+
 fn told(meeting: &Meeting, node: usize, words: &str) -> usize {
     let said = |event: &&Event| matches!(event, Event::Misbehaviour(text) if text.contains(words));
     meeting.nodes[node].events.iter().filter(said).count()
@@ -167,29 +191,16 @@ fn whoever_breaks_rules_again_and_again_is_told_once_and_hides_nobody_else() {
         meeting.together(&[ALICE, BOB, CAROL, dave])
     });
     for counter in 1_000..1_040 {
-        let (group, me) = (group(&meeting, CAROL), &meeting.nodes[CAROL].session.me);
-        let (key, own) = (group.epochs.newest_key().unwrap(), group.roster.entry(me.participant).unwrap());
-        let said = Said::Open(StreamFacts {
+        // As if the stream were Dave's.
+        states(&mut meeting, CAROL, BOB, counter, |index, epoch| StreamFacts {
             stream: StreamId(1),
             kind: Kind::Video,
             track: "camera".into(),
             caps: "video/x-h264".into(),
             instance: [1; 16],
-            // As if the stream were Dave's.
-            kid: KeyId::new(StreamId(1), own.index + 1, key.epoch),
+            kid: KeyId::new(StreamId(1), index + 1, epoch),
             suite: CipherSuite::default(),
         });
-        let head = Statement {
-            meeting: me.meeting,
-            instance: group.instance,
-            participant: me.participant,
-            epoch: key.epoch,
-            link: key.link,
-            counter,
-            sealed: Vec::new(),
-        };
-        let said = Statement::seal(head, &said, key, (own.index, &own.announce), &me.signer);
-        says(&mut meeting, CAROL, BOB, &Message::Statement(said));
     }
     assert_eq!(told(&meeting, BOB, "Carol states a stream"), 1);
     let lie = Head { head: [1; 32], ..head(&meeting, dave) };

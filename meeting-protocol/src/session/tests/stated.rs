@@ -1,7 +1,7 @@
 //! What others can make us keep by stating streams.
 
 use super::{
-    forks::{BOB, CAROL, group, says},
+    forks::{BOB, CAROL, group, states},
     samples::*,
     streams::Streams,
     *,
@@ -62,28 +62,15 @@ fn streams_that_are_over_leave_no_caps_and_those_of_one_sender_are_bounded() {
 
     // A program of Carol's own states what it likes.
     for number in 100..140 {
-        let (group, me) = (group(&meeting, CAROL), &meeting.nodes[CAROL].session.me);
-        let (key, own) = (group.epochs.newest_key().unwrap(), group.roster.entry(me.participant).unwrap());
-        let said = Said::Open(StreamFacts {
+        states(&mut meeting, CAROL, BOB, u64::from(number) * 1_000, |index, epoch| StreamFacts {
             stream: StreamId(number),
             kind: Kind::Video,
             track: String::new(),
             caps: caps(16 << 10),
             instance: [1; 16],
-            kid: KeyId::new(StreamId(number), own.index, key.epoch),
+            kid: KeyId::new(StreamId(number), index, epoch),
             suite: CipherSuite::default(),
         });
-        let head = Statement {
-            meeting: me.meeting,
-            instance: group.instance,
-            participant: me.participant,
-            epoch: key.epoch,
-            link: key.link,
-            counter: u64::from(number) * 1_000,
-            sealed: Vec::new(),
-        };
-        let said = Statement::seal(head, &said, key, (own.index, &own.announce), &me.signer);
-        says(&mut meeting, CAROL, BOB, &Message::Statement(said));
     }
     assert_eq!(kept_by_bob(&meeting), 128 << 10);
 }
