@@ -17,6 +17,12 @@ pub enum Weakness {
     FreshFromWelcome,
     /// A key that the epoch link did not commit to is taken.
     CommitmentUnchecked,
+    /// Links may open an epoch with a key of long ago.
+    CommitmentRepeated,
+    /// Announces are good for ever, whatever they answer.
+    ChallengeUnchecked,
+    /// A stay that was let in once is let in again.
+    StayRepeated,
     /// Anybody's signature under a statement does.
     StatementUnsigned,
     /// Anybody's signature under a link does.

@@ -25,6 +25,7 @@ use crate::{
     crypto::sign::Hash,
     identity::DevicePublic,
     roster::{Entry, MAX_ENTRIES, Roster},
+    weakness::{self, Weakness},
 };
 
 /// People who are in and have not proved to be here, at most: whoever comes beyond waits in the queue. No more come in with
@@ -73,7 +74,7 @@ impl Admission {
     pub fn on_announce(&mut self, signed: SignedAnnounce, group: &Group, cx: &mut Cx<'_>) {
         let hash = signed.hash();
         let stay = (signed.unverified().device, signed.unverified().participant);
-        if self.accepted.contains(&stay) {
+        if self.accepted.contains(&stay) && !weakness::is(Weakness::StayRepeated) {
             cx.counters.stale += 1;
             return;
         }

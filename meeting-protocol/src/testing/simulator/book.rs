@@ -1,13 +1,15 @@
 //! The book: what is true, whoever believes what. Every promise is held against it at each step.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use meeting_wire::{ParticipantId, Slot, StreamId};
 
 use super::super::audit::Audit;
 use crate::{
     crypto::sign::Hash,
+    identity::DevicePublic,
     link::MeetingLink,
+    roster::{Change, Entry, Link},
     session::{inside::HeldKey, message::Message},
 };
 
@@ -19,10 +21,17 @@ pub(super) struct Book {
     words: HashMap<Hash, u64>,
     /// The one key of each epoch.
     keys: HashMap<Hash, Hash>,
+    /// When each stay last asked to come in.
+    asked: HashMap<Stay, u64>,
+    /// Whom each leader let in.
+    let_in: HashSet<(ParticipantId, Stay)>,
     pub frames: HashMap<u64, FrameFact>,
     /// A leader that breaks the rules signs what is on no book.
     pub leader_is_evil: bool,
 }
+
+/// A device, and what it is called in one of its stays.
+type Stay = (DevicePublic, ParticipantId);
 
 struct LinkFact {
     leader: ParticipantId,
@@ -58,6 +67,8 @@ impl Book {
             links: HashMap::new(),
             words: HashMap::new(),
             keys: HashMap::new(),
+            asked: HashMap::new(),
+            let_in: HashSet::new(),
             frames: HashMap::new(),
             leader_is_evil: false,
         }
@@ -67,6 +78,10 @@ impl Book {
     pub fn said(&mut self, now: u64, slot: Slot, message: &Message) {
         self.audit.message(slot, message);
         match message {
+            Message::Announce(announce) => {
+                let announce = announce.unverified();
+                self.asked.insert((announce.device, announce.participant), now);
+            }
             Message::Heartbeat(beat) => {
                 self.words.insert(beat.body.hash(), now);
             }
@@ -76,6 +91,11 @@ impl Book {
                     return;
                 }
                 self.words.insert(hash, now);
+                for change in &body.changes {
+                    if let Change::Add(entry) = change {
+                        self.lets_in(now, body, entry);
+                    }
+                }
                 let before = self.links.get(&body.previous).map(|fact| fact.epoch_link);
                 let epoch_link = if body.opening.is_some() { hash } else { before.unwrap_or(hash) };
                 if body.opening.is_some()
@@ -93,6 +113,17 @@ impl Book {
             }
             _ => {}
         }
+    }
+
+    /// Whoever is let in has just asked, and for the first time.
+    fn lets_in(&mut self, now: u64, link: &Link, entry: &Entry) {
+        let (stay, name) = ((entry.device, entry.participant), &entry.name);
+        if entry.participant == link.leader {
+            return;
+        }
+        let asked = self.asked.get(&stay).map(|at| now - at);
+        assert!(asked.is_some_and(|age| age <= ASKED), "{name} is let in, and asked {asked:?} ms ago");
+        assert!(self.let_in.insert((link.leader, stay)), "{name} is let in by one leader twice in one stay");
     }
 
     /// Each key went to those in the signed roster and nobody else.
@@ -142,3 +173,6 @@ impl Book {
         }
     }
 }
+
+/// How long a wish to come in is good for, by clocks that drift.
+const ASKED: u64 = 30_100;

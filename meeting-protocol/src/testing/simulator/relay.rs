@@ -9,6 +9,7 @@ use super::{
     dice::Dice,
     weather::{Mood, Parcel, Topic},
 };
+use crate::session::message::Message;
 
 /// The board.
 #[derive(Default)]
@@ -117,6 +118,7 @@ impl World {
                 self.trace.line(now, format!("relay: two boards {sides:b} until {until}"));
                 self.relay.fork = Some((until, sides));
             }
+            6 if self.dice.chance(30) => self.play_joins_again(),
             6 | 7 => self.play_again(),
             8 => self.play_altered(),
             _ => self.roll_back(),
@@ -148,6 +150,22 @@ impl World {
             self.send_down(to, parcel, topic, 0);
         }
         self.trace.line(self.now, "relay: plays again".into());
+    }
+
+    /// To all, as if those who once came in came again.
+    fn play_joins_again(&mut self) {
+        let is_announce = |post: &Post| matches!(self.read(&post.body), Some(Message::Announce(_)));
+        let posts = self.relay.kept.iter().filter(|(_, topic)| *topic == Topic::Announce);
+        let announces: Vec<Parcel> = posts
+            .filter(|(parcel, _)| matches!(parcel, Parcel::Post(post) if is_announce(post)))
+            .map(|(parcel, _)| parcel.clone())
+            .collect();
+        for parcel in announces {
+            for to in 0..self.devices.len() {
+                self.send_down(to, parcel.clone(), Topic::Announce, 0);
+            }
+        }
+        self.trace.line(self.now, "relay: plays joins again".into());
     }
 
     /// To one whose pipelines have started anew, what they may have had.
