@@ -115,7 +115,7 @@ fn wire() -> Vec<Vec<u8>> {
         ToRelay::Goodbye,
     ];
     let from_relay = [
-        FromRelay::Welcome { version: 1, max_participants: 200 },
+        FromRelay::Welcome { version: 1, max_participants: 200, max_publish_mbit: 100 },
         FromRelay::Refused(Refusal::Full),
         FromRelay::Post(Post { seq: 3, from: ALICE, slot: Slot::Log, body: body() }),
         FromRelay::Published { from: ALICE, stream, kind: Kind::Audio, route },

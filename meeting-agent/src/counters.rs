@@ -60,6 +60,8 @@ pub mod reason {
     pub const NO_KEYFRAME: &str = "no-keyframe";
     /// For a stream that is not open, or another user's.
     pub const UNKNOWN: &str = "unknown-stream";
+    /// Sealed under a key of another stream, or of another stay.
+    pub const FOREIGN_KEY: &str = "foreign-key";
     /// Bytes that mean nothing.
     pub const DAMAGED: &str = "damaged";
 }

@@ -12,6 +12,8 @@ use meeting_wire::{Kind, ParticipantId, StreamId};
 use tokio::sync::mpsc;
 use zeroize::Zeroizing;
 
+use crate::local::may_command;
+
 /// A message behind its length, wiped when dropped.
 pub type Frame = Zeroizing<Vec<u8>>;
 
@@ -83,6 +85,13 @@ impl KeyHolders {
     pub fn remove(&mut self, id: u64) -> Vec<StreamId> {
         self.holders.remove(&id);
         self.streams.iter().filter(|(_, own)| own.holder == id).map(|(stream, _)| *stream).collect()
+    }
+
+    /// Whether a connection's user has as many streams as one may who shares this agent; its own user may have all.
+    pub fn has_its_share(&self, id: u64) -> bool {
+        let Some(user) = self.user(id).filter(|user| !may_command(*user)) else { return false };
+        let theirs = self.streams.values().filter(|own| self.user(own.holder) == Some(user));
+        theirs.count() >= MAX_SHARED
     }
 
     /// Whose connection it is, if it is still here.
@@ -272,6 +281,8 @@ fn send(holder: &Holder, message: &FromAgent) -> bool {
     holder.out.try_send(local::to_frame(message)).is_ok()
 }
 
+/// Streams of a user who shares the agent: half of what a device may have.
+const MAX_SHARED: usize = 32;
 /// Keys in force: five streams each of 1,000 people in three epochs.
 const MAX_KEYS: usize = 16_384;
 

@@ -18,6 +18,7 @@
 //! * `cli`: the commands; they speak to the daemon in the JSON of [`control`].
 
 mod agent;
+mod bucket;
 pub mod cli;
 mod clock;
 mod config;

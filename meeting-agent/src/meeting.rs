@@ -23,7 +23,7 @@ use meeting_wire::{MeetingId, ParticipantId, StreamId};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::{
-    control::Status, counters::Counters, error::AgentError, keyholders, publish::Publisher,
+    control::Status, counters::Counters, error::AgentError, keyholders, local::Pace, publish::Publisher,
     relay_link::Media, task::Task, watch::Watcher, watch::Watching,
 };
 
@@ -122,6 +122,8 @@ pub struct Meeting {
     pub glance: watch::Receiver<Glance>,
     /// Frames out, past the driver.
     pub publisher: Arc<Publisher>,
+    /// How fast pipelines may have wishes.
+    pub pace: Arc<Pace>,
     _driver: Arc<Task>,
 }
 
@@ -145,7 +147,8 @@ impl Meeting {
             commands.downgrade(),
             seen,
         )?;
-        Ok(Self { id, commands, glance, publisher, _driver: Arc::new(Task::spawn(driver.run())) })
+        let pace = Arc::default();
+        Ok(Self { id, commands, glance, publisher, pace, _driver: Arc::new(Task::spawn(driver.run())) })
     }
 
     /// Whether it is over for this device.

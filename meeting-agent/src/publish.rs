@@ -11,7 +11,6 @@
 //! behind loses its rest, never the next keyframe. A pipeline writes into the streams of its own user, and no faster than
 //! the relay takes it.
 
-mod bucket;
 mod queue;
 mod writer;
 
@@ -21,14 +20,17 @@ use std::{
     time::{Duration, Instant},
 };
 
-use bucket::Bucket;
 use bytes::Bytes;
-use meeting_protocol::beacon::{BEACONS, Sent, Span};
+use meeting_protocol::{
+    beacon::{BEACONS, Sent, Span},
+    frame::{Header, KeyId},
+};
 use meeting_wire::{Envelope, Flags, Kind, StreamId};
 use queue::Queue;
 use tokio::sync::mpsc;
 
 use crate::{
+    bucket::{self, Bucket},
     counters::{Counters, reason},
     task::Task,
 };
@@ -59,6 +61,9 @@ struct Publishing {
     connection: Option<quinn::Connection>,
     streams: HashMap<StreamId, Stream>,
     bucket: Bucket,
+    /// What the relay takes, in Mbit/s, and what is left of it.
+    mbit: u32,
+    bytes: Bucket,
 }
 
 #[derive(Debug)]
@@ -66,7 +71,10 @@ struct Stream {
     kind: Kind,
     /// Whose pipelines may write into it; nobody's into the beacons.
     user: Option<u32>,
+    /// The newest key that it was to be sealed under: beacons sign for its frames, and for no others.
+    kid: Option<KeyId>,
     bucket: Bucket,
+    bytes: Bucket,
     queue: Arc<Queue>,
     writer: Option<Task>,
     source: Option<KeyframeWishes>,
@@ -78,8 +86,9 @@ struct Stream {
 impl Publisher {
     /// No streams, no connection.
     pub fn new(counters: Arc<Counters>) -> Arc<Self> {
-        let bucket = Bucket::new(bucket::ALL, Instant::now());
-        let state = Publishing { connection: None, streams: HashMap::new(), bucket };
+        let now = Instant::now();
+        let (bucket, bytes) = (Bucket::new(bucket::FRAMES, now), Bucket::new(bucket::bytes(0), now));
+        let state = Publishing { connection: None, streams: HashMap::new(), bucket, mbit: 0, bytes };
         Arc::new(Self { state: Mutex::new(state), sent: Mutex::default(), counters })
     }
 
@@ -88,12 +97,32 @@ impl Publisher {
         self.insert(stream, kind, Some(user));
     }
 
+    /// Frames of this stream are sealed under this key from now on.
+    pub fn sealed_under(&self, stream: StreamId, kid: KeyId) {
+        if let Some(stream) = self.lock().streams.get_mut(&stream) {
+            stream.kid = Some(kid);
+        }
+    }
+
     fn insert(self: &Arc<Self>, id: StreamId, kind: Kind, user: Option<u32>) {
         let mut state = self.lock();
         let queue = Arc::new(Queue::new(kind));
         let writer = state.connection.clone().map(|link| self.writer(id, kind, link, queue.clone()));
-        let bucket = Bucket::new(bucket::ONE, Instant::now());
-        let stream = Stream { kind, user, bucket, queue, writer, source: None, asked: None, owed: false };
+        let now = Instant::now();
+        let bucket = Bucket::new(bucket::FRAMES_OF_ONE, now);
+        let bytes = Bucket::new(bucket::bytes_of_one(state.mbit), now);
+        let stream = Stream {
+            kind,
+            user,
+            kid: None,
+            bucket,
+            bytes,
+            queue,
+            writer,
+            source: None,
+            asked: None,
+            owed: false,
+        };
         state.streams.insert(id, stream);
     }
 
@@ -145,10 +174,13 @@ impl Publisher {
         streams
     }
 
-    /// Frames have a way out.
-    pub fn attach(self: &Arc<Self>, connection: quinn::Connection) {
+    /// Frames have a way out, which takes so many Mbit/s.
+    pub fn attach(self: &Arc<Self>, connection: quinn::Connection, mbit: u32) {
         let mut state = self.lock();
+        let now = Instant::now();
+        (state.mbit, state.bytes) = (mbit, Bucket::new(bucket::bytes(mbit), now));
         for (id, stream) in &mut state.streams {
+            stream.bytes = Bucket::new(bucket::bytes_of_one(mbit), now);
             stream.queue.restart();
             stream.writer = Some(self.writer(*id, stream.kind, connection.clone(), stream.queue.clone()));
         }
@@ -168,10 +200,13 @@ impl Publisher {
     /// Takes a frame from a pipeline, which hears when a keyframe is needed.
     pub fn push(&self, id: StreamId, envelope: Envelope, from: &Pipeline, now: Instant) {
         let mut state = self.lock();
-        let Publishing { connection, streams, bucket } = &mut *state;
+        let Publishing { connection, streams, bucket, bytes, .. } = &mut *state;
         let Some(stream) = streams.get_mut(&id).filter(|stream| stream.user == Some(from.user)) else {
             return self.counters.dropped(reason::UNKNOWN, 1);
         };
+        if !stream.may_hold(&envelope) {
+            return self.counters.dropped(reason::FOREIGN_KEY, 1);
+        }
         // the newest: a sink that was started again takes its stream along
         if !stream.source.as_ref().is_some_and(|known| known.same_channel(&from.wishes)) {
             stream.source = Some(from.wishes.clone());
@@ -180,14 +215,20 @@ impl Publisher {
             return self.counters.dropped(reason::OFFLINE, 1);
         }
         let cost = bucket::cost(stream.kind, envelope.flags);
-        if !stream.bucket.has(cost, now) || !bucket.has(cost, now) {
+        let size = envelope.sealed.len() as f64;
+        let mut costs = [
+            (&mut stream.bucket, cost),
+            (&mut *bucket, cost),
+            (&mut stream.bytes, size),
+            (&mut *bytes, size),
+        ];
+        if !costs.iter_mut().all(|(bucket, cost)| bucket.has(*cost, now)) {
             // what leans on it helps nobody
             let rest = if stream.kind == Kind::Video { stream.queue.give_up_group() } else { 0 };
             stream.owed |= stream.kind == Kind::Video;
             return self.counters.dropped(reason::RATE, 1 + rest);
         }
-        stream.bucket.take(cost);
-        bucket.take(cost);
+        costs.iter_mut().for_each(|(bucket, cost)| bucket.take(*cost));
         stream.owed &= !envelope.flags.has(Flags::KEYFRAME);
         let lost = stream.queue.push(envelope, now);
         if let Some((why, n)) = lost {
@@ -242,6 +283,14 @@ impl Publisher {
 }
 
 impl Stream {
+    /// Whether a frame names a key of this stream, whichever epoch it is of. One that does not was sealed for somewhere else,
+    /// and signing for it would be signing in the name of that.
+    fn may_hold(&self, envelope: &Envelope) -> bool {
+        let named = Header::parse(&envelope.sealed).map(|(header, _)| KeyId::from(header.kid));
+        let place = |kid: KeyId| (kid.stream(), kid.index());
+        named.is_some_and(|named| self.kid.is_some_and(|kid| place(kid) == place(named)))
+    }
+
     fn ask_for_keyframe(&mut self, id: StreamId) {
         let now = Instant::now();
         if self.asked.is_some_and(|asked| now.duration_since(asked) < KEYFRAME_EVERY) {

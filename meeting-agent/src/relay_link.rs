@@ -191,7 +191,8 @@ impl Caller {
             since: self.since,
             admission: self.hail.admission.clone(),
         };
-        let (send, recv) = match self.unless_goodbye(timeout(PATIENCE, greet(&connection, hello))).await {
+        let (send, recv, mbit) = match self.unless_goodbye(timeout(PATIENCE, greet(&connection, hello))).await
+        {
             None => return (End::Goodbye, Reached::Relay),
             Some(Err(_)) => {
                 return (End::Lost("the relay does not say hello back".into()), Reached::Relay);
@@ -209,7 +210,7 @@ impl Caller {
             return (End::Goodbye, Reached::Meeting);
         }
         info!(meeting = %self.hail.meeting, participant = %self.hail.participant, "connected to the relay");
-        self.media.publisher.attach(connection.clone());
+        self.media.publisher.attach(connection.clone(), mbit);
         let end = tokio::select! {
             end = speak(send, &mut self.messages) => end,
             end = listen(recv, &self.happened, &mut self.since) => end,
@@ -241,14 +242,14 @@ impl Caller {
     }
 }
 
-async fn greet(connection: &Connection, hello: ToRelay) -> Result<(SendStream, RecvStream), End> {
+async fn greet(connection: &Connection, hello: ToRelay) -> Result<(SendStream, RecvStream, u32), End> {
     let lost = || End::Lost("the relay hung up at hello".into());
     let (mut send, mut recv) = connection.open_bi().await.map_err(|_| lost())?;
     // nothing may overtake what says which streams there are
     let _ = send.set_priority(10);
     send.write_all(&packed(&hello)).await.map_err(|_| lost())?;
     match read(&mut recv).await {
-        Some(FromRelay::Welcome { .. }) => Ok((send, recv)),
+        Some(FromRelay::Welcome { max_publish_mbit, .. }) => Ok((send, recv, max_publish_mbit)),
         Some(FromRelay::Refused(refusal)) => Err(refused(refusal)),
         _ => Err(lost()),
     }

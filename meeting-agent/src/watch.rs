@@ -12,6 +12,7 @@
 //! A track is shown when the relay offers it *and* its sender has stated it under the meeting's key; frames are
 //! asked for only while somebody here watches. Nothing here knows a key.
 
+mod fair;
 mod listening;
 mod queue;
 mod reader;
@@ -20,6 +21,7 @@ mod tally;
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Instant,
 };
 
 use bytes::Bytes;
@@ -30,6 +32,7 @@ use meeting_protocol::{
 };
 use meeting_wire::{Envelope, Kind, ParticipantId, Route, StreamId, ToRelay};
 
+use fair::fair;
 use listening::Listening;
 pub use queue::{Parcel, Queue};
 pub use reader::run;
@@ -38,6 +41,7 @@ pub use tally::Tally;
 use tokio::sync::mpsc;
 
 use crate::{
+    bucket::{self, Bucket},
     clock,
     counters::{Counters, reason},
     meeting::people,
@@ -78,6 +82,8 @@ struct Offer {
     kind: Kind,
     subscribed: bool,
     tally: Tally,
+    /// For those of its sender's beacons that are looked at.
+    beacons: Bucket,
 }
 
 /// What the sender of a stream said of it under the meeting's key.
@@ -160,7 +166,10 @@ impl Watching {
         if state.offered.len() >= MAX_OFFERS {
             return Vec::new();
         }
-        state.offered.insert(route, Offer { source, kind, subscribed: false, tally: Tally::default() });
+        let beacons = Bucket::new(bucket::BEACONS_OF_ONE, Instant::now());
+        state
+            .offered
+            .insert(route, Offer { source, kind, subscribed: false, tally: Tally::default(), beacons });
         state.settle()
     }
 
@@ -259,6 +268,11 @@ impl Watching {
         };
         let (from, stream) = offer.source;
         if stream == BEACONS {
+            // What one sender makes too many of costs no other their place.
+            if !offer.beacons.has(1.0, Instant::now()) {
+                return self.counters.dropped(reason::RATE, 1);
+            }
+            offer.beacons.take(1.0);
             // one that finds no place is as good as lost on its way
             let _ = self.beacons.try_send((from, envelope.sealed));
             return;
@@ -390,17 +404,21 @@ impl State {
             watchers.values().any(|watcher| watcher.frames && watcher.wants_somebody(*from, one))
         });
         listening.to(&senders, now);
+        let is_wanted = |offer: &Offer| match offer.source {
+            // What went on before is still to be signed for.
+            (from, BEACONS) => {
+                senders.contains(&from) || checkers.get(&from).is_some_and(|checker| !checker.is_settled())
+            }
+            (from, _) => {
+                wanted.contains(&offer.source) && (offer.subscribed || listening.is_ready(from, now))
+            }
+        };
+        let wanted = offered.iter().filter(|(_, offer)| is_wanted(offer));
+        let wanted = fair(wanted.map(|(route, offer)| (offer.source, *route)).collect(), MAX_SUBSCRIPTIONS);
         let mut messages = Vec::new();
         for (route, offer) in offered {
             let (from, stream) = offer.source;
-            let wanted = match stream {
-                // What went on before is still to be signed for.
-                BEACONS => {
-                    senders.contains(&from)
-                        || checkers.get(&from).is_some_and(|checker| !checker.is_settled())
-                }
-                _ => wanted.contains(&offer.source) && (offer.subscribed || listening.is_ready(from, now)),
-            };
+            let wanted = wanted.contains(route);
             if wanted == offer.subscribed {
                 continue;
             }
@@ -430,6 +448,8 @@ fn stated_by(stated: &BTreeMap<Source, Stated>, from: ParticipantId) -> Option<&
 
 /// Streams of one meeting: five each of 1,000 people fit.
 const MAX_OFFERS: usize = 8_192;
+/// What a relay lets one connection have, which it ends for more.
+const MAX_SUBSCRIPTIONS: usize = 1_024;
 
 #[cfg(test)]
 mod tests;

@@ -10,7 +10,7 @@ mod did_not_run;
 
 use std::{
     fs,
-    io::{Read, Write},
+    io::{BufRead, BufReader, Read, Write},
     os::unix::{
         fs::{PermissionsExt, chown},
         net::UnixStream,
@@ -103,6 +103,12 @@ fn knock_for(socket: &Path, user: u32, group: u32, purpose: &str) -> String {
 #[test]
 fn knocking_process() {
     let Some(socket) = std::env::var_os("KNOCK_ON") else { return };
+    if std::env::var("KNOCK_FOR").as_deref() == Ok("all places") {
+        let places: Vec<_> = (0..400).map_while(|_| UnixStream::connect(&socket).ok()).collect();
+        println!("KNOCKED: {} times", places.len());
+        let _ = std::io::stdin().read(&mut [0]);
+        return;
+    }
     let Ok(mut stream) = UnixStream::connect(socket) else {
         println!("KNOCKED: no way in");
         return;
@@ -172,6 +178,36 @@ fn pipelines_of_a_named_group_are_served_and_give_no_commands() {
         .output()
         .unwrap();
     assert!(String::from_utf8_lossy(&by_name.stderr).contains("there is no group"), "{by_name:?}");
+}
+
+#[test]
+fn whoever_may_use_an_agent_cannot_keep_its_user_from_it() {
+    if !am_root() {
+        return;
+    }
+    let folder = tempfile::tempdir_in("/run").unwrap();
+    fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).unwrap();
+    let _service = start(folder.path(), Some(SERVICE), &["--group", "nogroup"]);
+    let socket = folder.path().join("run/agent.sock");
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    command
+        .args(["--exact", "knocking_process", "--nocapture"])
+        .env("KNOCK_ON", &socket)
+        .env("KNOCK_FOR", "all places")
+        .uid(SOMEBODY_ELSE)
+        .gid(GROUP)
+        .current_dir("/")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped());
+    let mut taking = Killed(command.spawn().unwrap());
+    let said = BufReader::new(taking.0.stdout.take().unwrap()).lines().map(Result::unwrap);
+    let said: Vec<String> = said.take_while(|line| !line.starts_with("KNOCKED")).collect();
+    assert!(!said.is_empty(), "the test runner's own words");
+    assert!(knock_for(&socket, SERVICE, GROUP, "commands").contains("welcome"), "its own user");
+    assert!(
+        knock_for(&socket, SOMEBODY_ELSE, GROUP, "keys").contains("hung up"),
+        "no place is left for others"
+    );
 }
 
 #[test]

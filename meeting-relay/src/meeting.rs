@@ -15,7 +15,7 @@ use tokio::sync::mpsc;
 use crate::config::Meetings as Rules;
 use crate::limits::{self, Budget, Charge};
 use crate::outlet::{Outgoing, Outlet, packed};
-use crate::room::{Asked, Audience, Delivery, Fault, Room, Seat};
+use crate::room::{Asked, Audience, Delivery, Fault, Room, Seat, Terms};
 use crate::window::Windows;
 
 /// All meetings that are open.
@@ -89,7 +89,9 @@ impl Meetings {
             None if !may_create => return Err(Refusal::NoMeeting),
             None if open.len() >= self.rules.max_meetings => return Err(Refusal::Busy),
             None => {
-                let room = Room::new(self.rules.max_participants, board_base(), Instant::now());
+                let Rules { max_participants, max_publish_mbit, .. } = self.rules;
+                let room =
+                    Room::new(Terms { max_participants, max_publish_mbit }, board_base(), Instant::now());
                 let charge = self.memory.charge_new(limits::MEETING_OWN).ok_or(Refusal::Busy)?;
                 let memory = self.memory.part(self.memory.limit() / limits::SHARE, 0);
                 let posts = memory.part(memory.limit(), limits::MEETING_OWN / 2);

@@ -23,7 +23,7 @@ use crate::limits;
 /// One meeting's members and streams.
 #[derive(Debug)]
 pub struct Room<H> {
-    max_participants: usize,
+    terms: Terms,
     board: Board,
     members: BTreeMap<ParticipantId, Member<H>>,
     claims: Claims,
@@ -31,6 +31,15 @@ pub struct Room<H> {
     next_route: u32,
     next_seat: u64,
     empty_since: Option<Instant>,
+}
+
+/// What holds for everybody in a room, and what they are told.
+#[derive(Clone, Copy, Debug)]
+pub struct Terms {
+    /// The most participants.
+    pub max_participants: usize,
+    /// Mbit/s of media from each.
+    pub max_publish_mbit: u32,
 }
 
 /// A connection's place in a room. It ends when another connection of the same participant takes the place;
@@ -123,9 +132,9 @@ struct Track<H> {
 
 impl<H: Clone> Room<H> {
     /// An empty room; `base` is for [`Board::new`].
-    pub fn new(max_participants: usize, base: u64, now: Instant) -> Self {
+    pub fn new(terms: Terms, base: u64, now: Instant) -> Self {
         Self {
-            max_participants,
+            terms,
             board: Board::new(base),
             members: BTreeMap::new(),
             claims: Claims::default(),
@@ -152,7 +161,7 @@ impl<H: Clone> Room<H> {
         if !self.claims.allow(participant, claim) {
             return Err(Refusal::Taken);
         }
-        if !self.members.contains_key(&participant) && self.members.len() >= self.max_participants {
+        if !self.members.contains_key(&participant) && self.members.len() >= self.terms.max_participants {
             return Err(Refusal::Full);
         }
         self.claims.enter(participant, claim);
@@ -163,7 +172,8 @@ impl<H: Clone> Room<H> {
         });
         let mut greeting = vec![FromRelay::Welcome {
             version: meeting_wire::VERSION,
-            max_participants: self.max_participants as u32,
+            max_participants: self.terms.max_participants as u32,
+            max_publish_mbit: self.terms.max_publish_mbit,
         }];
         greeting.extend(self.board.replay(since).map(FromRelay::Post));
         greeting.extend(self.tracks.iter().map(|(route, track)| track.published(*route)));

@@ -39,7 +39,7 @@ async fn who_is_let_in() {
     assert_eq!(refusal(&rig, hello(ALICE, create("a token of somebody"))).await, Refusal::Token);
     let creation = hello(ALICE, create("a token of the operator"));
     let (_alice, answer) = rig.hello(creation.clone(), TransportConfig::default()).await;
-    assert_eq!(answer, FromRelay::Welcome { version: VERSION, max_participants: 2 });
+    assert_eq!(answer, FromRelay::Welcome { version: VERSION, max_participants: 2, max_publish_mbit: 100 });
     let _bob = rig.join(BOB).await;
     assert_eq!(refusal(&rig, hello(CAROL, Admission::Join)).await, Refusal::Full);
 

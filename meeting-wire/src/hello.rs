@@ -101,6 +101,8 @@ pub enum FromRelay {
         version: u16,
         /// The most participants the relay lets into the meeting.
         max_participants: u32,
+        /// Mbit/s of media that it takes from this agent, sustained; it ends the connection for more.
+        max_publish_mbit: u32,
     },
     /// The agent is not in, or is out; the connection ends.
     Refused(Refusal),
@@ -252,10 +254,11 @@ impl Decode for ToRelay {
 impl Encode for FromRelay {
     fn encode(&self, out: &mut Writer) {
         match self {
-            FromRelay::Welcome { version, max_participants } => {
+            FromRelay::Welcome { version, max_participants, max_publish_mbit } => {
                 out.u8(0);
                 out.u16(*version);
                 out.u32(*max_participants);
+                out.u32(*max_publish_mbit);
             }
             FromRelay::Refused(refusal) => {
                 out.u8(1);
@@ -291,7 +294,11 @@ impl Encode for FromRelay {
 impl Decode for FromRelay {
     fn decode(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
         Ok(match reader.u8()? {
-            0 => FromRelay::Welcome { version: reader.u16()?, max_participants: reader.u32()? },
+            0 => FromRelay::Welcome {
+                version: reader.u16()?,
+                max_participants: reader.u32()?,
+                max_publish_mbit: reader.u32()?,
+            },
             1 => FromRelay::Refused(Refusal::decode(reader)?),
             2 => FromRelay::Post(Post::decode(reader)?),
             3 => FromRelay::Published {

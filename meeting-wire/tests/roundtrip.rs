@@ -75,8 +75,9 @@ fn refusal() -> impl Strategy<Value = Refusal> {
 fn from_relay() -> impl Strategy<Value = FromRelay> {
     let post = (any::<u64>(), participant(), slot(), body());
     prop_oneof![
-        (any::<u16>(), any::<u32>())
-            .prop_map(|(version, max_participants)| FromRelay::Welcome { version, max_participants }),
+        any::<(u16, u32, u32)>().prop_map(|(version, max_participants, max_publish_mbit)| {
+            FromRelay::Welcome { version, max_participants, max_publish_mbit }
+        }),
         refusal().prop_map(FromRelay::Refused),
         post.prop_map(|(seq, from, slot, body)| FromRelay::Post(Post { seq, from, slot, body })),
         (participant(), stream(), kind(), route())

@@ -70,7 +70,8 @@ fn to_relay() {
 fn from_relay() {
     let (stream, route) = (StreamId(7), Route(9));
     let post = |seq, slot| FromRelay::Post(Post { seq, from: ALICE, slot, body: body() });
-    pinned(FromRelay::Welcome { version: 1, max_participants: 200 }, "00 0001 000000c8");
+    let welcome = FromRelay::Welcome { version: 1, max_participants: 200, max_publish_mbit: 100 };
+    pinned(welcome, "00 0001 000000c8 00000064");
     pinned(FromRelay::Refused(Refusal::Version),                 "01 00");
     pinned(FromRelay::Refused(Refusal::Token),                   "01 01");
     pinned(FromRelay::Refused(Refusal::NoMeeting),               "01 02");

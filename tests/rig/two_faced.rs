@@ -152,7 +152,7 @@ async fn serve(agent: Connection, inside: Arc<Mutex<Inside>>) -> Result<()> {
     let (send, mut recv) = agent.accept_bi().await?;
     let ToRelay::Hello { participant, .. } = hear(&mut recv).await? else { anyhow::bail!("no hello") };
     let (out, to_send) = mpsc::unbounded_channel();
-    out.send(FromRelay::Welcome { version: VERSION, max_participants: 1_000 })?;
+    out.send(FromRelay::Welcome { version: VERSION, max_participants: 1_000, max_publish_mbit: 100 })?;
     let side = {
         let mut inside = lock(&inside);
         let known = inside.people.iter().find(|person| person.id == participant).map(|person| person.side);

@@ -14,7 +14,7 @@ use crate::{
 
 pub async fn serve(mut stream: UnixStream, id: u64, user: u32, meeting: Meeting) -> Result<(), ClientError> {
     let (out, mut messages) = mpsc::channel::<Frame>(QUEUED);
-    let commands = meeting.commands.clone();
+    let (commands, pace) = (meeting.commands.clone(), meeting.pace.clone());
     // not `meeting` itself: a meeting that ends takes its connections with it
     drop(meeting);
     if commands.send(ToMeeting::Keys(id, user, out)).await.is_err() {
@@ -29,6 +29,9 @@ pub async fn serve(mut stream: UnixStream, id: u64, user: u32, meeting: Meeting)
                 | ToAgent::CloseStream { .. }
                 | ToAgent::WantOpenKeys
                 | ToAgent::Floor { .. } => {
+                    if matches!(message, ToAgent::OpenStream { .. } | ToAgent::StreamCaps { .. }) {
+                        pace.turn(user).await;
+                    }
                     if commands.send(ToMeeting::Said(id, message)).await.is_err() {
                         break;
                     }

@@ -11,7 +11,10 @@ use rustix::{
     fs::{FlockOperation, OFlags, flock},
     io::Errno,
 };
-use tokio::{net::UnixListener, sync::Semaphore};
+use tokio::{
+    net::{UnixListener, UnixStream},
+    sync::{OwnedSemaphorePermit, Semaphore},
+};
 use tracing::{debug, warn};
 
 use crate::{agent::Shared, error::AgentError, private};
@@ -73,7 +76,7 @@ impl Listener {
             UnixListener::from_std(listener)
         });
         let listener = listener.map_err(failed)?;
-        let places = Arc::new(Semaphore::new(shared.config.max_clients));
+        let places = Places::new(shared.config.max_clients);
         let mut said = false;
         loop {
             let stream = match listener.accept().await {
@@ -90,7 +93,7 @@ impl Listener {
                     continue;
                 }
             };
-            let Ok(place) = places.clone().try_acquire_owned() else {
+            let Some(place) = places.take(&stream) else {
                 warn!("too many local connections: one was closed");
                 continue;
             };
@@ -100,6 +103,29 @@ impl Listener {
                 drop(place);
             });
         }
+    }
+}
+
+/// Room for so many connections. Those of others than the agent's own user leave an eighth of it: whoever may use an agent
+/// cannot keep its user from it.
+struct Places {
+    all: Arc<Semaphore>,
+    of_others: Arc<Semaphore>,
+}
+
+impl Places {
+    fn new(most: usize) -> Self {
+        let semaphore = |places| Arc::new(Semaphore::new(places));
+        Self { all: semaphore(most), of_others: semaphore(most - most / 8) }
+    }
+
+    fn take(&self, stream: &UnixStream) -> Option<(OwnedSemaphorePermit, Option<OwnedSemaphorePermit>)> {
+        let user = stream.peer_cred().ok()?.uid();
+        let of_others = match super::may_command(user) {
+            true => None,
+            false => Some(self.of_others.clone().try_acquire_owned().ok()?),
+        };
+        Some((self.all.clone().try_acquire_owned().ok()?, of_others))
     }
 }
 

@@ -13,9 +13,11 @@ mod control;
 mod keys;
 mod listener;
 mod media;
+mod pace;
 mod wire;
 
 pub use listener::Listener;
+pub use pace::Pace;
 
 use std::sync::Arc;
 
@@ -57,7 +59,7 @@ pub(crate) async fn serve(stream: UnixStream, shared: Arc<Shared>) {
 
 async fn admit(mut stream: UnixStream, shared: &Arc<Shared>) -> Result<(), ClientError> {
     let peer = stream.peer_cred()?.uid();
-    let commands = peer == rustix::process::getuid().as_raw() || peer == 0;
+    let commands = may_command(peer);
     // the modes of socket and directory have let in members of the group alone
     if !commands && shared.config.group.is_none() {
         return Err(ClientError::Stranger(peer));
@@ -106,6 +108,11 @@ async fn admit(mut stream: UnixStream, shared: &Arc<Shared>) -> Result<(), Clien
         Purpose::Tracks { .. } => media::watch(stream, id, meeting, Watcher::of_names(Arc::default())).await,
         Purpose::Control => Ok(()),
     }
+}
+
+/// The agent's own user, and root.
+pub(crate) fn may_command(user: u32) -> bool {
+    user == rustix::process::getuid().as_raw() || user == 0
 }
 
 async fn refuse(stream: &mut UnixStream, text: String) -> Result<(), ClientError> {

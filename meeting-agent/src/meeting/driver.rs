@@ -1,5 +1,6 @@
 //! The only place that feeds a [`Session`] and drains it.
 
+mod asks;
 mod outputs;
 mod seek;
 mod vouching;
@@ -8,7 +9,7 @@ mod wishes;
 use std::{
     collections::{BTreeSet, HashMap, VecDeque},
     sync::Arc,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use bytes::Bytes;
@@ -21,7 +22,10 @@ use rand_core::Rng as _;
 use tokio::sync::{mpsc, watch};
 use tracing::{info, warn};
 
-use self::seek::{FIND_LEADER, Seek};
+use self::{
+    asks::Asks,
+    seek::{FIND_LEADER, Seek},
+};
 use super::{Glance, Plan, Start, ToMeeting};
 use crate::{
     clock,
@@ -43,6 +47,7 @@ pub struct Driver {
 
     session: Session,
     link: Option<RelayLink>,
+    asks: Asks,
     claim: Claim,
     holders: KeyHolders,
     names: HashMap<ParticipantId, String>,
@@ -95,6 +100,7 @@ impl Driver {
             seen,
             session,
             link: Some(link),
+            asks: Asks::new(Instant::now()),
             claim,
             holders: KeyHolders::default(),
             names: HashMap::new(),
@@ -121,7 +127,12 @@ impl Driver {
         self.drain();
         self.show();
         loop {
-            let wait = self.wait();
+            let mut wait = self.wait();
+            if wait.is_zero() {
+                // However much comes in, time goes on.
+                self.tick();
+                wait = self.wait().max(Duration::from_millis(1));
+            }
             tokio::select! {
                 wish = self.wishes.recv() => match wish {
                     None => return,
@@ -143,7 +154,8 @@ impl Driver {
     fn wait(&self) -> Duration {
         let due = [Some(self.next), self.rejoin, self.create.map(|seek| seek.until()), self.vouching_due()];
         let due = due.into_iter().flatten().min();
-        due.unwrap_or_default().since(clock::now()).clamp(Duration::from_millis(1), Duration::from_secs(1))
+        let most = if self.asks.waits() { Duration::from_millis(50) } else { Duration::from_secs(1) };
+        due.unwrap_or_default().since(clock::now()).min(most)
     }
 
     fn tick(&mut self) {
@@ -166,6 +178,7 @@ impl Driver {
             let _ = self.feed(Input::Timeout);
             self.drain();
         }
+        self.send([]);
     }
 
     fn feed(&mut self, input: Input) -> Result<(), String> {
@@ -254,7 +267,7 @@ impl Driver {
             return;
         }
         let Some(link) = &self.link else { return };
-        for message in messages {
+        for message in self.asks.pass(messages, Instant::now()) {
             if let Err(mpsc::error::TrySendError::Full(_)) = link.out.try_send(message) {
                 warn!(meeting = %self.plan.link.meeting, "the relay does not keep up: calling it anew");
                 return self.relink();
@@ -275,6 +288,7 @@ impl Driver {
 
     fn disconnected(&mut self) {
         self.create = None;
+        self.asks = Asks::new(Instant::now());
         self.media.watching.disconnected();
         if std::mem::take(&mut self.connected) {
             let _ = self.feed(Input::Disconnected);
@@ -334,6 +348,7 @@ impl Driver {
     /// A new stay in the same meeting.
     fn restart(&mut self, start: Start) {
         (self.rejoin, self.create, self.link) = (None, None, None);
+        self.asks = Asks::new(Instant::now());
         (self.connected, self.down, self.refused) = (false, None, false);
         self.media.watching.all_ended();
         for (stream, _) in self.media.publisher.streams() {

@@ -1,8 +1,8 @@
-//! Writes one stream's frames to the relay: video as a QUIC stream for each group, audio as datagrams, data as
-//! one long group.
+//! Writes one stream's frames to the relay: video as a QUIC stream for each group, audio as datagrams, data in short groups.
 //!
 //! Streams overtake each other, and so would frames of sound too large for a datagram if each had its own: from such a
-//! frame on they go in short groups, in order, until they have been small for a while.
+//! frame on they go in short groups, in order, until they have been small for a while. What is lost of a group costs its
+//! rest; so groups of data are short too, end when nothing comes for a while, and each beacon has its own.
 
 use std::time::Duration;
 
@@ -11,7 +11,10 @@ use meeting_wire::{AudioDatagram, Encode, Envelope, GroupHeader, Kind, Record, R
 use quinn::{Connection, SendStream, VarInt, WriteError};
 use tokio::time::{Instant, timeout, timeout_at};
 
-use super::queue::{Queue, Waiting};
+use super::{
+    BEACONS,
+    queue::{Queue, Waiting},
+};
 use crate::counters::{Counters, reason};
 
 /// Writes until the connection ends or the queue is closed and empty; `sent` is called
@@ -27,7 +30,18 @@ pub async fn run(
 ) {
     let mut group = None;
     let mut in_order = 0_usize;
-    while let Some(frame) = queue.pop().await {
+    loop {
+        let next = match &group {
+            Some(_) if kind == Kind::Data => match timeout(PAUSE, queue.pop()).await {
+                Ok(next) => next,
+                Err(_) => {
+                    finish(&mut group);
+                    continue;
+                }
+            },
+            _ => queue.pop().await,
+        };
+        let Some(frame) = next else { break };
         let deadline = Instant::from_std(frame.since) + patience(kind, &frame);
         if kind == Kind::Audio {
             in_order = if fits(link, &frame) { in_order.saturating_sub(1) } else { IN_ORDER };
@@ -82,7 +96,12 @@ async fn write(
     group: &mut Option<Group>,
     frame: &Waiting,
 ) -> Result<(), WriteError> {
-    let full = kind == Kind::Audio && group.as_ref().is_some_and(|group| group.records >= IN_ORDER);
+    let most = match kind {
+        Kind::Video => usize::MAX,
+        Kind::Data if id == BEACONS => 1,
+        Kind::Audio | Kind::Data => IN_ORDER,
+    };
+    let full = group.as_ref().is_some_and(|group| group.records >= most);
     if frame.opens || full || group.is_none() {
         finish(group);
         let stream = link.open_uni().await?;
@@ -134,8 +153,10 @@ fn priority(kind: Kind) -> i32 {
 const MAX_DATAGRAM: usize = 1_100;
 /// The longest clear part of a datagram: route, bits, flags, layer and three times.
 const ENVELOPE_HEAD: usize = 4 + 3 + 3 * 8;
-/// Frames of sound in one group, and small ones before they are datagrams again: half a second.
+/// Frames of sound or data in one group, and small ones of sound before they are datagrams again: half a second of it.
 const IN_ORDER: usize = 25;
+/// A group of data in which nothing comes for so long ends: an open one takes a place at each subscriber.
+const PAUSE: Duration = Duration::from_secs(1);
 /// How long the end of a closed stream may take to arrive.
 const FAREWELL: Duration = Duration::from_secs(1);
 /// The application's reset code of a group that came too late.

@@ -120,8 +120,9 @@ fn transport() -> TransportConfig {
     transport
 }
 
-/// Groups on their way at once: two for each of 64 streams. quinn keeps state for each allowed one.
-const INCOMING_STREAMS: u32 = 128;
+/// Groups on their way at once: as many as a relay has on their way to one subscriber, so that those of one sender, 64,
+/// leave room for the others'. quinn keeps some bytes for each allowed one.
+const INCOMING_STREAMS: u32 = 1024;
 /// Flow control over all streams: 100 Mbit/s at 300 ms.
 const RECEIVE_WINDOW: u32 = 4 * 1024 * 1024;
 /// Flow control of one stream: 8 Mbit/s at 1 s.

@@ -34,14 +34,13 @@ struct Running {
 
 impl Running {
     fn start(folder: &Path, listen: Option<SocketAddr>) -> Self {
-        Self::with(folder, listen, &[])
+        Self::with(folder, |config| config.listen = listen.unwrap_or(config.listen))
     }
 
-    fn with(folder: &Path, listen: Option<SocketAddr>, tokens: &[&str]) -> Self {
+    fn with(folder: &Path, change: impl Fn(&mut Config)) -> Self {
         let bind = || {
             let mut config = Config::development(folder);
-            config.meetings.create_tokens = tokens.iter().map(|token| token.to_string()).collect();
-            config.listen = listen.unwrap_or(config.listen);
+            change(&mut config);
             Relay::bind(config)
         };
         // a port is free again only when the former relay's last task has seen its end
@@ -116,9 +115,15 @@ impl Device {
     /// Offers streams as the driver does.
     async fn publish(&self, streams: &[(u32, Kind)]) {
         for (id, kind) in streams {
-            self.media.publisher.open(StreamId(*id), *kind, USER);
+            self.open(StreamId(*id), *kind);
             self.link.out.send(ToRelay::Publish { stream: StreamId(*id), kind: *kind }).await.unwrap();
         }
+    }
+
+    /// Opens a stream, whose key is there at once.
+    fn open(&self, stream: StreamId, kind: Kind) {
+        self.media.publisher.open(stream, kind, USER);
+        self.media.publisher.sealed_under(stream, KeyId::new(stream, 1, 1));
     }
 
     /// Subscribes to what is offered, as the driver does, up to `n` streams.
@@ -282,6 +287,98 @@ async fn a_pipeline_that_floods_costs_the_others_neither_the_relay_nor_their_str
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_pipeline_that_sends_more_bytes_than_the_relay_takes_costs_the_others_nothing() {
+    let folder = TempDir::new().unwrap();
+    let relay = Running::with(folder.path(), |config| config.meetings.max_publish_mbit = 8);
+    let (mut alice, mut bob) = (Device::start(relay.hail(ALICE)), Device::start(relay.hail(BOB)));
+    alice.up().await;
+    bob.up().await;
+    alice.publish(&[(1, Kind::Data), (3, Kind::Video)]).await;
+    bob.subscribe(2).await;
+    wanted(&mut alice, 3).await;
+    let (wishes, _wished) = source();
+    let publisher = &alice.media.publisher;
+    for n in 0..200 {
+        let raw = frame(3, n, Flags::KEYFRAME, 1024 * 1024);
+        publisher.push(StreamId(3), raw, &wishes, Instant::now());
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    publisher.push(StreamId(1), frame(1, 0, 0, 1), &wishes, Instant::now());
+    while bob.frame().await.0 != StreamId(1) {}
+    while let Ok(event) = alice.link.events.try_recv() {
+        let wanted = matches!(event, LinkEvent::Message(FromRelay::KeyframeWanted { .. }));
+        assert!(wanted, "connected all the time: {event:?}");
+    }
+    assert!(alice.counters.read().2[reason::RATE] > 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_goes_out_that_was_sealed_for_another_stream_or_stay() {
+    let folder = TempDir::new().unwrap();
+    let relay = Running::start(folder.path(), None);
+    let mut alice = Device::start(relay.hail(ALICE));
+    alice.up().await;
+    alice.publish(&[(1, Kind::Data), (2, Kind::Data)]).await;
+    let (wishes, _wished) = source();
+    let publisher = &alice.media.publisher;
+    let kids = [(2, 1, 2), (1, 9, 1), (1, 1, 1), (1, 1, 2)];
+    for (stream, index, epoch) in kids {
+        let mut sealed = vec![0; Header::MAX_LEN];
+        let kid = KeyId::new(StreamId(stream), index, epoch).into();
+        let header = Header { kid, ctr: 0 }.emit(sealed.first_chunk_mut().unwrap());
+        sealed.resize(header + 17, 0);
+        let envelope = Envelope { sealed: sealed.into(), ..frame(1, 0, 0, 1) };
+        publisher.push(StreamId(1), envelope, &wishes, Instant::now());
+    }
+    publisher.push(
+        StreamId(1),
+        Envelope { sealed: Bytes::new(), ..frame(1, 0, 0, 1) },
+        &wishes,
+        Instant::now(),
+    );
+    assert_eq!(alice.counters.read().2[reason::FOREIGN_KEY], 3, "those of its own stream and stay go out");
+    publisher.close(StreamId(1)).await;
+    let signed: Vec<KeyId> = publisher.take_sent().iter().map(|span| span.kid).collect();
+    assert!(signed.iter().all(|kid| (kid.stream(), kid.index()) == (StreamId(1), 1)), "{signed:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn data_of_many_leave_room_for_a_picture() {
+    let folder = TempDir::new().unwrap();
+    let relay = Running::start(folder.path(), None);
+    let mut bob = Device::start(relay.hail(BOB));
+    bob.up().await;
+    let mut others = Vec::new();
+    for number in 0..2 {
+        let other = ParticipantId([0xc0 + number; 16]);
+        let mut other = Device::start(relay.hail(other));
+        other.up().await;
+        let streams: Vec<_> = (1..=64).map(|stream| (stream, Kind::Data)).collect();
+        other.publish(&streams).await;
+        bob.subscribe(64).await;
+        let (wishes, _wished) = source();
+        for stream in 1..=64 {
+            other.media.publisher.push(StreamId(stream), frame(stream, 0, 0, 10), &wishes, Instant::now());
+        }
+        let mut came = 0;
+        while came < 64 {
+            let bytes = timeout(PATIENCE, bob.queue.pop()).await.expect("a frame").unwrap();
+            let message = FromAgent::from_bytes(&bytes[4..]).unwrap();
+            came += usize::from(matches!(message, FromAgent::Frame { .. }));
+        }
+        others.push(other);
+    }
+    let mut alice = Device::start(relay.hail(ALICE));
+    alice.up().await;
+    alice.publish(&[(3, Kind::Video)]).await;
+    bob.subscribe(1).await;
+    wanted(&mut alice, 3).await;
+    let (wishes, _wished) = source();
+    alice.media.publisher.push(StreamId(3), frame(3, 7, Flags::KEYFRAME, 10), &wishes, Instant::now());
+    assert_eq!(bob.frame().await.1.pts, Some(7));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn another_certificate_than_the_links_is_refused() {
     let folder = TempDir::new().unwrap();
     let relay = Running::start(folder.path(), None);
@@ -302,7 +399,7 @@ async fn a_lost_relay_is_called_again_and_frames_go_on_with_a_keyframe() {
     assert!(matches!(alice.event().await, LinkEvent::Down(_)));
     assert!(matches!(bob.event().await, LinkEvent::Down(_)));
     let (wishes, _wished) = source();
-    alice.media.publisher.open(StreamId(3), Kind::Video, USER);
+    alice.open(StreamId(3), Kind::Video);
     alice.media.publisher.push(StreamId(3), frame(3, 0, Flags::KEYFRAME, 10), &wishes, Instant::now());
     assert_eq!(alice.counters.read().2["offline"], 1);
 
@@ -390,7 +487,8 @@ async fn a_meeting_nobody_has_opened_is_tried_again_until_somebody_does() {
 async fn a_creator_without_its_token_enters_what_is_open() {
     let folder = TempDir::new().unwrap();
     let token = "0123456789abcdef";
-    let relay = Running::with(folder.path(), None, &[token]);
+    let relay =
+        Running::with(folder.path(), |config| config.meetings.create_tokens = vec![token.to_string()]);
     let mut alice =
         Device::start(Hail { admission: Admission::Create { token: token.into() }, ..relay.hail(ALICE) });
     alice.up().await;

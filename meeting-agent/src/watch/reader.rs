@@ -91,8 +91,9 @@ async fn group(
             let _ = recv.stop(VarInt::from_u32(0));
             return Ok(());
         };
-        if std::mem::take(&mut first) && kind != Kind::Data {
-            let _ = timeout_at(Instant::now() + REORDER, place.turn()).await;
+        if std::mem::take(&mut first) {
+            let patience = if kind == Kind::Data { REORDER_DATA } else { REORDER };
+            let _ = timeout_at(Instant::now() + patience, place.turn()).await;
             if kind == Kind::Video {
                 place.overtake();
             }
@@ -221,6 +222,8 @@ impl Drop for Place<'_> {
 
 /// How long a new group waits for the end of the one before it: a lost packet's repair on a usual path.
 const REORDER: Duration = Duration::from_millis(150);
+/// The same for data, of which none is late: more than one repair.
+const REORDER_DATA: Duration = Duration::from_secs(1);
 /// How long one record, or a header, may take to arrive.
 const STALLED: Duration = Duration::from_secs(3);
 /// Bytes of unfinished records of one meeting.

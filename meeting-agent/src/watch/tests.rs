@@ -129,6 +129,27 @@ async fn after_a_reconnect_the_tracks_go_on() {
 }
 
 #[test]
+fn one_senders_flood_of_beacons_costs_no_other_their_place() {
+    let (out, mut beacons) = mpsc::channel(32);
+    let watching = Watching::new(Arc::default(), out);
+    let alice = ParticipantId([0xa; 16]);
+    watching.offered(ROUTE, (BOB, BEACONS), Kind::Data);
+    watching.offered(Route(8), (alice, BEACONS), Kind::Data);
+    let beacon = |route| {
+        let sealed = Bytes::from_static(b"signed");
+        let envelope = Envelope { pts: None, dts: None, duration: None, flags: Flags(0), layer: 0, sealed };
+        watching.deliver(route, envelope);
+    };
+    (0..1_000).for_each(|_| beacon(ROUTE));
+    beacon(Route(8));
+    let mut from = Vec::new();
+    while let Ok((who, _)) = beacons.try_recv() {
+        from.push(who);
+    }
+    assert_eq!((from.len(), from.last()), (17, Some(&alice)));
+}
+
+#[test]
 fn beacons_are_asked_for_first_and_last() {
     let watching = watching();
     let beacons = Route(8);

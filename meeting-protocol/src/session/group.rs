@@ -347,8 +347,9 @@ impl Group {
         caps: String,
         cx: &mut Cx<'_>,
     ) -> Result<(), CommandError> {
-        self.streams.set_caps(stream, caps)?;
-        self.seal_all(Some(stream), cx);
+        if self.streams.set_caps(stream, caps)? {
+            self.seal_all(Some(stream), cx);
+        }
         Ok(())
     }
 

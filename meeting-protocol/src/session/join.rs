@@ -298,7 +298,7 @@ impl Join {
                 let half = cx.random16();
                 self.streams.open(wish, half)?;
             }
-            Command::StreamCaps { stream, caps } => self.streams.set_caps(stream, caps)?,
+            Command::StreamCaps { stream, caps } => _ = self.streams.set_caps(stream, caps)?,
             Command::CloseStream(stream) => self.streams.close(stream, None, cx)?,
             Command::Floor { from, kid, floor } => self.streams.floor(from, kid, floor),
             _ => return Err(CommandError::NotLeader),

@@ -79,12 +79,14 @@ impl Streams {
     }
 
     /// New caps; gives whether they have to be stated.
-    pub fn set_caps(&mut self, stream: StreamId, caps: String) -> Result<(), CommandError> {
+    pub fn set_caps(&mut self, stream: StreamId, caps: String) -> Result<bool, CommandError> {
         if !self.may_have(stream, &caps) {
             return Err(CommandError::TooLong);
         }
-        self.own.get_mut(&stream.0).ok_or(CommandError::NoStream)?.caps = caps;
-        Ok(())
+        let own = self.own.get_mut(&stream.0).ok_or(CommandError::NoStream)?;
+        let new = own.caps != caps;
+        own.caps = caps;
+        Ok(new)
     }
 
     /// Whether a stream may have these caps beside those of our others: more nobody would keep.

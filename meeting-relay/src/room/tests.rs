@@ -19,7 +19,7 @@ struct Rig {
 
 fn rig() -> Rig {
     let now = Instant::now();
-    let mut room = Room::new(3, 0, now);
+    let mut room = Room::new(Terms { max_participants: 3, max_publish_mbit: 100 }, 0, now);
     let mut join = |id, name| room.join(claimed(id), name, 0).expect("there is room").seat;
     let (alice, bob, carol) = (join(ALICE, "alice"), join(BOB, "bob"), join(CAROL, "carol"));
     Rig { room, now, alice, bob, carol }

@@ -17,6 +17,7 @@ impl Driver {
         match change {
             KeyChange::Seal { stream, epoch, kid, suite, base_key, keyframe } => {
                 let suite = suite as u16;
+                self.media.publisher.sealed_under(stream, kid);
                 self.holders
                     .seal(stream, &FromAgent::SealKey { stream, epoch, kid, suite, base_key, keyframe });
             }

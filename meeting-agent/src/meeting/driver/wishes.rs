@@ -101,7 +101,14 @@ impl Driver {
     fn said(&mut self, id: u64, message: ToAgent) {
         match message {
             ToAgent::OpenStream { request, kind, track, caps, random } => {
-                let opened = self.holders.label(kind, &track).and_then(|track| {
+                let room = match self.holders.has_its_share(id) {
+                    true => {
+                        Err("you have as many streams as one user may who shares this agent: close one"
+                            .into())
+                    }
+                    false => Ok(()),
+                };
+                let opened = room.and_then(|()| self.holders.label(kind, &track)).and_then(|track| {
                     let stream = self.holders.next_stream();
                     let open = OpenStream { stream, kind, track: track.clone(), caps, random };
                     self.command(Command::OpenStream(open)).map(|()| (stream, track))
