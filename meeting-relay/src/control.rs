@@ -91,6 +91,7 @@ impl Ear {
         match read_on(&mut self.0, &mut bytes, len, grow).await {
             Ok(()) => Ok(bytes),
             Err(Unfinished::NoRoom) => Err(End::Refused(Refusal::Busy)),
+            Err(Unfinished::Stopped) => Err(Misbehaviour::Stopped(MESSAGE).into()),
             Err(Unfinished::Truncated) => Err(Misbehaviour::Truncated(MESSAGE).into()),
             Err(Unfinished::Broken) => Err(End::Lost),
         }

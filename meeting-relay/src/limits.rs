@@ -79,6 +79,12 @@ pub const ASSEMBLING: usize = meeting_wire::Record::MAX + 1024 * 1024;
 /// claims more has memory for what has come.
 pub const AHEAD: usize = 128 * 1024;
 
+/// How long somebody has for the next of the [`STEPS`] in which a record or message comes: agents give up what takes as long.
+pub const PROGRESS: Duration = Duration::from_secs(10);
+
+/// So many steps make a whole record or message. A picture of 16 MiB may come at 134 kbit/s.
+pub const STEPS: usize = 100;
+
 /// Room for what has come first of a message, or of a record beyond [`AHEAD`]: a packet's worth.
 pub const PACKET: usize = 2 * 1024;
 

@@ -177,7 +177,7 @@ async fn record(recv: &mut RecvStream, member: &Member) -> Result<Next, Misbehav
         Ok(()) => {}
         Err(Unfinished::NoRoom) => return Ok(no_room(member)),
         Err(Unfinished::Truncated) => return Err(Misbehaviour::Truncated("a record")),
-        Err(Unfinished::Broken) => return Ok(Next::Broken),
+        Err(Unfinished::Stopped | Unfinished::Broken) => return Ok(Next::Broken),
     }
     member.rates.frame(bytes.len(), Instant::now())?;
     member.counters.frames_in.one();

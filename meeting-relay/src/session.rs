@@ -85,12 +85,18 @@ pub enum Misbehaviour {
     /// A stream that ends inside of something.
     #[error("{0} ends too early")]
     Truncated(&'static str),
+    /// A message that does not go on.
+    #[error("{0} stops in the middle")]
+    Stopped(&'static str),
     /// A message at the wrong time.
     #[error("a hello that is not the first message")]
     SecondHello,
     /// No hello at all.
     #[error("no hello in time")]
     NoHello,
+    /// Media from a stranger.
+    #[error("a datagram before the hello")]
+    EarlyDatagram,
     /// A layer above [`limits::LAYERS`].
     #[error("a layer number that is too high")]
     Layer,
@@ -255,6 +261,18 @@ pub fn close_code(refusal: Refusal) -> u32 {
 pub const SHUTDOWN: u32 = 16;
 
 async fn hello(connection: &Connection) -> Result<(ToRelay, SendStream, Ear), End> {
+    tokio::select! {
+        biased;
+        said = first_message(connection) => said,
+        // Flow control does not hold them back, and each keeps the packet that it came in for as long as it is not read.
+        datagram = connection.read_datagram() => match datagram {
+            Ok(_) => Err(Misbehaviour::EarlyDatagram.into()),
+            Err(_) => Err(End::Lost),
+        },
+    }
+}
+
+async fn first_message(connection: &Connection) -> Result<(ToRelay, SendStream, Ear), End> {
     let (send, recv): (SendStream, RecvStream) = connection.accept_bi().await.map_err(|_| End::Lost)?;
     let mut ear = Ear::new(recv);
     match ear.hello().await? {

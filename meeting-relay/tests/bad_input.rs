@@ -3,6 +3,8 @@
 #[allow(dead_code)]
 mod common;
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use common::*;
 use meeting_relay::{close_code, limits};
@@ -230,6 +232,36 @@ async fn what_is_not_hers_moves_nothing() {
     alice.send_group(CAMERA, 8, 0, &picture).await;
     let (header, bytes) = bob.next_group().await;
     assert_eq!((header.group, bytes), (8, Ok(picture[0].to_bytes())), "the first that Bob gets is Alice's");
+}
+
+#[tokio::test]
+async fn who_stops_in_the_middle_is_not_waited_for() {
+    let rig = Rig::start();
+    let mut eve = rig.create(EVE).await;
+    let mut carol = rig.join(CAROL).await;
+    carol.send.write_all(&[0, 0, 1, 0, 1]).await.expect("the beginning of a post");
+
+    let mut half = eve.open_group(CAMERA, 0, 0).await;
+    half.write_all(&record(RecordKind::Frame, 1, 1_000).to_bytes()[..500]).await.expect("sent");
+    let drip = async |group, len| {
+        let mut send = eve.open_group(CAMERA, group, 0).await;
+        for byte in record(RecordKind::Frame, 1, len).to_bytes() {
+            if send.write_all(&[byte]).await.is_err() {
+                return false;
+            }
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        }
+        send.finish().is_ok()
+    };
+    let (slow, too_slow) = soon(async { tokio::join!(drip(1, 60), drip(2, 100_000)) }).await;
+    assert!(slow && !too_slow, "what comes is waited for as long as there is enough of it");
+    assert_eq!(soon(half.stopped()).await, Ok(Some(0_u8.into())));
+    counted(&rig.counters.frames_unrouted, 1).await;
+    let (code, said) = carol.closed().await;
+    assert_eq!((code, &said[..]), (close_code(Refusal::Protocol), "a control message stops in the middle"));
+
+    eve.post(Slot::Direct(EVE), b"her connection goes on").await;
+    while !matches!(eve.hear().await, FromRelay::Post(post) if post.from == EVE) {}
 }
 
 #[tokio::test]

@@ -5,11 +5,14 @@ mod common;
 
 use std::collections::VecDeque;
 
+use bytes::Bytes;
 use common::program::Program;
 use common::*;
 use meeting_relay::{close_code, limits};
 use meeting_wire::{Refusal, Slot};
-use quinn::{Connection, ConnectionError};
+use quinn::{Connection, ConnectionError, TransportConfig};
+use rustls_pki_types::CertificateDer;
+use rustls_pki_types::pem::PemObject;
 
 /// `crowd` connections that say nothing, from as many sockets, and honest agents in between.
 async fn silence(crowd: usize) {
@@ -42,6 +45,42 @@ async fn silence(crowd: usize) {
     println!("{crowd} silent connections: {busy} made room for others, {grown} KiB more at most");
     assert!(busy > 0, "256 newcomers came within 5 s, and nobody made room for them");
     assert!(grown < 64 * 1024, "{grown} KiB");
+}
+
+#[tokio::test]
+async fn datagrams_before_a_hello_end_who_sends_them() {
+    let folder = tempfile::tempdir().expect("a directory");
+    let relay = Program::start(folder.path(), &[]).await;
+    let _alice = relay.agent(ALICE).await;
+    let certificate = CertificateDer::from_pem_file(&relay.certificate).expect("a certificate");
+    let before = relay.memory();
+    let (mut strangers, mut most) = (Vec::new(), 0);
+    for _ in 0..20 {
+        let mut padded = TransportConfig::default();
+        padded.pad_to_mtu(true);
+        let stranger = connect(relay.address(), certificate.clone(), padded).await;
+        let sent = stranger.datagram_send_buffer_space();
+        for _ in 0..2_000 {
+            if stranger.send_datagram(Bytes::from_static(&[0])).is_err() {
+                break;
+            }
+            // A packet for each: whoever keeps one byte of it keeps it all.
+            while stranger.datagram_send_buffer_space() < sent && stranger.close_reason().is_none() {
+                tokio::task::yield_now().await;
+            }
+        }
+        strangers.push(stranger);
+        most = relay.memory().max(most);
+    }
+    let grown = most.saturating_sub(before);
+    println!("20 strangers who send datagrams: {grown} KiB more at most");
+    for stranger in strangers {
+        let ConnectionError::ApplicationClosed(close) = soon(stranger.closed()).await else {
+            panic!("closed by the relay expected");
+        };
+        assert_eq!(&close.reason[..], b"a datagram before the hello");
+    }
+    assert!(grown < 16 * 1024, "{grown} KiB");
 }
 
 #[tokio::test]
