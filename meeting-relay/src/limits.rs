@@ -60,8 +60,8 @@ pub const CELL: usize = 64 * 1024;
 /// away for longest is forgotten first.
 pub const CLAIMS: usize = 16 * 1024;
 
-/// Streams that one participant may have published: a few cameras with layers.
-pub const STREAMS: usize = 64;
+/// Streams that one participant may have published: the 64 of its elements, a few cameras with layers, and its beacons.
+pub const STREAMS: usize = 64 + 1;
 
 /// Subscriptions of one connection: five streams each of 200 people.
 pub const SUBSCRIPTIONS: usize = 1024;
@@ -109,8 +109,8 @@ pub const QUEUED_RECORDS: usize = 256;
 /// Groups on their way to one subscriber at one time.
 pub const LANES: usize = 1024;
 
-/// How many of them are of one publisher: one for each of its streams, and half of the streams that an agent allows.
-pub const LANES_OF_ONE: usize = 64;
+/// How many of them are of one publisher: one for each of its streams, which is half of the streams that an agent allows.
+pub const LANES_OF_ONE: usize = STREAMS;
 
 /// Control messages waiting for one agent.
 pub const QUEUED_MESSAGES: usize = 16 * 1024;

@@ -109,9 +109,11 @@ impl Outlet {
         self.media.of(publisher)
     }
 
-    /// Room for `bytes` of media of a publisher's `share`, `None` when too much waits already.
+    /// Room for `bytes` of media of a publisher's `share`, `None` when too much waits already. What is larger than a share
+    /// counts as one, or it would take the room of the others too; its meeting is charged for all of it.
     pub fn charge_media(&self, share: &Arc<Budget>, bytes: usize) -> Option<[Charge; 2]> {
-        Some([share.charge(bytes)?, self.memory.media.charge(limits::ITEM_BYTES)?])
+        let place = share.charge(bytes.min(limits::QUEUED_MEDIA_OF_ONE))?;
+        Some([place, self.memory.media.charge(limits::ITEM_BYTES)?])
     }
 
     /// Room for one more group of a publisher on its way.

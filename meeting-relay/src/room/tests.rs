@@ -168,6 +168,15 @@ fn only_subscribers_of_video_can_ask_for_keyframes() {
 }
 
 #[test]
+fn all_streams_of_a_participant_and_its_beacons_are_within_the_limit() {
+    let mut rig = rig();
+    for n in 1..=64 {
+        rig.room.publish(rig.alice, StreamId(n), Kind::Video).expect("as many as an agent opens");
+    }
+    assert!(rig.room.publish(rig.alice, StreamId(0), Kind::Data).is_ok(), "its beacons");
+}
+
+#[test]
 fn streams_and_subscriptions_are_bounded() {
     let mut rig = rig();
     for n in 0..limits::STREAMS as u32 {
