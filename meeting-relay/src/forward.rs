@@ -11,12 +11,12 @@
 //! long as no newer group is there, else a keyframe could never pass a slow link.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
-use meeting_wire::{Encode, GroupHeader, Kind, ParticipantId, Route, StreamId};
-use quinn::{SendDatagramError, SendStream, VarInt};
+use meeting_wire::{Encode, GroupHeader, Kind};
+use quinn::{SendStream, VarInt};
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, timeout};
 
@@ -40,10 +40,6 @@ pub struct Arrival {
     pub urgent: bool,
 }
 
-/// The newest group of each of a publisher's streams and layers: what makes an older one worthless.
-#[derive(Debug, Default)]
-pub struct Newest(Mutex<HashMap<(StreamId, u8), watch::Sender<u64>>>);
-
 /// One group on its way from its publisher to the stream's subscribers.
 #[derive(Debug)]
 pub struct Group {
@@ -60,7 +56,7 @@ enum Lane {
     Open(Open),
     /// Came after the group's first frame: the next group is the first that helps.
     Waiting,
-    /// Lost a record, and so the rest of the group.
+    /// Ended early, and the rest of the group with it. Data has another one with its next record.
     Lost,
 }
 
@@ -78,6 +74,14 @@ struct Parcel {
     _charges: [Charge; 2],
 }
 
+/// Why a record does not wait for a subscriber.
+enum Unqueued {
+    /// Too much does already.
+    Full,
+    /// The lane has ended.
+    Closed,
+}
+
 /// Why a lane ends early.
 enum Lost {
     Late,
@@ -85,33 +89,9 @@ enum Lost {
     Stopped,
 }
 
-impl Newest {
-    /// Notes a group and gives the means to learn of newer ones.
-    pub fn note(&self, stream: StreamId, header: &GroupHeader) -> watch::Receiver<u64> {
-        let mut newest = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let full = newest.len() >= limits::STREAMS * usize::from(limits::LAYERS);
-        let key = (stream, header.layer);
-        if full && !newest.contains_key(&key) {
-            return watch::channel(header.group).1;
-        }
-        let sender = newest.entry(key).or_insert_with(|| watch::channel(header.group).0);
-        sender.send_if_modified(|group| {
-            let newer = header.group > *group;
-            *group = header.group.max(*group);
-            newer
-        });
-        sender.subscribe()
-    }
-
-    /// Forgets an unpublished stream.
-    pub fn forget(&self, stream: StreamId) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).retain(|(other, _), _| *other != stream);
-    }
-}
-
 impl Group {
-    /// A group whose stream has begun; `newer` is from [`Newest::note`], `midway` says that records of it are
-    /// lost already.
+    /// A group whose stream has begun; `newer` is from [`crate::newest`], `midway` says that records of it are lost
+    /// already.
     pub fn new(
         header: GroupHeader,
         newer: watch::Receiver<u64>,
@@ -123,36 +103,38 @@ impl Group {
 
     /// Hands a record to everybody in the audience; without one, the stream is not published.
     pub fn pass(&mut self, arrival: &Arrival, audience: Option<&Audience<Arc<Outlet>>>) {
-        match audience {
-            Some(audience) => self.settle(audience),
-            None => {
-                self.counters.frames_unrouted.one();
-                self.audience = None;
-                self.lanes.clear();
-            }
-        }
+        self.settle(audience);
         self.begun = true;
-        for outlet in self.audience.iter().flat_map(|audience| audience.iter()) {
+        let Some(audience) = audience else {
+            return self.counters.frames_unrouted.one();
+        };
+        for outlet in audience.to.iter() {
             let Some(lane) = self.lanes.get_mut(&Arc::as_ptr(outlet).addr()) else {
                 continue;
             };
+            // Data goes on at once: each piece may be of use without the one before it.
+            if matches!(lane, Lane::Lost) && audience.kind == Kind::Data {
+                *lane = open_lane(outlet, audience, self.header, &self.newer, &self.counters);
+            }
             let Lane::Open(open) = lane else {
                 if matches!(lane, Lane::Lost) {
                     self.counters.frames_dropped_late.one();
                 }
                 continue;
             };
-            let parcel = outlet
-                .charge_media(&open.share, arrival.record.len())
-                .map(|charges| Parcel { arrival: arrival.clone(), _charges: charges });
-            let gone = |error| matches!(error, mpsc::error::TrySendError::Closed(_));
-            let dropped = match parcel.map(|parcel| open.queue.try_send(parcel).map_err(gone)) {
-                Some(Ok(())) => continue,
-                Some(Err(true)) => &self.counters.frames_dropped_late,
-                Some(Err(false)) | None => &self.counters.frames_dropped_full,
-            };
-            dropped.one();
-            *lane = Lane::Lost;
+            match open.queue(outlet, arrival) {
+                Ok(()) => {}
+                Err(Unqueued::Closed) => {
+                    self.counters.frames_dropped_late.one();
+                    *lane = Lane::Lost;
+                }
+                Err(Unqueued::Full) => {
+                    self.counters.frames_dropped_full.one();
+                    if audience.kind != Kind::Data {
+                        *lane = Lane::Lost;
+                    }
+                }
+            }
         }
     }
 
@@ -166,21 +148,21 @@ impl Group {
     }
 
     /// Opens lanes for those who came and closes those of whom left.
-    fn settle(&mut self, audience: &Audience<Arc<Outlet>>) {
+    pub fn settle(&mut self, audience: Option<&Audience<Arc<Outlet>>>) {
+        let Some(audience) = audience else {
+            self.audience = None;
+            return self.lanes.clear();
+        };
         if self.audience.as_ref().is_some_and(|known| Arc::ptr_eq(known, &audience.to)) {
             return;
         }
         let mut former = std::mem::take(&mut self.lanes);
-        let header = GroupHeader { route: audience.route, ..self.header };
         for outlet in audience.to.iter() {
             let key = Arc::as_ptr(outlet).addr();
             let lane = match former.remove(&key) {
                 Some(lane) => lane,
                 None if self.begun && audience.kind == Kind::Video => Lane::Waiting,
-                None => {
-                    let what = (audience.from, audience.kind);
-                    open_lane(outlet, what, header, self.newer.clone(), &self.counters)
-                }
+                None => open_lane(outlet, audience, self.header, &self.newer, &self.counters),
             };
             self.lanes.insert(key, lane);
         }
@@ -188,62 +170,26 @@ impl Group {
     }
 }
 
-/// Hands an audio frame to everybody in the audience, as a datagram or, where the path is too narrow for it, as
-/// a group of one record numbered `group`.
-pub fn pass_datagram(
-    envelope: &[u8],
-    audience: &Audience<Arc<Outlet>>,
-    group: u64,
-    counters: &Arc<Counters>,
-) {
-    let datagram = datagram(audience.route, envelope);
-    for outlet in audience.to.iter() {
-        match outlet.connection().send_datagram(datagram.clone()) {
-            Ok(()) => {
-                counters.frames_out.one();
-                counters.bytes_out.add(datagram.len());
-            }
-            Err(SendDatagramError::TooLarge | SendDatagramError::UnsupportedByPeer) => {
-                let header = GroupHeader { route: audience.route, group, layer: 0 };
-                pass_alone(outlet, audience.from, header, envelope, counters);
-            }
-            Err(SendDatagramError::Disabled | SendDatagramError::ConnectionLost(_)) => {}
-        }
+impl Open {
+    fn queue(&self, outlet: &Outlet, arrival: &Arrival) -> Result<(), Unqueued> {
+        let charges = outlet.charge_media(&self.share, arrival.record.len()).ok_or(Unqueued::Full)?;
+        let parcel = Parcel { arrival: arrival.clone(), _charges: charges };
+        self.queue.try_send(parcel).map_err(|error| match error {
+            mpsc::error::TrySendError::Full(_) => Unqueued::Full,
+            mpsc::error::TrySendError::Closed(_) => Unqueued::Closed,
+        })
     }
-}
-
-fn datagram(route: Route, envelope: &[u8]) -> Bytes {
-    [&route.0.to_be_bytes()[..], envelope].concat().into()
-}
-
-fn pass_alone(
-    outlet: &Arc<Outlet>,
-    from: ParticipantId,
-    header: GroupHeader,
-    envelope: &[u8],
-    counters: &Arc<Counters>,
-) {
-    let record = meeting_wire::Record {
-        kind: meeting_wire::RecordKind::Frame,
-        body: Bytes::copy_from_slice(envelope),
-    };
-    let arrival =
-        Arrival { record: record.to_bytes().into(), at: Instant::now(), droppable: false, urgent: true };
-    let to = Arc::new([outlet.clone()]);
-    let audience = Audience { from, kind: Kind::Audio, route: header.route, to };
-    let mut group = Group::new(header, watch::channel(header.group).1, false, counters.clone());
-    group.pass(&arrival, Some(&audience));
-    group.finish();
 }
 
 fn open_lane(
     outlet: &Arc<Outlet>,
-    (publisher, kind): (ParticipantId, Kind),
+    audience: &Audience<Arc<Outlet>>,
     header: GroupHeader,
-    newer: watch::Receiver<u64>,
+    newer: &watch::Receiver<u64>,
     counters: &Arc<Counters>,
 ) -> Lane {
-    let Some(charges) = outlet.charge_lane(publisher) else {
+    let Audience { from, kind, route, .. } = *audience;
+    let Some(charges) = outlet.charge_lane(from) else {
         return Lane::Lost;
     };
     let (queue, parcels) = mpsc::channel(limits::QUEUED_RECORDS);
@@ -251,16 +197,16 @@ fn open_lane(
     let carrier = Carrier {
         outlet: outlet.clone(),
         kind,
-        turn: (kind == Kind::Data).then(|| outlet.turn_of(publisher)),
+        turn: (kind == Kind::Data).then(|| outlet.turn_of(from)),
         urgent: None,
-        header,
-        newer,
+        header: GroupHeader { route, ..header },
+        newer: newer.clone(),
         whole: whole.clone(),
         counters: counters.clone(),
         _charges: charges,
     };
     tokio::spawn(carrier.carry(parcels));
-    Lane::Open(Open { queue, share: outlet.media_of(publisher), whole })
+    Lane::Open(Open { queue, share: outlet.media_of(from), whole })
 }
 
 /// Carries one group to one subscriber.

@@ -10,7 +10,8 @@
 //!    |
 //!  session    one connection from hello to goodbye      lobby, limits, counters
 //!    |  \
-//!    |   media -> forward    frames: publisher -> audience -> one lane per subscriber     age, data
+//!    |   media -> forward    frames: publisher -> audience -> one lane per subscriber     age, data, newest
+//!    |         \-> sound     datagrams, as far as a path takes them
 //!  control               both read what has a length by `whole`
 //!    |
 //!  meeting    a lock around each room, deliveries       outlet (the way out to one agent), shares, window
@@ -42,6 +43,7 @@ mod lobby;
 mod media;
 mod meeting;
 mod monitor;
+mod newest;
 mod outlet;
 mod record;
 mod relay;
@@ -51,6 +53,7 @@ mod room;
 mod session;
 mod shares;
 mod sockets;
+mod sound;
 mod whole;
 mod window;
 

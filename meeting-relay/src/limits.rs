@@ -69,6 +69,9 @@ pub const SUBSCRIPTIONS: usize = 1024;
 /// Layers of one stream: three spatial by three temporal ones, and room.
 pub const LAYERS: u8 = 32;
 
+/// Streams and layers of one publisher whose newest group is known: as many as it may have groups open. Each takes 400 bytes.
+pub const NEWEST: usize = INCOMING_STREAMS as usize;
+
 /// Group streams a publisher may have open: quinn keeps state for each allowed one (64 to 128 measured well).
 pub const INCOMING_STREAMS: u32 = 128;
 
@@ -102,6 +105,9 @@ pub const DATA_STANDS_BACK: Duration = Duration::from_millis(100);
 
 /// No piece keeps other data of its publisher waiting for longer: it may be of a stream that its subscriber does not read.
 pub const DATA_TURN: Duration = Duration::from_millis(500);
+
+/// For so long a group of which nothing comes holds the connections of subscribers who have gone.
+pub const SETTLES: Duration = Duration::from_secs(1);
 
 /// Records waiting for one subscriber in one group.
 pub const QUEUED_RECORDS: usize = 256;
@@ -203,6 +209,16 @@ pub const FRAMES: Rate = Rate { per_second: 4_000.0, burst: 16_384.0 };
 
 /// Bytes of one connection's sound in groups that go before pictures: raw and in stereo, and no more.
 pub const URGENT_SOUND: Rate = Rate { per_second: 512.0 * 1024.0, burst: 1024.0 * 1024.0 };
+
+/// Bytes of one connection's sound in datagrams that go by every path, however narrow: Opus in stereo at 96 kbit/s, sealed.
+/// What is more goes where there is room.
+pub const VOICE: Rate = Rate { per_second: 16.0 * 1024.0, burst: 16.0 * 1024.0 };
+
+/// Where half of [`DATAGRAM_SEND`] waits for longer, the path has too little room: what only came together has gone by then.
+pub const PILED: Duration = Duration::from_millis(50);
+
+/// How long a path that had none takes voices alone: what waited beside the datagrams goes meanwhile.
+pub const NARROW: Duration = Duration::from_secs(1);
 
 /// Bytes of one connection's beacons that go before pictures: those for forty streams of 50 frames a second.
 pub const BEACONS: Rate = Rate { per_second: 64.0 * 1024.0, burst: 256.0 * 1024.0 };

@@ -1,5 +1,6 @@
 //! Media from one connection: group streams and datagrams, checked, counted and handed to [`crate::forward`].
 
+use std::pin::pin;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
@@ -8,10 +9,12 @@ use bytes::Bytes;
 use meeting_wire::{AudioDatagram, Decode, Flags, GroupHeader, Kind, Record, RecordKind, StreamId};
 use quinn::{ReadExactError, RecvStream};
 use tokio::task::JoinSet;
+use tokio::time::timeout;
 
-use crate::forward::{Arrival, Group, pass_datagram};
+use crate::forward::{Arrival, Group};
 use crate::limits::{self, Bucket};
 use crate::session::{End, Member, Misbehaviour};
+use crate::sound::{self, Sound};
 use crate::whole::{Unfinished, read_on};
 
 /// What is left of one connection's media rates.
@@ -24,6 +27,7 @@ struct Buckets {
     frames: Bucket,
     bytes: Bucket,
     sound: Bucket,
+    voice: Bucket,
     beacons: Bucket,
 }
 
@@ -35,6 +39,7 @@ impl Rates {
             frames: Bucket::new(limits::FRAMES, now),
             bytes: Bucket::new(limits::media_bytes(mbit), now),
             sound: Bucket::new(limits::URGENT_SOUND, now),
+            voice: Bucket::new(limits::VOICE, now),
             beacons: Bucket::new(limits::BEACONS, now),
         }))
     }
@@ -61,6 +66,11 @@ impl Rates {
             Kind::Data if stream == BEACONS => self.lock().beacons.take(bytes as f64, now),
             Kind::Data | Kind::Video => false,
         }
+    }
+
+    /// Whether so much more sound in datagrams is more than a voice.
+    fn loud(&self, bytes: usize, now: Instant) -> bool {
+        !self.lock().voice.take(bytes as f64, now)
     }
 
     fn lock(&self) -> MutexGuard<'_, Buckets> {
@@ -119,7 +129,7 @@ async fn group(mut recv: RecvStream, member: &Member) -> Result<(), Misbehaviour
     let mut group = None;
     let mut midway = false;
     loop {
-        let mut arrival = match record(&mut recv, member).await? {
+        let mut arrival = match next(&mut recv, member, stream, &mut group).await? {
             Next::Record(arrival) => arrival,
             Next::Finished => break,
             Next::Broken => return Ok(()),
@@ -152,6 +162,27 @@ enum Next {
     Finished,
     /// The stream was reset, or the connection is gone.
     Broken,
+}
+
+/// Waits for it, and lets go of those who leave meanwhile: it may be for hours.
+async fn next(
+    recv: &mut RecvStream,
+    member: &Member,
+    stream: StreamId,
+    group: &mut Option<Group>,
+) -> Result<Next, Misbehaviour> {
+    // Not begun anew each time: what has come of a record would be lost.
+    let mut record = pin!(record(recv, member));
+    loop {
+        match timeout(limits::SETTLES, &mut record).await {
+            Ok(next) => return next,
+            Err(_) => {
+                if let Some(group) = group {
+                    group.settle(member.meeting.audience(member.seat, stream).as_ref());
+                }
+            }
+        }
+    }
 }
 
 async fn record(recv: &mut RecvStream, member: &Member) -> Result<Next, Misbehaviour> {
@@ -204,14 +235,20 @@ fn no_room(member: &Member) -> Next {
 fn datagram(bytes: &Bytes, member: &Member) -> Result<(), Misbehaviour> {
     let parsed =
         AudioDatagram::from_bytes(bytes).map_err(|error| Misbehaviour::Bytes { at: "a datagram", error })?;
-    member.rates.frame(bytes.len(), Instant::now())?;
+    let (stream, now) = (StreamId(parsed.route.0), Instant::now());
+    member.rates.frame(bytes.len(), now)?;
     member.counters.frames_in.one();
     member.counters.bytes_in.add(bytes.len());
     member.recorder.frame(&bytes[4..]);
-    match member.meeting.audience(member.seat, StreamId(parsed.route.0)) {
+    match member.meeting.audience(member.seat, stream) {
         Some(audience) if audience.kind == Kind::Audio => {
-            let group = member.large_audio.fetch_add(1, Ordering::Relaxed);
-            pass_datagram(&bytes[4..], &audience, group, &member.counters);
+            let sound = Sound {
+                envelope: &bytes[4..],
+                group: member.large_audio.fetch_add(1, Ordering::Relaxed),
+                urgent: member.rates.urgent(Kind::Audio, stream, bytes.len(), now),
+                loud: member.rates.loud(bytes.len(), now),
+            };
+            sound::pass(sound, &audience, &member.counters);
         }
         _ => member.counters.frames_unrouted.one(),
     }

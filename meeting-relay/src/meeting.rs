@@ -14,7 +14,7 @@ use tokio::sync::mpsc;
 
 use crate::config::Meetings as Rules;
 use crate::limits::{self, Budget, Charge};
-use crate::outlet::{Outgoing, Outlet, packed};
+use crate::outlet::{Outgoing, Outlet, Taken, packed};
 use crate::room::{Asked, Audience, Delivery, Fault, Room, Seat, Terms};
 use crate::window::Windows;
 
@@ -75,7 +75,7 @@ impl Meetings {
         id: MeetingId,
         admission: &Admission,
         who: (ParticipantId, Claim),
-        connection: &quinn::Connection,
+        (connection, taken): (&quinn::Connection, Taken),
         since: u64,
     ) -> Result<Entry, Refusal> {
         let may_create = match admission {
@@ -106,7 +106,7 @@ impl Meetings {
         };
         // Still under the lock of the list, so that the meeting cannot end in between.
         let mut room = lock(&meeting.room);
-        let outlet = Outlet::new(connection.clone(), &meeting.posts, &meeting.media);
+        let outlet = Outlet::new(connection.clone(), taken, &meeting.posts, &meeting.media);
         let joined = room.join(who, outlet.0.clone(), since)?;
         if let Some(former) = joined.replaced {
             former.expel(Refusal::Replaced);

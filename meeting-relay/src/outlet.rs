@@ -1,14 +1,17 @@
 //! The way out to one agent: its connection, its bounded queue of control messages, its budget for media.
 
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::Instant;
 
 use bytes::Bytes;
 use meeting_wire::{Encode, FromRelay, ParticipantId, Refusal, Writer};
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::{Notify, OwnedSemaphorePermit, mpsc};
 
 use crate::data;
 use crate::limits::{self, Budget, Charge};
 use crate::shares::{Each, Shares};
+use crate::sound::Pile;
+use crate::window::Window;
 
 /// What rooms and forwarders hold of a connection.
 #[derive(Debug)]
@@ -21,7 +24,9 @@ pub struct Outlet {
     media: Shares,
     lanes: Shares,
     turns: Each<data::Turn>,
+    pile: Mutex<Pile>,
     memory: Memory,
+    taken: Mutex<Taken>,
     expelled: OnceLock<Refusal>,
     expulsion: Notify,
 }
@@ -33,6 +38,17 @@ struct Memory {
     media: Arc<Budget>,
 }
 
+/// What a connection takes beside its queues, given back when nobody holds it any more: quinn frees it no sooner.
+#[derive(Debug)]
+pub struct Taken {
+    /// Its receive window.
+    pub window: Window,
+    /// What quinn notes of the packets in its send window.
+    pub notes: Option<Charge>,
+    _place: OwnedSemaphorePermit,
+    _memory: Charge,
+}
+
 /// An encoded control message on its way, with its share of the queue.
 #[derive(Debug)]
 pub struct Outgoing {
@@ -41,11 +57,19 @@ pub struct Outgoing {
     _charges: [Charge; 2],
 }
 
+impl Taken {
+    /// A place among those who said hello, and the memory that each of them has.
+    pub fn new(place: OwnedSemaphorePermit, memory: Charge) -> Self {
+        Self { window: Window::default(), notes: None, _place: place, _memory: memory }
+    }
+}
+
 impl Outlet {
     /// The way out through `connection`, and the queue that its writer drains. What waits there is charged to its meeting's
     /// `posts` and `media`, beyond what each member has, but for the bytes themselves, which others have too.
     pub fn new(
         connection: quinn::Connection,
+        taken: Taken,
         posts: &Arc<Budget>,
         media: &Arc<Budget>,
     ) -> (Arc<Self>, mpsc::Receiver<Outgoing>) {
@@ -60,7 +84,9 @@ impl Outlet {
             media: Shares::new(Budget::new(limits::QUEUED_MEDIA), limits::QUEUED_MEDIA_OF_ONE),
             lanes: Shares::new(Budget::new(limits::LANES), limits::LANES_OF_ONE),
             turns: Each::default(),
+            pile: Mutex::default(),
             memory: Memory { posts: own(posts), media: own(media) },
+            taken: Mutex::new(taken),
             expelled: OnceLock::new(),
             expulsion: Notify::new(),
         };
@@ -70,6 +96,11 @@ impl Outlet {
     /// The connection, for streams and datagrams.
     pub fn connection(&self) -> &quinn::Connection {
         &self.connection
+    }
+
+    /// What the connection takes.
+    pub fn taken(&self) -> MutexGuard<'_, Taken> {
+        self.taken.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Queues a control message. One that does not fit ends the connection: an agent that missed a post could
@@ -124,6 +155,12 @@ impl Outlet {
     /// Whose turn it is among a publisher's groups of data.
     pub fn turn_of(&self, publisher: ParticipantId) -> Arc<data::Turn> {
         self.turns.get(publisher, Arc::default)
+    }
+
+    /// Whether datagrams that are more than a voice may go, or would keep all else waiting.
+    pub fn takes_more_sound(&self, now: Instant) -> bool {
+        let piled = self.connection.datagram_send_buffer_space() < limits::DATAGRAM_SEND / 2;
+        self.pile.lock().unwrap_or_else(PoisonError::into_inner).takes_more(piled, now)
     }
 
     /// Ends the connection with a reason; the first reason counts.

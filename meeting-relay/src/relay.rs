@@ -67,7 +67,7 @@ impl Relay {
             meetings: Meetings::new(config.meetings.clone()),
             counters: Arc::default(),
             recorder: Arc::new(recorder),
-            connections: Semaphore::new(config.meetings.max_connections),
+            connections: Arc::new(Semaphore::new(config.meetings.max_connections)),
             lobby: Arc::default(),
         };
         Ok(Self {

@@ -18,15 +18,15 @@ use tracing::{debug, info};
 
 use crate::control::{self, Ear};
 use crate::counters::Counters;
-use crate::forward::{Newest, priority};
+use crate::forward::priority;
 use crate::limits::{self, Budget};
 use crate::lobby::Lobby;
 use crate::media;
 use crate::meeting::{Entry, Meeting, Meetings};
-use crate::outlet::{Outlet, packed};
+use crate::newest::Newest;
+use crate::outlet::{Outlet, Taken, packed};
 use crate::record::Recorder;
 use crate::room::{Fault, Seat};
-use crate::window::Window;
 
 /// An admitted connection, as its tasks share it.
 #[derive(Debug)]
@@ -118,7 +118,7 @@ pub struct House {
     /// Writes down what is seen, if the operator wants that.
     pub recorder: Arc<Recorder>,
     /// Room for those who said hello.
-    pub connections: Semaphore,
+    pub connections: Arc<Semaphore>,
     /// Room for those who did not yet.
     pub lobby: Arc<Lobby>,
 }
@@ -166,16 +166,15 @@ pub async fn serve(incoming: Incoming, house: &House) {
         }
     };
     let memory = house.meetings.memory();
-    let entry = match (house.connections.try_acquire(), house.meetings.charge_member(&hello)) {
-        (Ok(permit), Some(charge)) => {
-            enter(hello, &house.meetings, &connection).map(|entry| ((permit, charge), entry))
-        }
+    let place_inside = house.connections.clone().try_acquire_owned();
+    let entry = match (place_inside, house.meetings.charge_member(&hello)) {
+        (Ok(place), Some(memory)) => enter(hello, &house.meetings, (&connection, Taken::new(place, memory))),
         (_, room) => {
             counters.short_of_memory.add(usize::from(room.is_none()));
             Err(Refusal::Busy)
         }
     };
-    let (_permit, Entry { meeting, seat, outlet: (outlet, queue), greeting }) = match entry {
+    let Entry { meeting, seat, outlet: (outlet, queue), greeting } = match entry {
         Ok(entry) => entry,
         Err(refusal) => {
             counters.refused.one();
@@ -281,7 +280,7 @@ async fn first_message(connection: &Connection) -> Result<(ToRelay, SendStream, 
     }
 }
 
-fn enter(hello: ToRelay, meetings: &Meetings, connection: &Connection) -> Result<Entry, Refusal> {
+fn enter(hello: ToRelay, meetings: &Meetings, connection: (&Connection, Taken)) -> Result<Entry, Refusal> {
     match hello {
         ToRelay::Hello { version, meeting, participant, claim, since, admission } if version == VERSION => {
             meetings.admit(meeting, &admission, (participant, claim), connection, since)
@@ -312,9 +311,8 @@ fn close(connection: &Connection, end: &End) {
 /// Ends with the connection.
 async fn widen(member: &Member, memory: &Arc<Budget>) {
     let connection = member.outlet.connection();
-    let (mut publishes, mut receive) = (false, Window::default());
+    let mut publishes = false;
     let mut window = limits::SEND_WINDOW;
-    let mut _notes = None;
     let mut tick = tokio::time::interval(Duration::from_millis(250));
     loop {
         tokio::select! {
@@ -322,14 +320,15 @@ async fn widen(member: &Member, memory: &Arc<Budget>) {
             () = member.publishes.notified() => publishes = true,
             _ = tick.tick() => {}
         }
-        if publishes && let Some(window) = receive.widen(member.meeting.windows()) {
+        let windows = member.meeting.windows();
+        if publishes && let Some(window) = member.outlet.taken().window.widen(windows) {
             connection.set_receive_window(VarInt::from_u32(window));
         }
         let wanted = connection.stats().path.cwnd.saturating_mul(2);
         let wanted = wanted.clamp(limits::SEND_WINDOW, limits::SEND_WINDOW_MAX);
         if wanted > window {
             match memory.charge_new(wanted as usize / 4) {
-                Some(charge) => _notes = Some(charge),
+                Some(charge) => member.outlet.taken().notes = Some(charge),
                 None => continue,
             }
         }

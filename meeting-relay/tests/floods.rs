@@ -9,14 +9,15 @@ use bytes::Bytes;
 use common::*;
 use meeting_relay::close_code;
 use meeting_wire::{
-    Decode, Encode, FromRelay, GroupHeader, Kind, MAX_POST, ParticipantId, RecordKind, Refusal, Route, Slot,
-    StreamId, ToRelay,
+    Admission, AudioDatagram, Decode, Encode, Envelope, Flags, FromRelay, GroupHeader, Kind, MAX_POST,
+    ParticipantId, Record, RecordKind, Refusal, Route, Slot, StreamId, ToRelay,
 };
 use quinn::{RecvStream, TransportConfig, VarInt};
 use tokio::sync::{Mutex, mpsc};
 
 const CAMERA: StreamId = StreamId(3);
 const CHAT: StreamId = StreamId(4);
+const VOICE: StreamId = StreamId(5);
 /// What goes before pictures, as long as it is little.
 const BEACONS: StreamId = StreamId(0);
 
@@ -81,11 +82,16 @@ async fn a_flood_for_one_leaves_room_for_the_words_of_others() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_flood_of_data_costs_a_slow_subscriber_nobody_elses_pictures() {
     for stream in [CHAT, BEACONS] {
-        pictures_pass_beside_a_flood_on(stream).await;
+        pictures_pass_beside_a_flood_on(stream, 50_000).await;
     }
 }
 
-async fn pictures_pass_beside_a_flood_on(stream: StreamId) {
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_largest_record_takes_no_more_of_a_slow_subscriber_than_its_share() {
+    pictures_pass_beside_a_flood_on(CHAT, Record::MAX - 3).await;
+}
+
+async fn pictures_pass_beside_a_flood_on(stream: StreamId, len: usize) {
     let rig = Rig::start();
     let mut alice = rig.create(ALICE).await;
     let mut eve = rig.join(EVE).await;
@@ -100,14 +106,15 @@ async fn pictures_pass_beside_a_flood_on(stream: StreamId) {
     let mut whole = read_slowly(&bob, pictures);
 
     let flood = tokio::spawn(async move {
-        let record = record(RecordKind::Frame, 6, 50_000).to_bytes();
+        let record = record(RecordKind::Frame, 6, len).to_bytes();
+        let at_once = 1_000_000_usize.div_ceil(len);
         for group in 0.. {
             let mut send = eve.open_group(stream, group, 0).await;
-            for _ in 0..20 {
+            for _ in 0..at_once {
                 send.write_all(&record).await.expect("within her rate");
             }
             // 80 Mbit/s.
-            tokio::time::sleep(Duration::from_millis(100)).await;
+            tokio::time::sleep(Duration::from_micros((len * at_once) as u64 / 10)).await;
         }
     });
     counted(&rig.counters.frames_dropped_full, 1).await;
@@ -117,6 +124,132 @@ async fn pictures_pass_beside_a_flood_on(stream: StreamId) {
         assert_eq!(soon(whole.recv()).await, Some((group, true)));
     }
     flood.abort();
+}
+
+#[tokio::test]
+async fn data_goes_on_after_what_found_no_room() {
+    let rig = Rig::start();
+    let (mut alice, mut bob) = meet(&rig).await;
+    let chat = alice.publish_to(&mut bob, CHAT, Kind::Data).await;
+    bob.subscribe(BOB, chat).await;
+    let mut group = alice.open_group(CHAT, 0, 0).await;
+    for seed in 0..40 {
+        group.write_all(&record(RecordKind::Frame, seed, 100_000).to_bytes()).await.expect("within her rate");
+    }
+    counted(&rig.counters.frames_dropped_full, 1).await;
+
+    let last = record(RecordKind::Frame, 99, 10).to_bytes();
+    let connection = bob.connection.clone();
+    let expected = last.clone();
+    let mut reading = tokio::spawn(async move {
+        loop {
+            let mut recv = connection.accept_uni().await.expect("connected");
+            let mut end = Vec::new();
+            while let Ok(Some(chunk)) = recv.read_chunk(16 * 1024, true).await {
+                end.extend_from_slice(&chunk.bytes);
+                if end.ends_with(&expected) {
+                    return;
+                }
+                end.drain(..end.len().saturating_sub(expected.len()));
+            }
+        }
+    });
+    let comes = async {
+        while tokio::time::timeout(Duration::from_millis(50), &mut reading).await.is_err() {
+            group.write_all(&last).await.expect("she goes on");
+        }
+    };
+    soon(comes).await;
+}
+
+#[tokio::test]
+async fn data_goes_on_in_another_stream_where_one_was_stopped() {
+    let rig = Rig::start();
+    let (mut alice, mut bob) = meet(&rig).await;
+    let chat = alice.publish_to(&mut bob, CHAT, Kind::Data).await;
+    bob.subscribe(BOB, chat).await;
+    let mut group = alice.open_group(CHAT, 7, 0).await;
+    let word = record(RecordKind::Frame, 1, 10).to_bytes();
+    group.write_all(&word).await.expect("sent");
+    let mut heard = soon(bob.connection.accept_uni()).await.expect("a group");
+    heard.stop(VarInt::from_u32(0)).expect("open");
+    let mut again = soon(async {
+        loop {
+            group.write_all(&word).await.expect("she goes on");
+            let accepted = tokio::time::timeout(Duration::from_millis(50), bob.connection.accept_uni()).await;
+            if let Ok(again) = accepted {
+                break again.expect("connected");
+            }
+        }
+    })
+    .await;
+    let mut bytes = vec![0; GroupHeader::LEN + word.len()];
+    soon(again.read_exact(&mut bytes)).await.expect("a record");
+    let header = GroupHeader { route: chat, group: 7, layer: 0 };
+    assert_eq!(bytes, [header.to_bytes(), word].concat());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_flood_of_sound_keeps_nothing_else_from_a_slow_subscriber() {
+    let rig = Rig::start();
+    let mut alice = rig.create(ALICE).await;
+    let mut eve = rig.join(EVE).await;
+    // 1 Mbit/s.
+    let path = narrow::path(rig.address, 125_000).await;
+    let connection = connect(path, rig.certificate.clone(), TransportConfig::default()).await;
+    let (mut bob, _welcome) = Agent::greet(connection, hello(BOB, Admission::Join)).await;
+    let noise = eve.publish_to(&mut bob, VOICE, Kind::Audio).await;
+    bob.subscribe(BOB, noise).await;
+    let voice = alice.publish_to(&mut bob, VOICE, Kind::Audio).await;
+    bob.subscribe(BOB, voice).await;
+
+    // 9 Mbit/s, of which each fills a packet.
+    let noise = Bytes::from(sound(1_153).to_bytes());
+    let flood = tokio::spawn(async move {
+        let mut tick = tokio::time::interval(Duration::from_millis(10));
+        loop {
+            tick.tick().await;
+            for _ in 0..10 {
+                eve.connection.send_datagram(noise.clone()).expect("within her rate");
+            }
+        }
+    });
+    counted(&rig.counters.frames_in, 1_000).await;
+
+    let (mut speaking, words) = (tokio::time::interval(Duration::from_millis(20)), sound(100).to_bytes());
+    let talk = alice.connection.clone();
+    let talking = tokio::spawn(async move {
+        for _ in 0..250 {
+            speaking.tick().await;
+            talk.send_datagram(words.clone().into()).expect("small");
+        }
+    });
+    let listening = bob.connection.clone();
+    let voices = tokio::spawn(async move {
+        let mut heard = 0;
+        while let Ok(datagram) = listening.read_datagram().await {
+            heard += usize::from(datagram.starts_with(&voice.0.to_be_bytes()));
+            if heard == 125 {
+                return;
+            }
+        }
+    });
+    // Without a heartbeat for 8 s Bob would be stale.
+    for word in [&b"one"[..], b"two", b"three"] {
+        alice.say(ToRelay::Post { slot: Slot::Cell, body: Bytes::from_static(word) }).await;
+        let heard = hear_from(&mut bob, ALICE, word);
+        tokio::time::timeout(Duration::from_secs(4), heard).await.expect("before the sound");
+        tokio::time::sleep(Duration::from_millis(500)).await;
+    }
+    soon(talking).await.expect("no panic");
+    assert!(tokio::time::timeout(Duration::from_secs(4), voices).await.is_ok(), "not half of a voice came");
+    flood.abort();
+}
+
+fn sound(len: usize) -> AudioDatagram {
+    let sealed = Bytes::from(vec![7; len]);
+    let envelope = Envelope { pts: None, dts: None, duration: None, flags: Flags(0), layer: 0, sealed };
+    AudioDatagram { route: Route(VOICE.0), envelope }
 }
 
 /// Reads all streams in turn, about a packet in a millisecond. Tells of each group on `route` whether it came whole.

@@ -1,5 +1,6 @@
 //! A relay in this process, and agents that say exactly what a test tells them to.
 
+pub mod narrow;
 pub mod program;
 
 use std::future::Future;
