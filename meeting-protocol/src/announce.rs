@@ -6,7 +6,7 @@ use crate::{
     crypto::{
         labels,
         sign::{Hash, StayPublic, hash},
-        wrap::{KEM_ID, KEM_PUBLIC_LEN},
+        wrap::{KEM_ID, KEM_PUBLIC_LEN, contributes},
     },
     frame::CipherSuite,
     identity::{DeviceKey, DevicePublic},
@@ -63,7 +63,8 @@ impl SignedAnnounce {
         Self { announce, signature }
     }
 
-    /// The announce, if its device signed it and we speak what it asks for.
+    /// The announce, if its device signed it, we speak what it asks for, and its KEM key is none that everybody can
+    /// agree with.
     pub fn verified(&self) -> Option<&Announce> {
         let announce = &self.announce;
         let spoken = announce.version == VERSION
@@ -71,7 +72,7 @@ impl SignedAnnounce {
             && announce.suites.contains(&CipherSuite::default().into());
         let signed =
             || announce.device.verifies(&[labels::ANNOUNCE, &announce.to_bytes()].concat(), &self.signature);
-        (spoken && signed()).then_some(announce)
+        (spoken && signed() && contributes(&announce.kem)).then_some(announce)
     }
 
     /// The announce, whoever may have made it.

@@ -9,6 +9,7 @@
 //!
 //! The suite is X-Wing (X25519 and ML-KEM-768), HKDF-SHA256, AES-256-GCM in PSK mode; HPKE seals nothing itself.
 
+use curve25519_dalek::{montgomery::MontgomeryPoint, traits::IsIdentity};
 use hmac::{Hmac, KeyInit, Mac};
 use hpke::{
     Deserializable, Kem, OpModeR, OpModeS, PskBundle, Serializable, aead::AesGcm256,
@@ -67,6 +68,16 @@ impl KemSecret {
     }
 }
 
+/// Whether X25519 with the point that ends this X-Wing public key or encapsulated key depends on a secret. X-Wing takes
+/// any point, also those of low order, which leave ML-KEM alone with the work of both.
+pub(crate) fn contributes(x_wing: &[u8]) -> bool {
+    // Such an order divides the cofactor: eight times the point is the neutral element, on the twist too.
+    let eight = [true, false, false, false];
+    x_wing
+        .last_chunk()
+        .is_some_and(|point| !MontgomeryPoint(*point).mul_bits_be(eight.into_iter()).is_identity())
+}
+
 /// What both ends of a pairing agree on.
 pub(crate) struct PairingContext {
     pub meeting: MeetingId,
@@ -121,6 +132,9 @@ impl Pairing {
         context: &PairingContext,
         mut rng: &mut dyn CryptoRng,
     ) -> Result<(Vec<u8>, Self), WrapError> {
+        if !contributes(kem_public) {
+            return Err(WrapError::Forged);
+        }
         let public = <XWing as Kem>::PublicKey::from_bytes(kem_public).map_err(|_| WrapError::Forged)?;
         let psk_id = context.psk_id();
         let bundle = PskBundle::new(psk.expose(), &psk_id).map_err(|_| WrapError::Forged)?;
@@ -142,6 +156,9 @@ impl Pairing {
         psk: &Secret<32>,
         context: &PairingContext,
     ) -> Result<Self, WrapError> {
+        if !contributes(enc) {
+            return Err(WrapError::Forged);
+        }
         let (private, _) = XWing::derive_keypair(secret.0.expose());
         let enc = <XWing as Kem>::EncappedKey::from_bytes(enc).map_err(|_| WrapError::Forged)?;
         let psk_id = context.psk_id();

@@ -9,6 +9,7 @@ mod forgers;
 mod forks;
 mod ghosts;
 mod leaders;
+mod low_order;
 mod samples;
 mod stated;
 mod two_keys;

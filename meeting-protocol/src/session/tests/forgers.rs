@@ -16,7 +16,7 @@ fn tell_bob(two: &mut Two, instance: InstanceId, message: &Message) {
 }
 
 /// Hands Alice a message as if somebody else had posted it.
-fn tell_alice(two: &mut Two, message: &Message) {
+pub(super) fn tell_alice(two: &mut Two, message: &Message) {
     let instance = two.group().instance;
     let post = eves(&two.alice, instance, message, &mut two.rng);
     two.alice.handle(Input::Post(post), two.now, &mut two.rng).unwrap();
@@ -254,7 +254,7 @@ fn a_forged_heartbeat_moves_nothing() {
 }
 
 /// What Alice says next.
-fn last_heartbeat(two: &mut Two) -> Signed<Heartbeat> {
+pub(super) fn last_heartbeat(two: &mut Two) -> Signed<Heartbeat> {
     two.now = BootTime(two.now.0 + 2_000);
     two.alice.handle(Input::Timeout, two.now, &mut two.rng).unwrap();
     let mut last = None;
