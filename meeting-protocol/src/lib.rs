@@ -14,6 +14,8 @@
 pub mod announce;
 pub mod beacon;
 mod board;
+#[cfg(feature = "nonce-ledger")]
+pub mod canary;
 pub mod crypto;
 pub mod evidence;
 pub mod frame;

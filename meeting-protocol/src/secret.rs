@@ -39,6 +39,14 @@ impl<const N: usize> Secret<N> {
         Self::init_with(|bytes| bytes.copy_from_slice(self.expose()))
     }
 
+    /// Its name, for the tests that search programs for it; in what is shipped nobody is told.
+    #[inline]
+    pub(crate) fn called(self, _name: &str) -> Self {
+        #[cfg(feature = "nonce-ledger")]
+        crate::canary::tell(_name, self.expose());
+        self
+    }
+
     /// Whether these are the bytes, in a time that does not depend on the answer.
     pub fn ct_eq(&self, other: &[u8; N]) -> bool {
         self.0.as_slice().ct_eq(other.as_slice()).into()

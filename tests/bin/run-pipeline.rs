@@ -8,6 +8,7 @@ use std::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
+    thread,
     time::{Duration, Instant},
 };
 
@@ -28,6 +29,9 @@ struct Arguments {
     /// Where the counters go, as JSON by element name
     #[arg(long)]
     stats: Option<PathBuf>,
+    /// Stays until it is told to end once more when the pipeline has ended and is at rest
+    #[arg(long)]
+    linger: bool,
     /// As gst-launch-1.0 takes it
     description: String,
 }
@@ -45,6 +49,13 @@ fn main() -> Result<()> {
     let result = run(&pipeline, &arguments, &interrupted);
     write_stats(&pipeline, &arguments);
     pipeline.set_state(gst::State::Null)?;
+    if arguments.linger && result.is_ok() {
+        interrupted.store(false, Ordering::Relaxed);
+        println!("at rest");
+        while !interrupted.load(Ordering::Relaxed) {
+            thread::sleep(BETWEEN_STATS);
+        }
+    }
     result
 }
 

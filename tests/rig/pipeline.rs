@@ -36,13 +36,22 @@ pub struct Pipeline {
 impl Pipeline {
     /// Starts `description` (gst-launch syntax) for the agent at `socket`.
     pub fn start(programs: &Programs, folder: &Path, socket: PathBuf, description: &str) -> Result<Self> {
+        Self::run(programs, folder, socket, &[description])
+    }
+
+    /// Starts one whose process stays when the pipeline has ended ([`rest`](Self::rest)).
+    pub fn lingering(programs: &Programs, folder: &Path, socket: PathBuf, description: &str) -> Result<Self> {
+        Self::run(programs, folder, socket, &["--linger", description])
+    }
+
+    fn run(programs: &Programs, folder: &Path, socket: PathBuf, arguments: &[&str]) -> Result<Self> {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
         fs::create_dir_all(folder)?;
         let stats = folder.join(format!("{number}.json"));
         let log = folder.join(format!("{number}.log"));
         let mut command = programs.command("run-pipeline");
-        command.arg("--stats").arg(&stats).arg(description);
+        command.arg("--stats").arg(&stats).args(arguments);
         Self::environment(&mut command, programs, &socket)?;
         // In builds with the nonce ledger every sealing process writes down its (key, nonce) pairs here.
         let ledger = folder.join(LEDGER);
@@ -93,6 +102,15 @@ impl Pipeline {
     /// Sends a signal to the process.
     pub fn signal(&self, signal: rustix::process::Signal) -> Result<()> {
         self.process.signal(signal)
+    }
+
+    /// Sends end-of-stream and waits until the pipeline is at rest; its process is still there.
+    pub fn rest(&mut self) -> Result<()> {
+        self.process.signal(rustix::process::Signal::INT)?;
+        until("a pipeline at rest", Duration::from_secs(15), || {
+            self.process.check()?;
+            Ok(self.log().lines().any(|line| line == "at rest").then_some(()))
+        })
     }
 
     /// Sends end-of-stream, waits for files to be finished, and gives the last counters.

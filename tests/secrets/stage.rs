@@ -12,6 +12,7 @@ use std::{
 use anyhow::{Context, Result, ensure};
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use meeting_protocol::{
+    canary,
     frame::{CipherSuite, KeyId},
     local::{self, FromAgent, Purpose, ToAgent},
     secret::Secret,
@@ -97,6 +98,7 @@ impl Stage {
             let mut command = stage.programs.command("meeting-agent");
             command.args(["run", "--name", "Somebody", "--socket"]).arg(stage.socket(who));
             command.arg("--state").arg(folder.join("state"));
+            command.env("E2EE_CANARIES", stage.told(who));
             stage.start(command, &format!("{who}-agent.log"))?;
             until("an agent", PATIENCE, || Ok(UnixStream::connect(stage.socket(who)).ok()))?;
         }
@@ -117,6 +119,11 @@ impl Stage {
 
     pub fn socket(&self, who: usize) -> PathBuf {
         self.folder.path().join(format!("{who}/run/agent.sock"))
+    }
+
+    /// What an agent tells of its secrets: it writes nowhere but into its own directories.
+    fn told(&self, who: usize) -> PathBuf {
+        self.folder.path().join(format!("{who}/state/canaries"))
     }
 
     /// Of relay and agents.
@@ -146,13 +153,18 @@ impl Stage {
         })
     }
 
-    /// The secrets that last: both device keys and the invite secret.
+    /// The secrets of the meeting: both device keys, the invite secret, and what the agents tell of theirs.
     pub fn canaries(&self, link: &str) -> Result<Vec<(String, Vec<u8>)>> {
         let mut canaries = Vec::new();
         for who in 0..2 {
             let file = fs::read(self.folder.path().join(format!("{who}/state/device.key")))?;
             let seed = file.last_chunk::<32>().context("a device key of another form")?;
-            canaries.push((format!("device key {who}"), seed.to_vec()));
+            canaries.push((format!("device key of {who}"), seed.to_vec()));
+            let told = canary::read(&fs::read(self.told(who))?);
+            for kind in TOLD {
+                ensure!(told.iter().any(|(name, _)| name == kind), "agent {who} tells of no {kind}");
+            }
+            canaries.extend(told.into_iter().map(|(name, secret)| (format!("{name} of {who}"), secret)));
         }
         let (_, fragment) = link.trim().split_once('#').context("a link without a secret")?;
         let secret = fragment.split('.').next().unwrap_or_default();
@@ -181,6 +193,12 @@ impl Stage {
         Ok(if arguments[0] == "create" { out } else { out + &said })
     }
 
+    /// A pipeline whose process stays when it has ended.
+    pub fn lingering(&self, who: usize, description: &str) -> Result<Pipeline> {
+        let folder = self.folder.path().join(format!("said/{who}"));
+        Pipeline::lingering(&self.programs, &folder, self.socket(who), description)
+    }
+
     /// `gst-launch-1.0` at its most talkative.
     pub fn launch(&self, who: usize, description: &str) -> Result<Killed> {
         let said = self.folder.path().join(format!("said/{who}"));
@@ -201,6 +219,18 @@ impl Stage {
         Ok(Killed(command.spawn()?))
     }
 }
+
+/// What each agent of a meeting in which somebody talks and somebody listens has had.
+const TOLD: [&str; 8] = [
+    "meeting key",
+    "chain key",
+    "wrap key",
+    "proof key",
+    "control key",
+    "base key",
+    "stay key",
+    "KEM key",
+];
 
 /// What an opening element is given.
 pub struct StreamKey {

@@ -22,7 +22,7 @@ pub struct StayPublic(pub [u8; 32]);
 impl StayKey {
     /// Draws a key.
     pub fn random(rng: &mut dyn CryptoRng) -> Self {
-        Self(SigningKey::from_bytes(Secret::<32>::random(rng).expose()))
+        Self(SigningKey::from_bytes(Secret::<32>::random(rng).called("stay key").expose()))
     }
 
     /// The public half.

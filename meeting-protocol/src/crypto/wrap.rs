@@ -62,7 +62,7 @@ pub(crate) struct KemSecret(Secret<32>);
 impl KemSecret {
     /// Draws a key pair; the public half is [`KEM_PUBLIC_LEN`] bytes.
     pub fn random(rng: &mut dyn CryptoRng) -> (Self, Vec<u8>) {
-        let seed = Secret::random(rng);
+        let seed = Secret::random(rng).called("KEM key");
         let (_, public) = XWing::derive_keypair(seed.expose());
         (Self(seed), public.to_bytes().to_vec())
     }
@@ -182,7 +182,9 @@ impl Pairing {
             let secret = Secret::init_with(|out: &mut [u8; 32]| result = export(label.as_bytes(), out));
             result.map(|()| secret).map_err(|_| WrapError::Forged)
         };
-        Ok(Self { chain: secret(labels::CHAIN)?, epoch, proof: secret(labels::PROOF)? })
+        let chain = secret(labels::CHAIN)?.called("chain key");
+        let proof = secret(labels::PROOF)?.called("proof key");
+        Ok(Self { chain, epoch, proof })
     }
 
     /// The leader's side: seals the meeting key of an epoch and forgets the chain key it used.
@@ -244,11 +246,11 @@ impl Pairing {
 }
 
 fn next(chain: &Secret<32>) -> Secret<32> {
-    HkdfSha256::from_prk(chain.duplicate()).expand(labels::CHAIN_NEXT, &[])
+    HkdfSha256::from_prk(chain.duplicate()).expand(labels::CHAIN_NEXT, &[]).called("chain key")
 }
 
 fn wrap_key(chain: &Secret<32>, link: &Hash) -> Secret<32> {
-    HkdfSha256::from_prk(chain.duplicate()).expand(labels::WRAP, &[link])
+    HkdfSha256::from_prk(chain.duplicate()).expand(labels::WRAP, &[link]).called("wrap key")
 }
 
 #[cfg(test)]

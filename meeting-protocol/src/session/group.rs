@@ -276,7 +276,7 @@ impl Group {
         if self.epochs.is_closed(epoch) {
             return;
         }
-        self.epochs.install(EpochKey { epoch, link, key });
+        self.epochs.install(EpochKey { epoch, link, key: key.called("meeting key") });
         if epoch == self.epochs.newest.epoch {
             cx.out.event(Event::Epoch(epoch));
             self.seal_all(None, cx);

@@ -42,20 +42,21 @@ impl EpochKey {
     fn control(&self, index: u16, announce: &Hash) -> Secret<32> {
         HkdfSha256::extract(&self.link, self.key.expose())
             .expand(labels::CONTROL, &[&index.to_be_bytes(), announce])
+            .called("control key")
     }
 
     /// RFC 9605's `base_key` of a stream in this epoch.
     pub fn stream(&self, device: DevicePublic, facts: &StreamFacts) -> Secret<32> {
-        HkdfSha512::extract(&self.link, self.key.expose()).expand(
-            labels::STREAM,
-            &[
-                &device.0,
-                &facts.kind.to_bytes(),
-                facts.track.as_bytes(),
-                &facts.instance,
-                &u64::from(facts.kid).to_be_bytes(),
-            ],
-        )
+        let parts: [&[u8]; 5] = [
+            &device.0,
+            &facts.kind.to_bytes(),
+            facts.track.as_bytes(),
+            &facts.instance,
+            &u64::from(facts.kid).to_be_bytes(),
+        ];
+        HkdfSha512::extract(&self.link, self.key.expose())
+            .expand(labels::STREAM, &parts)
+            .called("base key")
     }
 }
 
