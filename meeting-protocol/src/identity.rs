@@ -3,17 +3,19 @@
 
 use std::fmt;
 
-use ed25519_dalek::{Signer, SigningKey};
 use meeting_wire::Hex;
 use sha2::{Digest, Sha256};
 
 use crate::{
-    crypto::{labels, sign},
+    crypto::{
+        labels,
+        sign::{self, KeyPair},
+    },
     secret::Secret,
 };
 
 /// The private half, kept by the agent.
-pub struct DeviceKey(SigningKey);
+pub struct DeviceKey(KeyPair);
 
 /// The public half, as it stands in announces and rosters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -26,17 +28,17 @@ pub struct Fingerprint(pub [u8; 32]);
 impl DeviceKey {
     /// The key pair of a stored or freshly drawn seed.
     pub fn from_seed(seed: &Secret<32>) -> Self {
-        Self(SigningKey::from_bytes(seed.expose()))
+        Self(KeyPair::new(seed.duplicate()))
     }
 
     /// The public half.
     pub fn public(&self) -> DevicePublic {
-        DevicePublic(self.0.verifying_key().to_bytes())
+        DevicePublic(self.0.public())
     }
 
     /// Signs an announce's bytes, which carry their own label.
     pub(crate) fn sign(&self, message: &[u8]) -> [u8; 64] {
-        self.0.sign(message).to_bytes()
+        self.0.sign(message)
     }
 }
 

@@ -4,13 +4,11 @@
 //! length, so that no two different lists of parts ever derive the same key. Labels that another standard
 //! fixes byte for byte go through `expand_raw`.
 
-use std::hint::black_box;
-
 use hkdf::Hkdf;
 use sha2::{Sha256, Sha512};
 use zeroize::Zeroize;
 
-use crate::secret::Secret;
+use crate::{crypto::wiped::on_a_wiped_stack, secret::Secret};
 
 /// The injective encoding of a label and its parts: each preceded by its length, 32 bits big-endian.
 pub fn info(label: &str, parts: &[&[u8]]) -> Vec<u8> {
@@ -85,25 +83,6 @@ hkdf!(
     Sha256,
     32
 );
-
-/// The hash leaves blocks of key on the stack, which nobody else would overwrite soon.
-fn on_a_wiped_stack<T>(work: impl FnOnce() -> T) -> T {
-    // Frames of their own: the second lies where the first was.
-    #[inline(never)]
-    fn apart<T>(work: impl FnOnce() -> T) -> T {
-        work()
-    }
-    #[inline(never)]
-    fn wipe() {
-        black_box(&mut [0_u8; STACK]).zeroize();
-    }
-    let result = apart(work);
-    wipe();
-    result
-}
-
-/// More than HKDF takes of it.
-const STACK: usize = 4096;
 
 #[cfg(test)]
 mod tests {

@@ -7,13 +7,38 @@ use meeting_wire::{Decode, DecodeError, Encode, Reader, Writer};
 use rand_core::CryptoRng;
 use sha2::{Digest, Sha256};
 
-use crate::secret::Secret;
+use crate::{crypto::wiped::on_a_wiped_stack, secret::Secret};
 
 /// A SHA-256 hash.
 pub type Hash = [u8; 32];
 
+/// A key pair. The private half is made of its seed for each signature anew, so that it lies in ordinary memory no longer
+/// than that takes.
+pub(crate) struct KeyPair {
+    seed: Secret<32>,
+    public: [u8; 32],
+}
+
+impl KeyPair {
+    /// The key pair of a seed.
+    pub fn new(seed: Secret<32>) -> Self {
+        let public = on_a_wiped_stack(|| SigningKey::from_bytes(seed.expose()).verifying_key().to_bytes());
+        Self { seed, public }
+    }
+
+    /// The public half.
+    pub fn public(&self) -> [u8; 32] {
+        self.public
+    }
+
+    /// Signs.
+    pub fn sign(&self, message: &[u8]) -> [u8; 64] {
+        on_a_wiped_stack(|| SigningKey::from_bytes(self.seed.expose()).sign(message).to_bytes())
+    }
+}
+
 /// The signing key of one stay, announced under the device key.
-pub(crate) struct StayKey(SigningKey);
+pub(crate) struct StayKey(KeyPair);
 
 /// Its public half, as announces and rosters carry it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,17 +47,17 @@ pub struct StayPublic(pub [u8; 32]);
 impl StayKey {
     /// Draws a key.
     pub fn random(rng: &mut dyn CryptoRng) -> Self {
-        Self(SigningKey::from_bytes(Secret::<32>::random(rng).called("stay key").expose()))
+        Self(KeyPair::new(Secret::random(rng).called("stay key")))
     }
 
     /// The public half.
     pub fn public(&self) -> StayPublic {
-        StayPublic(self.0.verifying_key().to_bytes())
+        StayPublic(self.0.public())
     }
 
     /// Signs `label || bytes`.
     pub fn sign(&self, label: &[u8], bytes: &[u8]) -> [u8; 64] {
-        self.0.sign(&[label, bytes].concat()).to_bytes()
+        self.0.sign(&[label, bytes].concat())
     }
 }
 

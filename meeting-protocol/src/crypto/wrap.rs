@@ -27,6 +27,7 @@ use crate::{
         kdf::{HkdfSha256, info},
         labels, once,
         sign::Hash,
+        wiped::on_a_wiped_stack,
     },
     secret::Secret,
 };
@@ -212,11 +213,13 @@ impl Pairing {
 
     /// A MAC under the proof key: whoever made it opened the pairing.
     pub fn prove(&self, bytes: &[u8]) -> [u8; 32] {
-        let mut mac =
-            Hmac::<Sha256>::new_from_slice(self.proof.expose()).expect("HMAC takes keys of any length");
-        mac.update(labels::PULSE);
-        mac.update(bytes);
-        mac.finalize().into_bytes().into()
+        on_a_wiped_stack(|| {
+            let mut mac =
+                Hmac::<Sha256>::new_from_slice(self.proof.expose()).expect("HMAC takes keys of any length");
+            mac.update(labels::PULSE);
+            mac.update(bytes);
+            mac.finalize().into_bytes().into()
+        })
     }
 
     /// Whether the other end made this MAC.
