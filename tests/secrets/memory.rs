@@ -30,7 +30,7 @@ const HEARS: &str =
     "meetingkey meetingsrc name=in in.audio_0 ! queue ! e2eeopen name=open ! fakesink async=false";
 
 #[test]
-fn a_look_into_memory_finds_a_pipelines_aead_keys_and_an_agents_device_key_and_no_other() -> Result<()> {
+fn a_look_into_memory_finds_a_pipelines_aead_keys_and_nothing_of_an_agent() -> Result<()> {
     let meeting = Meeting::start()?;
     let maps = fs::read_to_string(format!("/proc/{}/maps", meeting.talks.id()));
     let Ok(maps) = maps else {

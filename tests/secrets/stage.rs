@@ -221,16 +221,8 @@ impl Stage {
 }
 
 /// What each agent of a meeting in which somebody talks and somebody listens has had.
-const TOLD: [&str; 8] = [
-    "meeting key",
-    "chain key",
-    "wrap key",
-    "proof key",
-    "control key",
-    "base key",
-    "stay key",
-    "KEM key",
-];
+const TOLD: [&str; 8] =
+    ["meeting key", "chain key", "wrap key", "proof key", "control key", "base key", "stay key", "KEM key"];
 
 /// What an opening element is given.
 pub struct StreamKey {

@@ -10,5 +10,5 @@ pub(crate) mod labels;
 mod null;
 pub(crate) mod once;
 pub mod sign;
-mod wiped;
+pub(crate) mod wiped;
 pub(crate) mod wrap;

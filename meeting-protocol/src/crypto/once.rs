@@ -1,7 +1,10 @@
 //! AES-256-GCM with keys that seal one message each, or count their messages.
 
 use crate::{
-    crypto::aead::{Aead, AeadKey, Refused, TAG_LEN},
+    crypto::{
+        aead::{Aead, AeadKey, Refused, TAG_LEN},
+        wiped::on_a_wiped_stack,
+    },
     secret::Secret,
 };
 
@@ -24,10 +27,10 @@ pub(crate) fn seal_counted(
 ) -> Result<Vec<u8>, Refused> {
     let nonce = nonce(counter);
     #[cfg(feature = "nonce-ledger")]
-    crate::ledger::record(&crate::ledger::KeyHash::of(key.expose()), &nonce);
+    crate::ledger::record(&on_a_wiped_stack(|| crate::ledger::KeyHash::of(key.expose())), &nonce);
     let mut sealed = Vec::with_capacity(plaintext.len() + TAG_LEN);
     sealed.extend_from_slice(plaintext);
-    let tag = AeadKey::aes_256_gcm(key.expose()).seal_in_place_detached(&nonce, aad, &mut sealed)?;
+    let tag = ready(key).seal_in_place_detached(&nonce, aad, &mut sealed)?;
     sealed.extend_from_slice(&tag);
     Ok(sealed)
 }
@@ -41,8 +44,12 @@ pub(crate) fn open_counted(
 ) -> Result<Vec<u8>, Refused> {
     let (ciphertext, tag) = sealed.split_last_chunk::<TAG_LEN>().ok_or(Refused)?;
     let mut plaintext = ciphertext.to_vec();
-    AeadKey::aes_256_gcm(key.expose()).open_in_place(&nonce(counter), aad, &mut plaintext, tag)?;
+    ready(key).open_in_place(&nonce(counter), aad, &mut plaintext, tag)?;
     Ok(plaintext)
+}
+
+fn ready(key: &Secret<32>) -> AeadKey {
+    on_a_wiped_stack(|| AeadKey::aes_256_gcm(key.expose()))
 }
 
 fn nonce(counter: u64) -> [u8; 12] {

@@ -20,5 +20,5 @@ pub(crate) fn on_a_wiped_stack<T>(work: impl FnOnce() -> T) -> T {
     result
 }
 
-/// More than HKDF, HMAC and a signature take of it.
+/// More than HKDF, HMAC, a signature and the making of an AES key schedule take of it.
 const STACK: usize = 16 * 1024;

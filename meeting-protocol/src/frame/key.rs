@@ -4,6 +4,7 @@ use crate::{
     crypto::{
         aead::{Aead, AeadKey, NONCE_LEN},
         kdf::{HkdfSha256, HkdfSha512},
+        wiped::on_a_wiped_stack,
     },
     frame::KeyId,
     secret::Secret,
@@ -56,7 +57,7 @@ impl<A: Aead> FrameKey<A> {
     pub(super) fn new(suite: CipherSuite, kid: KeyId, base_key: &[u8]) -> Self {
         let key_label = label(b"SFrame 1.0 Secret key ", kid, suite);
         let salt_label = label(b"SFrame 1.0 Secret salt ", kid, suite);
-        match suite {
+        on_a_wiped_stack(|| match suite {
             CipherSuite::Aes128GcmSha256_128 => {
                 let secret = HkdfSha256::extract(&[], base_key);
                 let key = secret.expand_raw(&key_label);
@@ -67,7 +68,7 @@ impl<A: Aead> FrameKey<A> {
                 let key = secret.expand_raw(&key_label);
                 Self::with(A::aes_256_gcm(key.expose()), key.expose(), secret.expand_raw(&salt_label))
             }
-        }
+        })
     }
 
     fn with(aead: A, _key: &[u8], salt: Secret<NONCE_LEN>) -> Self {

@@ -54,9 +54,7 @@ impl EpochKey {
             &facts.instance,
             &u64::from(facts.kid).to_be_bytes(),
         ];
-        HkdfSha512::extract(&self.link, self.key.expose())
-            .expand(labels::STREAM, &parts)
-            .called("base key")
+        HkdfSha512::extract(&self.link, self.key.expose()).expand(labels::STREAM, &parts).called("base key")
     }
 }
 
