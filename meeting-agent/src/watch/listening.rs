@@ -44,8 +44,8 @@ impl Listening {
     }
 }
 
-/// Two beacons' time: senders sign three times a second.
-const PATIENCE: Duration = Duration::from_millis(700);
+/// Two beacons' time: senders sign each 450 ms.
+const PATIENCE: Duration = Duration::from_millis(950);
 
 #[cfg(test)]
 mod tests {
@@ -59,9 +59,9 @@ mod tests {
         assert!(!listening.is_ready(bob, BootTime(1_100)));
         assert!(listening.hears(bob) && !listening.hears(bob));
         assert!(listening.is_ready(bob, BootTime(1_100)) && !listening.is_ready(carol, BootTime(1_100)));
-        assert!(listening.is_ready(carol, BootTime(1_700)), "a sender without beacons is not muted");
-        listening.to(&BTreeSet::new(), BootTime(1_800));
-        listening.to(&BTreeSet::from([bob]), BootTime(1_900));
-        assert!(!listening.is_ready(bob, BootTime(1_900)), "and then all over again");
+        assert!(listening.is_ready(carol, BootTime(1_950)), "a sender without beacons is not muted");
+        listening.to(&BTreeSet::new(), BootTime(2_000));
+        listening.to(&BTreeSet::from([bob]), BootTime(2_100));
+        assert!(!listening.is_ready(bob, BootTime(2_100)), "and then all over again");
     }
 }
