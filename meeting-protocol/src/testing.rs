@@ -42,8 +42,6 @@ use crate::{
     secret::Secret,
     session::{Command, CommandError, Creating, Input, Joining, OpenStream, Role, Session, Successors},
 };
-#[cfg(feature = "simulator")]
-use crate::{beacon::Span, session::forgery::Lie};
 
 /// What the relay does with one post on its way to one node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,17 +56,6 @@ pub enum Fate {
 
 /// Decides over each post: global time in ms, the sender's and the receiver's node number, the post.
 pub type Tamper = Box<dyn FnMut(u64, usize, usize, &Post) -> Fate>;
-
-/// Posts and a beacon that nobody who is named in them has signed.
-#[cfg(feature = "simulator")]
-pub struct Lies {
-    /// A post: a stream of the victim's.
-    pub statement: Bytes,
-    /// A post: a heartbeat of the leader's.
-    pub heartbeat: Bytes,
-    /// A beacon of the victim's.
-    pub beacon: Bytes,
-}
 
 /// A meeting and its relay.
 pub struct Meeting {
@@ -301,17 +288,19 @@ impl Meeting {
         self.feed(node, Input::Beacon { from, body });
     }
 
-    /// What a member with a program of its own says of another: a stream in its name, a heartbeat in the leader's, and a beacon
-    /// for frames of its.
+    /// The same post or beacon with another last byte in it, as everybody who holds the link can make it.
     #[cfg(feature = "simulator")]
-    pub fn lies(&mut self, liar: usize, victim: usize, spans: Vec<Span>) -> Option<Lies> {
+    pub fn spoilt(&mut self, liar: usize, post: &[u8]) -> Option<Bytes> {
+        let Node { session, rng, .. } = &mut self.nodes[liar];
+        session.spoilt(post, rng)
+    }
+
+    /// What a member with a program of its own says of another: that it sees another chain.
+    #[cfg(feature = "simulator")]
+    pub fn false_head(&mut self, liar: usize, victim: usize) -> Option<Bytes> {
         let victim = self.nodes[victim].session.me();
         let Node { session, rng, .. } = &mut self.nodes[liar];
-        Some(Lies {
-            statement: session.lie(Lie::Statement, victim, rng)?,
-            heartbeat: session.lie(Lie::Heartbeat, victim, rng)?,
-            beacon: session.false_beacon(victim, spans, rng)?,
-        })
+        session.false_head(victim, rng)
     }
 
     /// Opens a stream at a node.

@@ -176,6 +176,7 @@ fn main() {
         times.sort_by(f64::total_cmp);
         times[times.len() / 2]
     });
+    report(&times, "ns", "CPU time of each");
     match (0..ALL.len()).map(instructions).collect::<Option<Vec<f64>>>() {
         Some(counts) => report(&counts, "", "instructions of each"),
         None => println!("no valgrind found: instructions are not counted"),

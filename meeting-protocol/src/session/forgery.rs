@@ -6,7 +6,7 @@ use rand_core::CryptoRng;
 
 use super::{
     LeaveReason, Place, Session,
-    claims::{Ask, Heartbeat, Leads, Leave, Over, Pulse, Resignation, SilenceVote},
+    claims::{Ask, Head, Heartbeat, Leads, Leave, Over, Pulse, Resignation, SilenceVote},
     epochs::Opened,
     group::Group,
     lineage::Step,
@@ -100,6 +100,29 @@ impl Session {
         let beacon = SignedBeacon::new(body, &context, &self.me.signer);
         let message = Message::Beacon(beacon).to_bytes();
         Some(self.me.board.seal(member.group.instance, &message, rng))
+    }
+
+    /// The same post or beacon with another last byte in it.
+    pub(crate) fn spoilt(&self, post: &[u8], rng: &mut dyn CryptoRng) -> Option<Bytes> {
+        let (instance, mut message) = self.me.board.open(post)?;
+        *message.last_mut()? ^= 1;
+        Some(self.me.board.seal(instance, &message, rng))
+    }
+
+    /// A head that differs from ours, as if it were the victim's.
+    pub(crate) fn false_head(&self, victim: ParticipantId, rng: &mut dyn CryptoRng) -> Option<Bytes> {
+        let Place::Member(member) = &self.place else { return None };
+        let Opened { epoch, link, .. } = member.group.epochs.newest;
+        let head = Head {
+            meeting: self.me.meeting,
+            instance: member.group.instance,
+            participant: victim,
+            number: member.group.head().body.number,
+            head: [1; 32],
+            epoch,
+            epoch_link: link,
+        };
+        self.seal(&Message::Head(self.me.sign(head)), rng)
     }
 
     fn message(&self, lie: Lie, victim: ParticipantId, member: &Member) -> Option<Message> {
