@@ -223,7 +223,9 @@ impl Scene {
     }
 
     fn hands(&mut self, node: usize, what: Arrives, bodies: &[Bytes]) -> f64 {
-        let posts: Vec<Post> = bodies.iter().map(|body| self.post(ALICE, body.clone())).collect();
+        // Nobody hears what comes from itself.
+        let from = if node == ALICE { CAROL } else { ALICE };
+        let posts: Vec<Post> = bodies.iter().map(|body| self.post(from, body.clone())).collect();
         let Self { meeting, rng, now, .. } = self;
         let session = &mut meeting.nodes[node].session;
         let before = refused(session.counters());
