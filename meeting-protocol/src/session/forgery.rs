@@ -76,10 +76,48 @@ impl Lie {
     ];
 }
 
+/// What a session that is over leaves to a modified program: everything it had.
+#[derive(Default)]
+pub(super) struct Past {
+    kept: bool,
+    member: Option<Box<Member>>,
+}
+
+impl Past {
+    /// Takes the place that the session loses.
+    pub fn keep(&mut self, place: &mut Place) {
+        if self.kept
+            && let Place::Member(member) = std::mem::replace(place, Place::Ended)
+        {
+            self.member = Some(member);
+        }
+    }
+}
+
 impl Session {
-    /// A post that says this of the victim, sealed as every member can. None without a place.
+    /// From now on what it has when it ends stays, for lies.
+    pub(crate) fn keep_past(&mut self) {
+        self.past.kept = true;
+    }
+
+    /// The membership that it has, or had when it ended. Not as a leader: what one can do is tried elsewhere.
+    fn stands(&self) -> Option<&Member> {
+        let member = match &self.place {
+            Place::Member(member) => member,
+            Place::Ended => self.past.member.as_ref()?,
+            Place::Joining(_) => return None,
+        };
+        matches!(member.duty, Duty::Follow(_)).then_some(member)
+    }
+
+    /// Whether it can lie, and whether it is over.
+    pub(crate) fn liar(&self) -> Option<bool> {
+        self.stands().map(|_| matches!(self.place, Place::Ended))
+    }
+
+    /// A post that says this of the victim, sealed as every member can. None without a place, now or before.
     pub(crate) fn lie(&self, lie: Lie, victim: ParticipantId, rng: &mut dyn CryptoRng) -> Option<Bytes> {
-        let Place::Member(member) = &self.place else { return None };
+        let member = self.stands()?;
         let group = &member.group;
         let message = self.message(lie, victim, member)?;
         Some(self.me.board.seal(group.instance, &message.to_bytes(), rng))
@@ -92,7 +130,7 @@ impl Session {
         spans: Vec<Span>,
         rng: &mut dyn CryptoRng,
     ) -> Option<Bytes> {
-        let Place::Member(member) = &self.place else { return None };
+        let member = self.stands()?;
         let Opened { epoch, link, .. } = member.group.epochs.newest;
         let body = Beacon { number: u64::MAX >> 3, epoch, link, time: 1, spans };
         let (meeting, instance) = (&self.me.meeting.0, &member.group.instance.0);

@@ -82,6 +82,9 @@ pub struct Session {
     phase: Phase,
     lease: BootTime,
     timeout: BootTime,
+    /// Kept for who lies on when it is over.
+    #[cfg(feature = "simulator")]
+    past: forgery::Past,
 }
 
 enum Place {
@@ -107,7 +110,17 @@ impl Session {
         let member = Member::create(successors, &mut cx).ok_or(CreateError::NotCreator)?;
         let place = Place::Member(Box::new(member));
         let phase = Phase::Joining(WaitReason::Key);
-        let mut session = Self { me, place, out, counters, phase, lease: BootTime(0), timeout: now };
+        let mut session = Self {
+            me,
+            place,
+            out,
+            counters,
+            phase,
+            lease: BootTime(0),
+            timeout: now,
+            #[cfg(feature = "simulator")]
+            past: forgery::Past::default(),
+        };
         session.settle(now, rng);
         Ok(session)
     }
@@ -124,6 +137,8 @@ impl Session {
             phase: Phase::Joining(WaitReason::Leader),
             lease: BootTime(0),
             timeout: now,
+            #[cfg(feature = "simulator")]
+            past: forgery::Past::default(),
         }
     }
 
@@ -257,6 +272,8 @@ impl Session {
             (Place::Member(member), None) => member.phase(now),
         };
         if ending.is_some() {
+            #[cfg(feature = "simulator")]
+            self.past.keep(&mut self.place);
             self.place = Place::Ended;
         }
         // A lease that has run out by itself needs no word; one that ends early does.

@@ -65,6 +65,8 @@ pub struct Tally {
     pub opened: u64,
     /// Lies told by members, ex-members and leaders.
     pub lies: u64,
+    /// Those of them that were told in a stay that was over.
+    pub afterwards: u64,
     /// Forged frames that went through to an element.
     pub forged: u64,
     /// The longest time until one of them was told, in ms.
@@ -85,6 +87,7 @@ impl Tally {
         self.sealed += other.sealed;
         self.opened += other.opened;
         self.lies += other.lies;
+        self.afterwards += other.afterwards;
         self.forged += other.forged;
         self.noticed = self.noticed.max(other.noticed);
         self.stays += other.stays;

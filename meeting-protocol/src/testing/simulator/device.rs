@@ -28,6 +28,8 @@ pub(super) struct Device {
     ppm: i64,
     /// None before the first stay and between two.
     pub session: Option<Session>,
+    /// Eve's stay before, with all that she had in it.
+    pub past: Option<Session>,
     pub elements: Elements,
     pub sent: Sent,
     pub checkers: HashMap<ParticipantId, Checker>,
@@ -93,6 +95,7 @@ impl Device {
             offset,
             ppm,
             session: None,
+            past: None,
             elements: Elements::default(),
             sent: Sent::default(),
             checkers: HashMap::new(),
@@ -143,6 +146,7 @@ impl Device {
 
     /// A stay begins.
     pub fn enter(&mut self, session: Session, now: u64) {
+        self.end();
         self.session = Some(session);
         self.elements = Elements::default();
         self.sent = Sent::default();
@@ -154,6 +158,22 @@ impl Device {
         self.head = None;
         self.next_stream = 1;
         self.awake_since = now;
+    }
+
+    /// A stay ends; Eve keeps what she had in it. Gives whether there was one.
+    pub fn end(&mut self) -> bool {
+        let Some(session) = self.session.take() else { return false };
+        if self.evil && session.liar().is_some() {
+            self.past = Some(session);
+        }
+        true
+    }
+
+    /// The stay to lie in, this one or the one before; and whether it is over.
+    pub fn lies_in(&self, before: bool) -> Option<(&Session, bool)> {
+        let now = self.session.as_ref().and_then(|session| Some((session, session.liar()?)));
+        let past = self.past.as_ref().map(|session| (session, true));
+        if before { past.or(now) } else { now.or(past) }
     }
 
     /// Who it is in this stay.

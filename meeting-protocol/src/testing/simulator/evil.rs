@@ -37,11 +37,12 @@ impl World {
     fn say_falsely(&mut self, eve: usize, times: u64) {
         let Some((_, victim)) = self.victim() else { return };
         let Some(lie) = self.dice.pick(&Lie::ALL) else { return };
+        let before = self.dice.chance(30);
         for _ in 0..times {
-            let device = &self.devices[eve];
-            let Some(session) = &device.session else { return };
+            let Some((session, over)) = self.devices[eve].lies_in(before) else { return };
             let Some(body) = Scope::off(|| session.lie(lie, victim, &mut self.dice.0)) else { return };
             self.tally.lies += 1;
+            self.tally.afterwards += u64::from(over);
             let slot = match self.dice.between(0, 3) {
                 0 => Slot::Direct(victim),
                 1 if lie == Lie::Heartbeat => Slot::Cell,
@@ -56,7 +57,8 @@ impl World {
     /// For frames of the victim, or for those it never sealed.
     fn beacon_falsely(&mut self, eve: usize) {
         let Some((_, victim)) = self.victim() else { return };
-        let Some(session) = &self.devices[eve].session else { return };
+        let before = self.dice.chance(30);
+        let Some((session, _)) = self.devices[eve].lies_in(before) else { return };
         let Some(body) = session.false_beacon(victim, Vec::new(), &mut self.dice.0) else { return };
         self.tally.lies += 1;
         let to = self.somebody();

@@ -64,8 +64,9 @@ impl World {
         };
         device.line = 0;
         let again = std::mem::replace(&mut device.begun, true);
-        let session = Session::join(joining, now, &mut device.rng);
+        let mut session = Session::join(joining, now, &mut device.rng);
         if device.evil {
+            session.keep_past();
             self.eves.push(session.me());
         }
         device.enter(session, self.now);
@@ -263,7 +264,7 @@ impl World {
         }
         device.line = 0;
         device.elements = Default::default();
-        if device.session.take().is_some() {
+        if device.end() {
             let pause = self.dice.between(500, 8_000);
             self.after(pause, Happening::Returns(who));
         }
