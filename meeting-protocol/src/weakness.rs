@@ -37,6 +37,8 @@ pub enum Weakness {
     LeaseIgnored,
     /// Elements: a sealer that starts anew under the same key counts from 0 again.
     CounterRestarts,
+    /// Agents: anybody's signature under a beacon does.
+    BeaconUnsigned,
     /// Agents: beacons are not compared with the frames.
     BeaconsUnchecked,
     /// Agents: what elements that crashed had opened is forgotten with them.

@@ -54,6 +54,7 @@ fn the_simulator_finds_each_broken_defence() {
         Weakness::ReplayWindowOff,
         Weakness::LeaseIgnored,
         Weakness::CounterRestarts,
+        Weakness::BeaconUnsigned,
         Weakness::BeaconsUnchecked,
         Weakness::CrashForgets,
     ];

@@ -161,6 +161,8 @@ struct World {
     lines: u64,
     /// What Eve was called in each of her stays.
     eves: Vec<ParticipantId>,
+    /// Frames that she sealed as somebody else.
+    forgeries: Vec<weather::Parcel>,
     frames: u64,
     watched: Vec<media::Watched>,
     /// When the evil leader tried its trick, and before whom.
@@ -194,6 +196,7 @@ impl World {
             queued: 0,
             lines: 0,
             eves: Vec::new(),
+            forgeries: Vec::new(),
             frames: 0,
             watched: Vec::new(),
             tricked: None,

@@ -1,9 +1,11 @@
 //! Members, people who once were, and leaders, all with programs of their own.
 
-use meeting_wire::{ParticipantId, Post, Slot};
+use bytes::Bytes;
+use meeting_wire::{Envelope, ParticipantId, Post, Slot};
 
 use super::{World, book::FrameFact, elements::envelope, happen::Happening, weather::Parcel, weather::Topic};
 use crate::{
+    beacon::{FrameDigest, Span},
     crypto::sign::Hash,
     frame::{CipherSuite, Header, KeyId, Lease, Sealer},
     ledger::Scope,
@@ -54,15 +56,69 @@ impl World {
         self.trace.line(self.now, format!("Eve lies: {lie:?} x {times}"));
     }
 
-    /// For frames of the victim, or for those it never sealed.
+    /// For frames of the victim, or for those it never sealed: in its name where the relay helps, else in Eve's.
     fn beacon_falsely(&mut self, eve: usize) {
         let Some((_, victim)) = self.victim() else { return };
-        let before = self.dice.chance(30);
+        let (before, own_name, own_frames) =
+            (self.dice.chance(30), self.dice.chance(30), self.dice.chance(30));
         let Some((session, _)) = self.devices[eve].lies_in(before) else { return };
-        let Some(body) = session.false_beacon(victim, Vec::new(), &mut self.dice.0) else { return };
+        let own = session.me();
+        let name = if own_name || self.cast.honest_relay { own } else { victim };
+        let spans = self.false_spans(if own_frames { own } else { victim });
+        if name == own {
+            let Some(body) = self.false_beacon(eve, before, name, spans) else { return };
+            self.send_up(eve, Parcel::Beacon { from: name, body });
+        } else {
+            let to = self.somebody();
+            self.vouch_falsely(eve, name, spans, to, 0);
+        }
+    }
+
+    fn false_beacon(
+        &mut self,
+        eve: usize,
+        before: bool,
+        name: ParticipantId,
+        spans: Vec<Span>,
+    ) -> Option<Bytes> {
+        let (session, _) = self.devices[eve].lies_in(before)?;
+        let body = session.false_beacon(name, spans, &mut self.dice.0)?;
         self.tally.lies += 1;
-        let to = self.somebody();
-        self.send_down(to, Parcel::Beacon { from: victim, body }, Topic::Beacon, 0);
+        Some(body)
+    }
+
+    /// Signs for frames as if somebody else did, to one whom the relay hands it.
+    fn vouch_falsely(&mut self, eve: usize, name: ParticipantId, spans: Vec<Span>, to: usize, late: u64) {
+        let Some(body) = self.false_beacon(eve, false, name, spans) else { return };
+        self.send_down(to, Parcel::Beacon { from: name, body }, Topic::Beacon, late);
+    }
+
+    /// Frames somebody sealed or Eve did, and such as there are none, with counters that jump and keys that end.
+    fn false_spans(&mut self, of: ParticipantId) -> Vec<Span> {
+        let kept = self.relay.kept.iter().rev().take(LATELY).map(|(parcel, _)| parcel);
+        let frames: Vec<Envelope> = kept
+            .chain(&self.forgeries)
+            .filter_map(|parcel| match parcel {
+                Parcel::Frame { from, envelope, .. } if *from == of => Some(envelope.clone()),
+                _ => None,
+            })
+            .collect();
+        let dice = &mut self.dice;
+        let mut spans = Vec::new();
+        for _ in 0..dice.between(1, 4) {
+            let Some(envelope) = dice.pick(&frames) else { break };
+            let Some((header, _)) = Header::parse(&envelope.sealed) else { continue };
+            let jump = if dice.chance(30) { dice.between(0, 6_000) } else { 0 };
+            let digest = match dice.between(0, 3) {
+                0 => FrameDigest::of(&envelope),
+                1 => FrameDigest(dice.bytes16()),
+                _ => FrameDigest::NONE,
+            };
+            let frames = vec![digest; dice.between(0, 4) as usize];
+            let closed = dice.chance(30);
+            spans.push(Span { kid: header.kid.into(), first: header.ctr + jump, frames, closed });
+        }
+        spans
     }
 
     /// A frame under somebody else's key, on that stream's way if the relay helps.
@@ -87,9 +143,20 @@ impl World {
         self.tally.lies += 1;
         self.book.frames.insert(frame, FrameFact { from, stream, link, sealed: self.now, forged: true });
         let to = self.somebody();
-        let parcel = Parcel::Frame { from, stream, envelope: envelope(sealed, 0) };
+        let envelope = envelope(sealed, 0);
+        let digest = FrameDigest::of(&envelope);
+        let parcel = Parcel::Frame { from, stream, envelope };
         self.trace.line(self.now, format!("Eve seals as {stream:?} to {}", self.devices[to].name));
+        if self.forgeries.len() >= FORGERIES {
+            self.forgeries.remove(0);
+        }
+        self.forgeries.push(parcel.clone());
         self.send_down(to, parcel, Topic::Frame, 0);
+        if self.cast.beacons && self.dice.chance(50) {
+            let (late, closed) = (self.dice.between(0, 300), self.dice.chance(30));
+            let span = Span { kid, first: counter, frames: vec![digest], closed };
+            self.vouch_falsely(eve, from, vec![span], to, late);
+        }
     }
 
     /// The newest counter that the relay has seen under a key.
@@ -101,7 +168,7 @@ impl World {
             }
             _ => None,
         };
-        self.relay.kept.iter().rev().take(400).find_map(|(parcel, _)| counter(parcel)).unwrap_or(0)
+        self.relay.kept.iter().rev().take(LATELY).find_map(|(parcel, _)| counter(parcel)).unwrap_or(0)
     }
 
     /// The leader breaks the rules, once, before everybody; whoever is there must not go on with it.
@@ -200,3 +267,7 @@ impl World {
 
 /// Two heartbeats and a moment.
 const TOLD: u64 = 5_000;
+/// Parcels that Eve looks at, the newest ones.
+const LATELY: usize = 400;
+/// Frames of hers that she remembers.
+const FORGERIES: usize = 16;
