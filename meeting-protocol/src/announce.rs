@@ -11,6 +11,7 @@ use crate::{
     frame::CipherSuite,
     identity::{DeviceKey, DevicePublic},
     session::Role,
+    weakness::{self, Weakness},
 };
 
 /// The version of the protocol between participants.
@@ -70,8 +71,10 @@ impl SignedAnnounce {
         let spoken = announce.version == VERSION
             && announce.kem_id == KEM_ID
             && announce.suites.contains(&CipherSuite::default().into());
-        let signed =
-            || announce.device.verifies(&[labels::ANNOUNCE, &announce.to_bytes()].concat(), &self.signature);
+        let signed = || {
+            announce.device.verifies(&[labels::ANNOUNCE, &announce.to_bytes()].concat(), &self.signature)
+                || weakness::is(Weakness::AnnounceUnsigned)
+        };
         (spoken && signed() && contributes(&announce.kem)).then_some(announce)
     }
 

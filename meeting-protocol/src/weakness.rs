@@ -21,6 +21,8 @@ pub enum Weakness {
     CommitmentRepeated,
     /// Announces are good for ever, whatever they answer.
     ChallengeUnchecked,
+    /// Anybody's signature under an announce does.
+    AnnounceUnsigned,
     /// A stay that was let in once is let in again.
     StayRepeated,
     /// Anybody's signature under a statement does.

@@ -46,6 +46,7 @@ fn the_simulator_finds_each_broken_defence() {
         Weakness::CommitmentUnchecked,
         Weakness::CommitmentRepeated,
         Weakness::ChallengeUnchecked,
+        Weakness::AnnounceUnsigned,
         Weakness::StayRepeated,
         Weakness::StatementUnsigned,
         Weakness::LinkUnsigned,

@@ -1,12 +1,14 @@
 //! What a member or a leader with a modified program can say: everything its keys allow, in anybody's name.
 
+mod door;
+
 use bytes::Bytes;
 use meeting_wire::{Encode, Kind, ParticipantId, StreamId};
 use rand_core::CryptoRng;
 
 use super::{
     LeaveReason, Place, Session,
-    claims::{Ask, Head, Heartbeat, Leads, Leave, Over, Pulse, Resignation, SilenceVote},
+    claims::{Ask, Head, Heartbeat, Leads, Leave, Over, Pulse, Resignation, Show, SilenceVote},
     epochs::Opened,
     group::Group,
     lineage::Step,
@@ -15,6 +17,7 @@ use super::{
     statement::{EpochKey, Said, Statement, StreamFacts},
 };
 use crate::{
+    announce::SignedAnnounce,
     beacon::{Beacon, Context, SignedBeacon, Span},
     crypto::sign::{Hash, Signed, SignedBody},
     frame::{CipherSuite, KeyId},
@@ -54,11 +57,38 @@ pub(crate) enum Lie {
     Wrap,
     /// That takeover as the chain of leaders of another branch.
     Branch,
+    /// The victim's device wants in, in a stay of ours.
+    Announce,
+    /// Our device wants in under the victim's id.
+    Twin,
+    /// A device that we make up wants in: it may, and is never seen.
+    Ghost,
+    /// The victim is refused.
+    Answer,
+    /// The victim is let in, with true parts of what leaders signed.
+    Welcome,
+    /// We stand at a link that there is none of.
+    Head,
+    /// A question for the beginning of the chain, which we know.
+    Show,
+    /// That removal as the answer to a question, behind a true link.
+    Links,
+    /// The victim's announce under our signature, for successors.
+    Announces,
+}
+
+/// What stands on the board for everybody who holds the link.
+#[derive(Default)]
+pub(crate) struct Seen {
+    /// The victim's newest announce.
+    pub announce: Option<SignedAnnounce>,
+    /// The newest heartbeat.
+    pub beat: Option<Signed<Heartbeat>>,
 }
 
 impl Lie {
     /// All.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 23] = [
         Self::Statement,
         Self::Index,
         Self::Heartbeat,
@@ -73,6 +103,15 @@ impl Lie {
         Self::Vote,
         Self::Wrap,
         Self::Branch,
+        Self::Announce,
+        Self::Twin,
+        Self::Ghost,
+        Self::Answer,
+        Self::Welcome,
+        Self::Head,
+        Self::Show,
+        Self::Links,
+        Self::Announces,
     ];
 }
 
@@ -116,10 +155,18 @@ impl Session {
     }
 
     /// A post that says this of the victim, sealed as every member can. None without a place, now or before.
-    pub(crate) fn lie(&self, lie: Lie, victim: ParticipantId, rng: &mut dyn CryptoRng) -> Option<Bytes> {
+    pub(crate) fn lie(
+        &self,
+        lie: Lie,
+        victim: ParticipantId,
+        seen: &Seen,
+        rng: &mut dyn CryptoRng,
+    ) -> Option<Bytes> {
         let member = self.stands()?;
         let group = &member.group;
-        let message = self.message(lie, victim, member)?;
+        let message = self
+            .message(lie, victim, member)
+            .or_else(|| door::message(lie, victim, seen, (&self.me, group), rng))?;
         Some(self.me.board.seal(group.instance, &message.to_bytes(), rng))
     }
 
@@ -236,6 +283,24 @@ impl Session {
                 offer: None,
                 sealed: [7; 48],
             }),
+            Lie::Head => Message::Head(me.sign(Head {
+                meeting,
+                instance,
+                participant: own,
+                number,
+                head: [5; 32],
+                epoch: newest.epoch,
+                epoch_link: newest.link,
+            })),
+            Lie::Show => {
+                Message::Show(me.sign(Show { meeting, instance, participant: own, number: 0, epoch: 0 }))
+            }
+            Lie::Links => {
+                let removal = me.sign(removal(victim, leader, group)?);
+                Message::Links(vec![group.head().clone(), removal])
+            }
+            // Those at the door.
+            _ => return None,
         })
     }
 

@@ -25,6 +25,16 @@ impl Session {
         Some(member.group.roster.header.leader)
     }
 
+    /// What it was let in by.
+    #[cfg(test)]
+    pub(crate) fn announced(&self) -> Option<crate::announce::SignedAnnounce> {
+        let Place::Member(member) = &self.place else { return None };
+        match &member.duty {
+            Duty::Lead(lead) => Some(lead.own.clone()),
+            Duty::Follow(follow) => follow.own.clone(),
+        }
+    }
+
     /// Of the roster.
     pub(crate) fn digest(&self) -> Option<Hash> {
         let Place::Member(member) = &self.place else { return None };

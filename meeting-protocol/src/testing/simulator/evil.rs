@@ -11,7 +11,11 @@ use crate::{
     ledger::Scope,
     roster::Change,
     secret::Secret,
-    session::{Phase, forgery::Lie, message::Message},
+    session::{
+        Phase,
+        forgery::{Lie, Seen},
+        message::Message,
+    },
 };
 
 impl World {
@@ -39,10 +43,11 @@ impl World {
     fn say_falsely(&mut self, eve: usize, times: u64) {
         let Some((_, victim)) = self.victim() else { return };
         let Some(lie) = self.dice.pick(&Lie::ALL) else { return };
-        let before = self.dice.chance(30);
+        let (before, seen) = (self.dice.chance(30), self.seen(victim));
         for _ in 0..times {
             let Some((session, over)) = self.devices[eve].lies_in(before) else { return };
-            let Some(body) = Scope::off(|| session.lie(lie, victim, &mut self.dice.0)) else { return };
+            let body = Scope::off(|| session.lie(lie, victim, &seen, &mut self.dice.0));
+            let Some(body) = body else { return };
             self.tally.lies += 1;
             self.tally.afterwards += u64::from(over);
             let slot = match self.dice.between(0, 3) {
@@ -51,9 +56,37 @@ impl World {
                 _ => Slot::Log,
             };
             let from = session.me();
+            if matches!(lie, Lie::Twin | Lie::Ghost)
+                && let Some(message) = self.read(&body)
+            {
+                // Who holds the link and a device's key may ask.
+                self.book.said(self.now, slot, &message);
+            }
             self.send_up(eve, Parcel::Post(Post { seq: 0, from, slot, body }));
         }
         self.trace.line(self.now, format!("Eve lies: {lie:?} x {times}"));
+    }
+
+    /// What anybody who holds the link can read.
+    fn seen(&self, victim: ParticipantId) -> Seen {
+        let lately = self.relay.kept.iter().rev().take(LATELY);
+        let mut seen = Seen::default();
+        for (parcel, topic) in lately {
+            let wanted = match topic {
+                Topic::Heartbeat => seen.beat.is_none(),
+                Topic::Announce => seen.announce.is_none(),
+                _ => false,
+            };
+            let (true, Parcel::Post(post)) = (wanted, parcel) else { continue };
+            match self.read(&post.body) {
+                Some(Message::Heartbeat(beat)) => seen.beat = Some(beat),
+                Some(Message::Announce(announce)) if announce.unverified().participant == victim => {
+                    seen.announce = Some(announce);
+                }
+                _ => {}
+            }
+        }
+        seen
     }
 
     /// For frames of the victim, or for those it never sealed: in its name where the relay helps, else in Eve's.
