@@ -164,6 +164,8 @@ struct World {
     /// Frames that she sealed as somebody else.
     forgeries: Vec<weather::Parcel>,
     frames: u64,
+    /// Frames that the relay altered and that open all the same.
+    altered: HashSet<[u8; 16]>,
     watched: Vec<media::Watched>,
     /// When the evil leader tried its trick, and before whom.
     tricked: Option<(u64, Vec<usize>)>,
@@ -198,6 +200,7 @@ impl World {
             eves: Vec::new(),
             forgeries: Vec::new(),
             frames: 0,
+            altered: HashSet::new(),
             watched: Vec::new(),
             tricked: None,
             lies: HashSet::new(),

@@ -29,7 +29,9 @@ pub(super) fn message(
     let instance = group.instance;
     Some(match lie {
         Lie::Announce => {
-            let device = group.roster.entry(victim)?.device;
+            let own_device = me.device.public();
+            let device = group.roster.entry(victim).map(|entry| entry.device);
+            let device = device.filter(|device| *device != own_device)?;
             let participant = participant(rng);
             let announce = Announce { device, participant, ..own(me, instance, group, seen) };
             Message::Announce(SignedAnnounce::new(announce, &me.device))

@@ -79,10 +79,9 @@ impl World {
             };
             let (true, Parcel::Post(post)) = (wanted, parcel) else { continue };
             match self.read(&post.body) {
-                Some(Message::Heartbeat(beat)) => seen.beat = Some(beat),
-                Some(Message::Announce(announce)) if announce.unverified().participant == victim => {
-                    seen.announce = Some(announce);
-                }
+                // What Eve says in another's name comes from herself.
+                Some(Message::Heartbeat(beat)) if beat.body.leader == post.from => seen.beat = Some(beat),
+                Some(Message::Announce(announce)) if post.from == victim => seen.announce = Some(announce),
                 _ => {}
             }
         }

@@ -10,7 +10,7 @@ use crate::{
     weakness::{self, Weakness},
 };
 
-/// A forged frame that went through, to be told of in time.
+/// A forged or altered frame that went through, to be told of in time.
 pub(super) struct Watched {
     to: usize,
     from: ParticipantId,
@@ -134,7 +134,8 @@ impl World {
             (fact.from, fact.stream) == (from, stream),
             "{name} opens a frame of one stream as another's"
         );
-        let (forged, sealed) = (fact.forged, fact.sealed);
+        let altered = !self.altered.is_empty() && self.altered.contains(&FrameDigest::of(envelope).0);
+        let (forged, sealed) = (fact.forged || altered, fact.sealed);
         self.over(to, epoch, GRACE + CLOSING, "opens");
         self.fresh(to, "opens");
         let limits = self.limits(to, true);

@@ -2,14 +2,14 @@
 
 use std::collections::BTreeMap;
 
-use meeting_wire::{ParticipantId, Post, Slot};
+use meeting_wire::{Envelope, ParticipantId, Post, Slot};
 
 use super::{
     World,
     dice::Dice,
     weather::{Mood, Parcel, Topic},
 };
-use crate::session::message::Message;
+use crate::{beacon::FrameDigest, session::message::Message};
 
 /// The board.
 #[derive(Default)]
@@ -177,39 +177,57 @@ impl World {
         }
     }
 
-    /// What was said with a bit of it changed: as sealed, or inside, since it was given the link.
+    /// What was said with a bit of it changed.
     fn play_altered(&mut self) {
         for _ in 0..self.dice.between(1, 30) {
             let Some((mut parcel, topic)) = self.dice.pick(&self.relay.kept) else { return };
             let to = self.somebody();
-            match &mut parcel {
-                Parcel::Post(post) => {
-                    let inside = self.dice.chance(70);
-                    let opened = self.board.open(&post.body).filter(|_| inside);
-                    let altered = opened.map(|(instance, mut message)| {
-                        flip(&mut message, &mut self.dice);
-                        self.board.seal(instance, &message, &mut self.dice.0)
-                    });
-                    post.body = altered.unwrap_or_else(|| {
-                        let mut body = post.body.to_vec();
-                        flip(&mut body, &mut self.dice);
-                        body.into()
-                    });
-                }
-                Parcel::Frame { envelope, .. } => {
-                    let mut sealed = envelope.sealed.to_vec();
-                    flip(&mut sealed, &mut self.dice);
-                    envelope.sealed = sealed.into();
-                }
-                Parcel::Beacon { body, .. } => {
-                    let mut altered = body.to_vec();
-                    flip(&mut altered, &mut self.dice);
-                    *body = altered.into();
-                }
-            }
+            self.alter(&mut parcel);
             self.send_down(to, parcel, topic, 0);
         }
         self.trace.line(self.now, "relay: plays altered".into());
+    }
+
+    /// Changes a bit of a parcel: as sealed, or inside, since the relay was given the link.
+    fn alter(&mut self, parcel: &mut Parcel) {
+        match parcel {
+            Parcel::Post(post) => {
+                let inside = self.dice.chance(70);
+                let opened = self.board.open(&post.body).filter(|_| inside);
+                let altered = opened.map(|(instance, mut message)| {
+                    flip(&mut message, &mut self.dice);
+                    self.board.seal(instance, &message, &mut self.dice.0)
+                });
+                post.body = altered.unwrap_or_else(|| {
+                    let mut body = post.body.to_vec();
+                    flip(&mut body, &mut self.dice);
+                    body.into()
+                });
+            }
+            Parcel::Frame { envelope, .. } => self.alter_frame(envelope),
+            Parcel::Beacon { body, .. } => {
+                let mut altered = body.to_vec();
+                flip(&mut altered, &mut self.dice);
+                *body = altered.into();
+            }
+        }
+    }
+
+    /// Changes a frame, or what stands beside it and is not sealed: then it opens, and a beacon speaks of another one.
+    fn alter_frame(&mut self, envelope: &mut Envelope) {
+        match self.dice.between(0, 6) {
+            0 => envelope.pts = Some(self.dice.between(0, 1 << 40)),
+            1 => envelope.duration = Some(self.dice.between(0, 1 << 40)),
+            2 => envelope.flags.0 ^= 1 << self.dice.between(0, 8),
+            3 => envelope.layer ^= 1,
+            _ => {
+                let mut sealed = envelope.sealed.to_vec();
+                flip(&mut sealed, &mut self.dice);
+                envelope.sealed = sealed.into();
+                return;
+            }
+        }
+        self.altered.insert(FrameDigest::of(envelope).0);
     }
 
     /// The board as it was a while ago, to one or to all who come.
