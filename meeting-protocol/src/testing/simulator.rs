@@ -20,6 +20,7 @@ mod elements;
 mod evil;
 mod happen;
 mod media;
+mod mischief;
 mod relay;
 mod scene;
 mod weather;

@@ -3,7 +3,14 @@
 use bytes::Bytes;
 use meeting_wire::{Envelope, ParticipantId, Post, Slot};
 
-use super::{World, book::FrameFact, elements::envelope, happen::Happening, weather::Parcel, weather::Topic};
+use super::{
+    World,
+    book::FrameFact,
+    elements::envelope,
+    happen::Happening,
+    mischief::LATELY,
+    weather::{Parcel, Topic},
+};
 use crate::{
     beacon::{FrameDigest, Span},
     crypto::sign::Hash,
@@ -69,15 +76,14 @@ impl World {
 
     /// What anybody who holds the link can read.
     fn seen(&self, victim: ParticipantId) -> Seen {
-        let lately = self.relay.kept.iter().rev().take(LATELY);
         let mut seen = Seen::default();
-        for (parcel, topic) in lately {
-            let wanted = match topic {
+        for kept in self.relay.posts.iter().rev().take(LATELY) {
+            let wanted = match kept.topic {
                 Topic::Heartbeat => seen.beat.is_none(),
                 Topic::Announce => seen.announce.is_none(),
                 _ => false,
             };
-            let (true, Parcel::Post(post)) = (wanted, parcel) else { continue };
+            let (true, Parcel::Post(post)) = (wanted, &kept.parcel) else { continue };
             match self.read(&post.body) {
                 // What Eve says in another's name comes from herself.
                 Some(Message::Heartbeat(beat)) if beat.body.leader == post.from => seen.beat = Some(beat),
@@ -127,7 +133,7 @@ impl World {
 
     /// Frames somebody sealed or Eve did, and such as there are none, with counters that jump and keys that end.
     fn false_spans(&mut self, of: ParticipantId) -> Vec<Span> {
-        let kept = self.relay.kept.iter().rev().take(LATELY).map(|(parcel, _)| parcel);
+        let kept = self.relay.media.iter().rev().take(LATELY).map(|kept| &kept.parcel);
         let frames: Vec<Envelope> = kept
             .chain(&self.forgeries)
             .filter_map(|parcel| match parcel {
@@ -200,7 +206,7 @@ impl World {
             }
             _ => None,
         };
-        self.relay.kept.iter().rev().take(LATELY).find_map(|(parcel, _)| counter(parcel)).unwrap_or(0)
+        self.relay.media.iter().rev().take(LATELY).find_map(|kept| counter(&kept.parcel)).unwrap_or(0)
     }
 
     /// The leader breaks the rules, once, before everybody; whoever is there must not go on with it.
@@ -299,7 +305,5 @@ impl World {
 
 /// Two heartbeats and a moment.
 const TOLD: u64 = 5_000;
-/// Parcels that Eve looks at, the newest ones.
-const LATELY: usize = 400;
 /// Frames of hers that she remembers.
 const FORGERIES: usize = 16;

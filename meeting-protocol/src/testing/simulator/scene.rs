@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use meeting_wire::{Kind, StreamId};
 
-use super::{World, device::Device, happen::Happening, relay::Relay, weather::Path};
+use super::{World, device::Device, happen::Happening, weather::Path};
 use crate::{
     identity::DeviceKey,
     session::{Command, Creating, Input, Joining, OpenStream, Role, Session, Successors},
@@ -197,7 +197,7 @@ impl World {
             11 => self.sleep(who),
             12 => self.crash(who),
             13 => {
-                self.relay = Relay { kept: std::mem::take(&mut self.relay.kept), ..Relay::default() };
+                self.relay = self.relay.restarted();
                 (0..self.devices.len()).for_each(|device| self.disconnect(device));
             }
             14 => (0..3).for_each(|_| self.arrive()),
@@ -285,7 +285,7 @@ impl World {
     pub(super) fn heal(&mut self) {
         self.trace.line(self.now, "all is well again".into());
         self.healed = true;
-        (self.relay.moods, self.relay.fork) = (Vec::new(), None);
+        (self.relay.moods, self.relay.fork, self.relay.rollback) = (Vec::new(), None, None);
         for number in 0..self.devices.len() {
             let device = &mut self.devices[number];
             device.path = Path { latency: 30, jitter: 10, loss: 0 };

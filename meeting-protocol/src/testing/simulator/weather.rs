@@ -106,18 +106,34 @@ enum Act {
     Drip(u64),
     /// As freshly as others get it, but only every third.
     Thin,
+    /// With a bit changed; what was said may follow.
+    Alter,
+    /// And something of the same kind from before.
+    Again,
+}
+
+/// What becomes of a parcel, or comes in its place.
+pub(super) enum Fate {
+    /// It goes on, so much later.
+    On(u64),
+    /// It goes on altered.
+    Altered,
+    /// An earlier one of its kind goes on.
+    Again,
 }
 
 impl Mood {
     pub fn new(now: u64, people: usize, dice: &mut Dice) -> (Self, String) {
         let topic = if dice.chance(85) { dice.pick(&Topic::TARGETS) } else { None };
         let victim = dice.chance(70).then(|| dice.between(0, people as u64) as usize);
-        let act = match dice.between(0, 6) {
+        let act = match dice.between(0, 8) {
             0 => Act::Drop,
             1 => Act::Delay(dice.between(100, 7_000)),
             2 => Act::Shuffle(dice.between(100, 5_000)),
             3 => Act::Twice,
             4 => Act::Drip(dice.between(500, 7_500)),
+            5 => Act::Alter,
+            6 => Act::Again,
             _ => Act::Thin,
         };
         let until = now + dice.between(1_000, 45_000);
@@ -125,20 +141,23 @@ impl Mood {
         (Self { topic, victim, until, act, met: 0 }, text)
     }
 
-    /// What becomes of a parcel: how much later it comes, for each time that it does. None where it is not our business.
-    pub fn fate(&mut self, to: usize, topic: Topic, dice: &mut Dice) -> Option<Vec<u64>> {
+    /// What becomes of a parcel, one for each that comes. None where it is not our business.
+    pub fn fate(&mut self, to: usize, topic: Topic, dice: &mut Dice) -> Option<Vec<Fate>> {
         if self.topic.is_some_and(|of| of != topic) || self.victim.is_some_and(|victim| victim != to) {
             return None;
         }
         self.met += 1;
         Some(match self.act {
             Act::Drop => vec![],
-            Act::Delay(ms) => vec![ms],
-            Act::Shuffle(ms) => vec![1 + dice.between(0, ms)],
-            Act::Twice => vec![0, dice.between(1, 3_000)],
-            Act::Drip(ms) => vec![(self.met * ms).min(60_000)],
-            Act::Thin if self.met.is_multiple_of(3) => vec![0],
+            Act::Delay(ms) => vec![Fate::On(ms)],
+            Act::Shuffle(ms) => vec![Fate::On(1 + dice.between(0, ms))],
+            Act::Twice => vec![Fate::On(0), Fate::On(dice.between(1, 3_000))],
+            Act::Drip(ms) => vec![Fate::On((self.met * ms).min(60_000))],
+            Act::Thin if self.met.is_multiple_of(3) => vec![Fate::On(0)],
             Act::Thin => vec![],
+            Act::Alter if dice.chance(50) => vec![Fate::Altered, Fate::On(dice.between(1, 3_000))],
+            Act::Alter => vec![Fate::Altered],
+            Act::Again => vec![Fate::On(0), Fate::Again],
         })
     }
 }
