@@ -19,6 +19,8 @@ pub enum Weakness {
     CommitmentUnchecked,
     /// Links may open an epoch with a key of long ago.
     CommitmentRepeated,
+    /// A leader need not change the key.
+    RotationUnchecked,
     /// Announces are good for ever, whatever they answer.
     ChallengeUnchecked,
     /// Anybody's signature under an announce does.

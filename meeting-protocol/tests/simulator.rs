@@ -45,6 +45,7 @@ fn the_simulator_finds_each_broken_defence() {
         Weakness::FreshFromWelcome,
         Weakness::CommitmentUnchecked,
         Weakness::CommitmentRepeated,
+        Weakness::RotationUnchecked,
         Weakness::ChallengeUnchecked,
         Weakness::AnnounceUnsigned,
         Weakness::StayRepeated,

@@ -394,6 +394,12 @@ impl Lead {
         &mut self.peers.get_mut(&participant).expect("somebody in the meeting").pairing
     }
 
+    /// The key stays, until somebody comes or goes.
+    #[cfg(feature = "simulator")]
+    pub fn keep_key(&mut self) {
+        self.next_rotation = BootTime(u64::MAX);
+    }
+
     /// What others can fill here.
     #[cfg(feature = "simulator")]
     pub fn sizes(&self) -> Vec<super::inside::Size> {

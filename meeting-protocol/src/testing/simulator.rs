@@ -23,6 +23,7 @@ mod media;
 mod mischief;
 mod relay;
 mod scene;
+mod trick;
 mod weather;
 
 use std::{
@@ -131,19 +132,32 @@ struct Cast {
 }
 
 impl Cast {
+    /// The network and what happens to people are no worse than where a leader's lie has to show in time.
+    fn even(&self) -> bool {
+        self.calm || self.evil_leader && self.honest_relay
+    }
+}
+
+impl Cast {
     fn draw(seed: u64, dice: &mut Dice) -> Self {
-        let calm = seed % 8 == 3;
-        let evil_leader = seed % 8 == 7;
+        let (kind, round) = (seed % 8, seed / 8);
+        let (calm, evil_leader) = (kind == 3, kind == 7);
+        let honest_relay = match (calm, evil_leader) {
+            (true, _) => true,
+            // each trick before the one and before the other
+            (_, true) => (round / trick::TRICKS).is_multiple_of(2),
+            _ => dice.chance(20),
+        };
         Self {
             people: dice.between(3, 9),
             successors: if evil_leader || dice.chance(50) { 0 } else { dice.between(1, 4) as u8 },
-            honest_relay: calm || evil_leader || dice.chance(20),
+            honest_relay,
             calm,
             evil_member: !evil_leader && dice.chance(60),
             evil_leader,
-            trick: seed / 8 % 4,
+            trick: round % trick::TRICKS,
             // half of the time goes into their signatures
-            beacons: seed % 8 == 1,
+            beacons: kind == 1,
         }
     }
 }
@@ -168,8 +182,8 @@ struct World {
     /// Frames that the relay altered and that open all the same.
     altered: HashSet<[u8; 16]>,
     watched: Vec<media::Watched>,
-    /// When the evil leader tried its trick, and before whom.
-    tricked: Option<(u64, Vec<usize>)>,
+    /// Before whom the evil leader tried its trick.
+    tricked: Option<Vec<usize>>,
     /// Links that it signed then.
     lies: HashSet<Hash>,
     /// Everything is well again: nobody starts anything new.
@@ -289,6 +303,7 @@ impl World {
         let leaders = self.devices.iter().filter(|device| device.leads()).filter_map(|d| d.session.as_ref());
         let heads: Vec<_> = leaders.filter_map(Session::head).collect();
         assert!(heads.len() <= 1, "{} lead when all is well again", heads.len());
+        assert!(self.is_told(), "the leader's lie goes on when all is well again");
         for device in self.devices.iter().filter(|device| !device.evil && !device.gone) {
             let Some(session) = &device.session else { continue };
             let (phase, name) = (session.state().phase, &device.name);

@@ -160,6 +160,12 @@ impl Book {
         at
     }
 
+    /// Somebody honest seals under the epoch that this link opened: its leader has changed the key in time.
+    pub fn lasts(&self, now: u64, who: &str, link: &Hash) {
+        let age = self.words.get(link).map_or(0, |at| now - at);
+        assert!(age <= LASTS, "{who} seals under a key that is {age} ms old, {LASTS} are allowed");
+    }
+
     /// A key of the epoch that this link opened is used: somebody removed since then would hear it.
     pub fn used(&self, now: u64, who: &str, link: &Hash, limits: Limits) {
         let Some(fact) = self.links.get(link) else { return };
@@ -176,3 +182,5 @@ impl Book {
 
 /// How long a wish to come in is good for, by clocks that drift.
 const ASKED: u64 = 30_100;
+/// How long a key is used: 150 s by its leader's clock, and 8 s until the next word that shows it.
+const LASTS: u64 = 159_000;

@@ -1,4 +1,4 @@
-//! Members, people who once were, and leaders, all with programs of their own.
+//! Members and people who once were, with programs of their own.
 
 use bytes::Bytes;
 use meeting_wire::{Envelope, ParticipantId, Post, Slot};
@@ -13,13 +13,10 @@ use super::{
 };
 use crate::{
     beacon::{FrameDigest, Span},
-    crypto::sign::Hash,
     frame::{CipherSuite, Header, KeyId, Lease, Sealer},
     ledger::Scope,
-    roster::Change,
     secret::Secret,
     session::{
-        Phase,
         forgery::{Lie, Seen},
         message::Message,
     },
@@ -208,102 +205,7 @@ impl World {
         };
         self.relay.media.iter().rev().take(LATELY).find_map(|kept| counter(&kept.parcel)).unwrap_or(0)
     }
-
-    /// The leader breaks the rules, once, before everybody; whoever is there must not go on with it.
-    pub(super) fn trick(&mut self) {
-        if let Some((at, _)) = &self.tricked {
-            assert!(self.now < at + TOLD || self.is_told(), "the leader's lie goes on for {TOLD} ms");
-            return;
-        }
-        let live = |device: &usize| {
-            let session = self.devices[*device].session.as_ref();
-            session.is_some_and(|session| session.state().phase == Phase::Live) && *device != 0
-        };
-        let people: Vec<usize> = (0..self.devices.len()).filter(live).collect();
-        let kind = self.cast.trick;
-        let done = match kind {
-            0 => self.two_links(&people),
-            1 => self.one_link(&people, |world| world.devices[0].session.as_ref()?.newest_commitment()),
-            2 => self.other_key(&people),
-            _ => self.one_link_of(&people, None),
-        };
-        if done.is_some() {
-            self.trace.line(self.now, format!("the leader's trick {kind}"));
-            self.tally.lies += 1;
-            self.tricked = Some((self.now, people));
-        }
-    }
-
-    /// Everybody who was there has ended, left, been told, or goes on without it.
-    fn is_told(&self) -> bool {
-        let Some((_, people)) = &self.tricked else { return true };
-        people.iter().all(|number| {
-            let Some(session) = &self.devices[*number].session else { return true };
-            // Whom the lie reached out of its turn has not believed it.
-            let believes = session.head().is_some_and(|head| self.lies.contains(&head));
-            !matches!(session.state().phase, Phase::Live) || session.counters().misbehaviour > 0 || !believes
-        })
-    }
-
-    /// Two histories for two halves.
-    fn two_links(&mut self, people: &[usize]) -> Option<()> {
-        for (side, byte) in [(0, 1), (1, 2)] {
-            let key = Secret::init_with(|key| *key = [byte; 32]);
-            let half: Vec<usize> = people.iter().copied().filter(|person| person % 2 == side).collect();
-            self.false_epoch(&half, &key, &key)?;
-        }
-        Some(())
-    }
-
-    /// Another key than the link commits to.
-    fn other_key(&mut self, people: &[usize]) -> Option<()> {
-        let key = |byte| Secret::init_with(|key: &mut [u8; 32]| *key = [byte; 32]);
-        self.false_epoch(people, &key(3), &key(4))
-    }
-
-    fn false_epoch(&mut self, people: &[usize], said: &Secret<32>, given: &Secret<32>) -> Option<()> {
-        let session = self.devices[0].session.as_mut()?;
-        let epoch = session.newest_epoch() + 1;
-        let commitment = session.commitment(said, epoch)?;
-        let link = session.false_link(Vec::new(), Some(commitment))?;
-        for person in people {
-            let to = self.devices[*person].me()?;
-            let session = self.devices[0].session.as_mut()?;
-            let wrap = Scope::off(|| session.false_wrap(to, &link.body, given))?;
-            self.tell_falsely(*person, &Message::Link(link.clone()))?;
-            self.tell_falsely(*person, &wrap)?;
-        }
-        Some(())
-    }
-
-    fn one_link(&mut self, people: &[usize], commitment: impl Fn(&Self) -> Option<Hash>) -> Option<()> {
-        let commitment = commitment(self)?;
-        let link = self.devices[0].session.as_ref()?.false_link(Vec::new(), Some(commitment))?;
-        people.iter().try_for_each(|person| self.tell_falsely(*person, &Message::Link(link.clone())))
-    }
-
-    /// Somebody comes in without a new key.
-    fn one_link_of(&mut self, people: &[usize], commitment: Option<Hash>) -> Option<()> {
-        let entry = self.devices[0].session.as_ref()?.invented_entry()?;
-        let session = self.devices[0].session.as_ref()?;
-        let link = session.false_link(vec![Change::Add(entry)], commitment)?;
-        people.iter().try_for_each(|person| self.tell_falsely(*person, &Message::Link(link.clone())))
-    }
-
-    fn tell_falsely(&mut self, to: usize, message: &Message) -> Option<()> {
-        if let Message::Link(link) = message {
-            self.lies.insert(link.body.hash());
-        }
-        let session = self.devices[0].session.as_ref()?;
-        let from = session.me();
-        let body = session.seal(message, &mut self.dice.0)?;
-        let slot = Slot::Direct(self.devices[to].me()?);
-        self.send_down(to, Parcel::Post(Post { seq: 0, from, slot, body }), Topic::of(message), 0);
-        Some(())
-    }
 }
 
-/// Two heartbeats and a moment.
-const TOLD: u64 = 5_000;
 /// Frames of hers that she remembers.
 const FORGERIES: usize = 16;

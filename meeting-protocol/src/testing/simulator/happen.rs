@@ -2,7 +2,7 @@
 
 use meeting_wire::{Decode, Post, Slot};
 
-use super::{World, device::Stolen, weather::Parcel, weather::Topic};
+use super::{World, device::Stolen, trick, weather::Parcel, weather::Topic};
 use crate::session::{EndReason, Event, Input, KeyChange, Output, Phase, message::Message};
 
 /// One thing that happens.
@@ -24,6 +24,8 @@ pub(super) enum Happening {
     Scene,
     Mischief,
     Lie(usize),
+    /// By now everybody knows what the leader did.
+    Told,
 }
 
 impl World {
@@ -53,6 +55,7 @@ impl World {
                 self.after(pause, Happening::Mischief);
             }
             Happening::Lie(device) if !self.healed => self.lie(device),
+            Happening::Told => assert!(self.is_told(), "the leader's lie goes on for {} ms", trick::TOLD),
             Happening::Mischief | Happening::Lie(_) => {}
         }
     }

@@ -63,6 +63,9 @@ impl World {
         self.fresh(number, "seals");
         let device = &mut self.devices[number];
         self.book.used(self.now, &device.name, &link, limits);
+        if !device.evil {
+            self.book.lasts(self.now, &device.name, &link);
+        }
         self.book.frames.insert(frame, FrameFact { from, stream, link, sealed: self.now, forged: false });
         if self.cast.beacons {
             device.sent.frame(&envelope);
@@ -86,7 +89,7 @@ impl World {
     /// Whoever seals or opens has the leader's word, which is not older than it may be.
     fn fresh(&self, number: usize, what: &str) {
         let device = &self.devices[number];
-        if device.leads() || self.cast.evil_leader {
+        if device.leads() {
             return;
         }
         let age = self.now - device.proved.unwrap_or(0);

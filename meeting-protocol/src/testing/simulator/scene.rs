@@ -29,7 +29,7 @@ impl World {
     }
 
     pub(super) fn add_device(&mut self, name: String, key: Arc<DeviceKey>) -> usize {
-        let path = Path::new(self.cast.calm || self.cast.evil_leader, &mut self.dice);
+        let path = Path::new(self.cast.even(), &mut self.dice);
         let ppm = self.dice.between(0, 1_001) as i64 - 500;
         let clock = (self.dice.between(0, 1 << 40), ppm);
         self.devices.push(Device::new(name, key, path, clock, self.dice.split()));
@@ -165,7 +165,7 @@ impl World {
             return;
         }
         let who = self.somebody();
-        let kinds = if self.cast.calm || self.cast.evil_leader { 9 } else { 17 };
+        let kinds = if self.cast.even() { 9 } else { 17 };
         let kind = self.dice.between(0, kinds);
         self.trace.line(self.now, format!("scene {kind} {}", self.devices[who].name));
         match kind {
