@@ -4,6 +4,7 @@
 //! one_seed --nocapture` plays it again, to the letter.
 
 use std::{
+    collections::BTreeSet,
     env,
     sync::atomic::{AtomicU64, Ordering},
     thread,
@@ -25,7 +26,35 @@ fn two_hundred_meetings_of_ten_minutes_keep_every_promise() {
     assert!(tally.sealed > 1_000_000 && tally.opened > 1_000_000, "{tally:?}");
     assert!(tally.lies > 10_000 && tally.forged > 50, "{tally:?}");
     assert!(tally.stays > 1_000 && tally.takeovers > 100 && tally.together > 200, "{tally:?}");
+    let listed = TRIED.iter().map(|(deed, _)| *deed).collect::<BTreeSet<_>>();
+    assert_eq!(tally.deeds.keys().map(String::as_str).collect::<BTreeSet<_>>(), listed);
+    let seldom: Vec<_> = TRIED.iter().filter(|(deed, least)| tally.deeds[*deed] < *least).collect();
+    assert!(seldom.is_empty(), "too seldom: {seldom:?} in {tally:?}");
 }
+
+/// Each kind of mischief, and how often it happens at least.
+#[rustfmt::skip]
+const TRIED: [(&str, u64); 60] = [
+    ("lie Statement", 100), ("lie Index", 100), ("lie Heartbeat", 100), ("lie Link", 100), ("lie OwnLink", 100),
+    ("lie Takeover", 100), ("lie Resignation", 100), ("lie Leave", 100), ("lie Over", 100), ("lie Pulse", 100),
+    ("lie Ask", 100), ("lie Vote", 100), ("lie Wrap", 100), ("lie Branch", 100), ("lie Announce", 100),
+    ("lie Twin", 100), ("lie Ghost", 100), ("lie Answer", 100), ("lie Welcome", 100), ("lie Head", 100),
+    ("lie Show", 100), ("lie Links", 100), ("lie Announces", 100), ("lie of one who was", 100),
+    ("false beacon in one's own name", 100), ("false beacon in another's name", 100),
+    ("frame sealed as somebody else", 100), ("false beacon for a frame sealed as somebody else", 100),
+    ("forged frame opened", 50), ("altered frame opened", 50),
+    ("mood drop", 100), ("mood delay", 100), ("mood shuffle", 100), ("mood twice", 100), ("mood drip", 100),
+    ("mood thin", 100), ("mood alter", 100), ("mood again", 100),
+    ("two boards", 100), ("played again to its owner", 100), ("played again to anybody", 100),
+    ("join played again", 100), ("frame played again after a crash", 100), ("parcel with one of before", 100),
+    ("post altered", 100), ("frame altered", 100), ("beacon altered", 100), ("frame altered that opens", 100),
+    ("board of before", 100), ("board lost", 100),
+    ("trick 0 before an honest relay", 2), ("trick 0 before an evil relay", 1),
+    ("trick 1 before an honest relay", 2), ("trick 1 before an evil relay", 1),
+    ("trick 2 before an honest relay", 2), ("trick 2 before an evil relay", 1),
+    ("trick 3 before an honest relay", 2), ("trick 3 before an evil relay", 1),
+    ("trick 4 before an honest relay", 2), ("trick 4 before an evil relay", 1),
+];
 
 #[test]
 fn a_seed_replays_to_the_same_trace_and_another_does_not() {

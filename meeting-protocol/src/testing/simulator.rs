@@ -23,6 +23,7 @@ mod media;
 mod mischief;
 mod relay;
 mod scene;
+mod tally;
 mod trick;
 mod weather;
 
@@ -34,6 +35,7 @@ use std::{
 
 use meeting_wire::ParticipantId;
 
+pub use self::tally::Tally;
 use self::{book::Book, device::Device, dice::Dice, dice::Trace, happen::Happening, relay::Relay};
 use crate::{
     BootTime,
@@ -56,47 +58,6 @@ pub struct Outcome {
     pub failure: Option<String>,
     /// Counts of what was tried, so that nobody takes an empty run for a good one.
     pub tally: Tally,
-}
-
-/// What was tried and seen.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Tally {
-    /// Frames sealed.
-    pub sealed: u64,
-    /// Frames opened by somebody else.
-    pub opened: u64,
-    /// Lies told by members, ex-members and leaders.
-    pub lies: u64,
-    /// Those of them that were told in a stay that was over.
-    pub afterwards: u64,
-    /// Forged frames that went through to an element.
-    pub forged: u64,
-    /// The longest time until one of them was told, in ms.
-    pub noticed: u64,
-    /// Stays that were taken up.
-    pub stays: u64,
-    /// Changes of leader.
-    pub takeovers: u64,
-    /// Epochs.
-    pub epochs: u64,
-    /// Honest people in the meeting at the end.
-    pub together: u64,
-}
-
-impl Tally {
-    /// Adds another run's.
-    pub fn add(&mut self, other: &Self) {
-        self.sealed += other.sealed;
-        self.opened += other.opened;
-        self.lies += other.lies;
-        self.afterwards += other.afterwards;
-        self.forged += other.forged;
-        self.noticed = self.noticed.max(other.noticed);
-        self.stays += other.stays;
-        self.takeovers += other.takeovers;
-        self.epochs += other.epochs;
-        self.together += other.together;
-    }
 }
 
 /// Runs one meeting of this length, with a defence switched off or none.

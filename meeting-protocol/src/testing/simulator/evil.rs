@@ -53,7 +53,10 @@ impl World {
             let body = Scope::off(|| session.lie(lie, victim, &seen, &mut self.dice.0));
             let Some(body) = body else { return };
             self.tally.lies += 1;
-            self.tally.afterwards += u64::from(over);
+            self.tally.did(format!("lie {lie:?}"));
+            if over {
+                self.tally.did("lie of one who was");
+            }
             let slot = match self.dice.between(0, 3) {
                 0 => Slot::Direct(victim),
                 1 if lie == Lie::Heartbeat => Slot::Cell,
@@ -117,8 +120,10 @@ impl World {
         spans: Vec<Span>,
     ) -> Option<Bytes> {
         let (session, _) = self.devices[eve].lies_in(before)?;
+        let own = session.me() == name;
         let body = session.false_beacon(name, spans, &mut self.dice.0)?;
         self.tally.lies += 1;
+        self.tally.did(if own { "false beacon in one's own name" } else { "false beacon in another's name" });
         Some(body)
     }
 
@@ -176,6 +181,7 @@ impl World {
         });
         let Ok(sealed) = sealed else { return };
         self.tally.lies += 1;
+        self.tally.did("frame sealed as somebody else");
         self.book.frames.insert(frame, FrameFact { from, stream, link, sealed: self.now, forged: true });
         let to = self.somebody();
         let envelope = envelope(sealed, 0);
@@ -190,6 +196,7 @@ impl World {
         if self.cast.beacons && self.dice.chance(50) {
             let (late, closed) = (self.dice.between(0, 300), self.dice.chance(30));
             let span = Span { kid, first: counter, frames: vec![digest], closed };
+            self.tally.did("false beacon for a frame sealed as somebody else");
             self.vouch_falsely(eve, from, vec![span], to, late);
         }
     }

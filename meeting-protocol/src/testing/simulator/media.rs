@@ -146,6 +146,7 @@ impl World {
         self.book.used(self.now, &device.name, &link, limits);
         if forged {
             self.tally.forged += 1;
+            self.tally.did(if altered { "altered frame opened" } else { "forged frame opened" });
             if self.cast.beacons {
                 let due = self.now + NOTICE;
                 self.watched.push(Watched { to, from, stream, came: self.now, due });

@@ -18,12 +18,14 @@ impl World {
             0..=4 => {
                 let (mood, text) = Mood::new(now, self.devices.len(), &mut self.dice);
                 self.trace.line(now, text);
+                self.tally.did(format!("mood {}", mood.name()));
                 self.relay.moods.push(mood);
             }
             5 => {
                 let until = now + self.dice.between(1_000, 40_000);
                 let sides = self.dice.between(0, 1 << self.devices.len());
                 self.trace.line(now, format!("relay: two boards {sides:b} until {until}"));
+                self.tally.did("two boards");
                 self.relay.fork = Some((until, sides));
             }
             6 if self.dice.chance(50) => self.play_joins_again(),
@@ -38,9 +40,11 @@ impl World {
         for _ in 0..self.dice.between(1, 60) {
             let Some((mut parcel, topic)) = self.recall() else { return };
             if let Some(owner) = self.owner(&parcel).filter(|_| self.dice.chance(50)) {
+                self.tally.did("played again to its owner");
                 self.send_down(owner, parcel, topic, 0);
                 continue;
             }
+            self.tally.did("played again to anybody");
             let to = self.somebody();
             match &mut parcel {
                 Parcel::Post(post) if self.dice.chance(30) => {
@@ -102,6 +106,7 @@ impl World {
             .map(|kept| kept.parcel.clone())
             .collect();
         for parcel in announces {
+            self.tally.did("join played again");
             for to in 0..self.devices.len() {
                 self.send_down(to, parcel.clone(), Topic::Announce, 0);
             }
@@ -114,6 +119,7 @@ impl World {
         let frames = self.relay.media.iter().rev().filter(|kept| kept.topic == Topic::Frame);
         let frames: Vec<Parcel> = frames.take(LATELY).map(|kept| kept.parcel.clone()).collect();
         for parcel in frames {
+            self.tally.did("frame played again after a crash");
             self.send_down(to, parcel, Topic::Frame, 0);
         }
     }
@@ -132,6 +138,11 @@ impl World {
 
     /// Changes a bit of a parcel: as sealed, or inside, since the relay was given the link.
     pub(super) fn alter(&mut self, parcel: &mut Parcel) {
+        self.tally.did(match parcel {
+            Parcel::Post(_) => "post altered",
+            Parcel::Frame { .. } => "frame altered",
+            Parcel::Beacon { .. } => "beacon altered",
+        });
         match parcel {
             Parcel::Post(post) => {
                 let inside = self.dice.chance(70);
@@ -169,6 +180,7 @@ impl World {
                 return;
             }
         }
+        self.tally.did("frame altered that opens");
         self.altered.insert(FrameDigest::of(envelope).0);
     }
 

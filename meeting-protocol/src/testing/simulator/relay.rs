@@ -127,6 +127,7 @@ impl World {
                 }
                 Fate::Again => {
                     if let Some(earlier) = self.recall_for(to, topic) {
+                        self.tally.did("parcel with one of before");
                         self.send_down(to, earlier, topic, 0);
                     }
                 }
@@ -138,6 +139,9 @@ impl World {
     pub(super) fn replay_board(&mut self, to: usize) {
         let (me, seen) = (self.devices[to].me(), self.devices[to].seen);
         let author = |post: &Post| self.devices.iter().position(|device| device.me() == Some(post.from));
+        if self.relay.rollback.is_some_and(|back| self.now < back.until) {
+            self.tally.did("board of before");
+        }
         let mut posts = self.relay.board(self.now, seen);
         posts.retain(|post| {
             Some(post.from) != me && author(post).is_none_or(|from| !self.relay.apart(self.now, from, to))

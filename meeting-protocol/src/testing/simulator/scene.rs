@@ -197,6 +197,7 @@ impl World {
             11 => self.sleep(who),
             12 => self.crash(who),
             13 => {
+                self.tally.did("board lost");
                 self.relay = self.relay.restarted();
                 (0..self.devices.len()).for_each(|device| self.disconnect(device));
             }

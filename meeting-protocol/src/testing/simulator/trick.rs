@@ -48,7 +48,9 @@ impl World {
         };
         if done.is_some() {
             self.trace.line(self.now, format!("the leader's trick {kind}"));
+            let relay = if self.cast.honest_relay { "an honest" } else { "an evil" };
             self.tally.lies += 1;
+            self.tally.did(format!("trick {kind} before {relay} relay"));
             self.tricked = Some(people);
             if self.cast.honest_relay && self.now + TOLD < self.end {
                 self.after(TOLD, Happening::Told);

@@ -141,6 +141,20 @@ impl Mood {
         (Self { topic, victim, until, act, met: 0 }, text)
     }
 
+    /// What it does.
+    pub fn name(&self) -> &'static str {
+        match self.act {
+            Act::Drop => "drop",
+            Act::Delay(_) => "delay",
+            Act::Shuffle(_) => "shuffle",
+            Act::Twice => "twice",
+            Act::Drip(_) => "drip",
+            Act::Thin => "thin",
+            Act::Alter => "alter",
+            Act::Again => "again",
+        }
+    }
+
     /// What becomes of a parcel, one for each that comes. None where it is not our business.
     pub fn fate(&mut self, to: usize, topic: Topic, dice: &mut Dice) -> Option<Vec<Fate>> {
         if self.topic.is_some_and(|of| of != topic) || self.victim.is_some_and(|victim| victim != to) {
