@@ -35,11 +35,11 @@ pub enum Weakness {
     TakeoverUncounted,
     /// Elements: the old key is used until the new one is there.
     OldKeyKept,
-    /// Elements: nobody remembers which counters were opened.
+    /// Openers: nobody remembers which counters were opened.
     ReplayWindowOff,
     /// Elements: sealing goes on when the lease is over.
     LeaseIgnored,
-    /// Elements: a sealer that starts anew under the same key counts from 0 again.
+    /// Sealers: the counter starts anew, under the same key, after fifty frames.
     CounterRestarts,
     /// Agents: anybody's signature under a beacon does.
     BeaconUnsigned,

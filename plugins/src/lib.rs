@@ -36,7 +36,6 @@ pub mod random;
 pub mod recording;
 pub mod report;
 pub mod rtp;
-pub mod rules;
 pub mod seal;
 pub mod sink;
 pub mod source;

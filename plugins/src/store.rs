@@ -19,13 +19,13 @@ use std::{
 
 use meeting_protocol::{
     BootTime,
-    frame::{CipherSuite, KeyId, Lease, OpenKey},
+    frame::{CipherSuite, KeyId, Lease, OpenKey, Rules},
     local::{FromAgent, ToAgent},
     secret::Secret,
 };
 use meeting_wire::{Kind, MeetingId, ParticipantId, StreamId};
 
-use crate::{recording::Archive, rules::Rules};
+use crate::recording::Archive;
 
 /// Where the store's wishes go: the agent, or the loopback.
 pub trait Uplink: Send + Sync {

@@ -16,12 +16,14 @@
 //!   no call here takes a nonce, and the counter goes on over every change of key.
 //! - An [`Opener`] holds an [`OpenKey`] per KID, each with a replay window of [`WINDOW`] frames. It parses, screens,
 //!   decrypts and only then records.
+//! - Whoever has one of the two asks [`Rules`] before each frame: time is an argument there.
 
 mod header;
 mod key;
 mod kid;
 mod open;
 mod replay;
+mod rules;
 mod seal;
 
 pub use header::Header;
@@ -29,4 +31,5 @@ pub use key::{CipherSuite, FrameKey, UnknownSuite};
 pub use kid::KeyId;
 pub use open::{MAX_KEYS, OpenError, OpenKey, Opener};
 pub use replay::WINDOW;
+pub use rules::Rules;
 pub use seal::{Lease, MAX_CTR, SealError, Sealer};

@@ -8,6 +8,7 @@ use crate::{
     crypto::aead::{Aead, AeadKey, TAG_LEN},
     frame::{CipherSuite, FrameKey, Header, KeyId},
     secret::Secret,
+    weakness::{self, Weakness},
 };
 
 /// The right to seal one stream in one epoch. It is there once: not `Clone`, and a [`Sealer`] consumes it.
@@ -172,6 +173,9 @@ impl<A: Aead> Sealer<A> {
         }
         let ctr = self.ctr;
         self.ctr += 1;
+        if weakness::is(Weakness::CounterRestarts) {
+            self.ctr %= 50;
+        }
         self.blocks_left -= blocks;
         Ok(ctr)
     }

@@ -8,14 +8,13 @@ use std::{
 
 use meeting_protocol::{
     BootTime,
-    frame::{Header, KeyId, MAX_KEYS, OpenError, Opener},
+    frame::{Header, KeyId, MAX_KEYS, OpenError, Opener, Rules},
 };
 use meeting_wire::{ParticipantId, StreamId};
 
 use super::failures::Reason;
 use crate::{
     recording::Archive,
-    rules::Rules,
     store::{Found, KeyStore, Sender},
 };
 

@@ -7,14 +7,11 @@ use std::{
 
 use meeting_protocol::{
     BootTime,
-    frame::{SealError, Sealer},
+    frame::{Rules, SealError, Sealer},
 };
 use meeting_wire::Kind;
 
-use crate::{
-    rules::Rules,
-    store::{KeyStore, SealStream, Stated},
-};
+use crate::store::{KeyStore, SealStream, Stated};
 
 /// One way from clear to sealed, from READY to PAUSED and back.
 pub struct Lane {

@@ -7,17 +7,15 @@ use meeting_wire::{Envelope, Flags, ParticipantId, StreamId};
 use crate::{
     BootTime,
     crypto::sign::Hash,
-    frame::{CipherSuite, KeyId, Lease, OpenKey, Opener, Sealer},
+    frame::{CipherSuite, KeyId, Lease, OpenKey, Opener, Rules, Sealer},
     secret::Secret,
     session::KeyChange,
-    weakness::{self, Weakness},
 };
 
 /// All elements of a device.
 #[derive(Default)]
 pub(super) struct Elements {
-    until: BootTime,
-    retired: Vec<(u64, BootTime)>,
+    rules: Rules,
     pub sealing: BTreeMap<StreamId, Sealing>,
     pub opening: BTreeMap<(ParticipantId, StreamId), Opening>,
 }
@@ -60,12 +58,7 @@ impl Elements {
                     }
                 }
             }
-            KeyChange::Retire { before, at } => {
-                if self.retired.len() >= 16 {
-                    self.retired.remove(0);
-                }
-                self.retired.push((before, at));
-            }
+            KeyChange::Retire { before, at } => self.rules.retire(before, at),
             KeyChange::Open { from, stream, epoch, kid, suite, base_key, floor, .. } => {
                 let link = link.expect("a key to open is of an epoch whose key is there");
                 let opening = self.opening.entry((from, stream)).or_insert_with(|| Opening {
@@ -85,21 +78,15 @@ impl Elements {
                     opening.opener.retain(|kid| opening.keys.contains_key(&kid));
                 }
             }
-            KeyChange::Lease { until } => self.until = until,
+            KeyChange::Lease { until } => self.rules.until = until,
         }
     }
 
     /// Seals a frame that holds this number, if the rules allow.
     pub fn seal(&mut self, stream: StreamId, number: u64, now: BootTime) -> Option<(Envelope, Hash, u64)> {
         let sealing = self.sealing.get_mut(&stream)?;
-        let leased = now < self.until || weakness::is(Weakness::LeaseIgnored);
-        let retired = self.retired.iter().any(|(before, at)| sealing.epoch < *before && now >= *at);
-        if !leased || retired && !weakness::is(Weakness::OldKeyKept) {
+        if !self.rules.may_seal(sealing.epoch, now) {
             return None;
-        }
-        if weakness::is(Weakness::CounterRestarts) && number.is_multiple_of(50) {
-            sealing.sealer =
-                Sealer::new(Lease::new(sealing.kid, CipherSuite::default(), sealing.base_key.duplicate()));
         }
         let sealed = sealing.sealer.seal(&number.to_be_bytes()).expect("far from any limit");
         Some((envelope(sealed, now.0), sealing.link, sealing.epoch))
@@ -113,13 +100,10 @@ impl Elements {
         envelope: &Envelope,
         now: BootTime,
     ) -> Option<(u64, u64, Hash)> {
-        if now >= self.until {
+        if !self.rules.may_open(now) {
             return None;
         }
         let opening = self.opening.get_mut(&(from, stream))?;
-        if weakness::is(Weakness::ReplayWindowOff) {
-            opening.restart(|_| 0);
-        }
         let frame = opening.opener.open(&envelope.sealed).ok()?;
         let number = u64::from_be_bytes(frame.try_into().ok()?);
         let (header, _) = crate::frame::Header::parse(&envelope.sealed)?;

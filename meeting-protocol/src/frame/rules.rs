@@ -1,6 +1,9 @@
-//! Until when, and under which epochs, frames may be sealed and opened: held against the clock at each frame.
+//! Until when, and under which epochs, frames may be sealed and opened: elements hold it against the clock at each frame.
 
-use meeting_protocol::BootTime;
+use crate::{
+    BootTime,
+    weakness::{self, Weakness},
+};
 
 /// What the agent allows. The default allows nothing.
 #[derive(Clone, Debug, Default)]
@@ -27,7 +30,9 @@ impl Rules {
 
     /// Whether a frame may be sealed under a key of this epoch.
     pub fn may_seal(&self, epoch: u64, now: BootTime) -> bool {
-        now < self.until && !self.retired.iter().any(|&(before, at)| epoch < before && now >= at)
+        let leased = now < self.until || weakness::is(Weakness::LeaseIgnored);
+        let retired = self.retired.iter().any(|&(before, at)| epoch < before && now >= at);
+        leased && (!retired || weakness::is(Weakness::OldKeyKept))
     }
 
     /// Whether a frame may be opened.
