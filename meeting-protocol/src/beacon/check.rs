@@ -3,6 +3,8 @@
 mod key;
 mod keys;
 mod ranges;
+#[cfg(feature = "simulator")]
+mod sizes;
 
 use std::{
     collections::{HashMap, VecDeque},

@@ -23,7 +23,7 @@ pub(super) struct Key {
     /// Beacons have spoken of all counters below.
     pub covered: Option<u64>,
     /// Counters below that, of which the beacons were lost.
-    holes: VecDeque<(u64, u64)>,
+    pub holes: VecDeque<(u64, u64)>,
     /// What is below is forgotten, holes too.
     past: u64,
     /// No counter from here on is used under this key.
@@ -250,9 +250,9 @@ const LOOK: Duration = Duration::from_millis(350);
 /// Counters remembered of each key: what is older is no longer opened (the replay window).
 pub(super) const MEMORY: usize = crate::frame::WINDOW as usize * 2;
 /// Lost beacons remembered.
-const HOLES: usize = 8;
+pub(super) const HOLES: usize = 8;
 /// Frames of a key that wait, and their bytes.
 pub(super) const HELD: usize = 512;
-const HELD_BYTES: usize = 8 * 1024 * 1024;
+pub(super) const HELD_BYTES: usize = 8 * 1024 * 1024;
 /// Frames that wait under one counter.
 const CANDIDATES: usize = 16;

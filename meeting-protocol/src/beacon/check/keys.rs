@@ -96,8 +96,8 @@ impl Keys {
 }
 
 /// Keys of one stream that have come: the epoch's, and those that are closing.
-const KEYS: usize = 16;
+pub(super) const KEYS: usize = 16;
 /// Keys that have not come yet.
-const EARLY: usize = 2;
+pub(super) const EARLY: usize = 2;
 /// How long what came under a key that never comes is remembered: elements wait less.
 const PATIENCE: Duration = Duration::from_secs(2);

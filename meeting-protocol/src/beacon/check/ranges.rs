@@ -11,6 +11,12 @@ impl Ranges {
         after > 0 && number <= self.0[after - 1].1
     }
 
+    /// How many there are.
+    #[cfg(feature = "simulator")]
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
     /// Puts a number in. Where that makes too many ranges, the nearest two become one: whoever puts in far numbers to
     /// close a gap needs as many as the gap has.
     pub fn insert(&mut self, number: u64) {
@@ -35,7 +41,7 @@ impl Ranges {
 }
 
 /// Ranges at most.
-const MOST: usize = 64;
+pub(super) const MOST: usize = 64;
 
 #[cfg(test)]
 mod tests {

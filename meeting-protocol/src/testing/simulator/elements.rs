@@ -9,7 +9,7 @@ use crate::{
     crypto::sign::Hash,
     frame::{CipherSuite, KeyId, Lease, OpenKey, Opener, Rules, Sealer},
     secret::Secret,
-    session::KeyChange,
+    session::{KeyChange, inside::Size},
 };
 
 /// All elements of a device.
@@ -82,6 +82,12 @@ impl Elements {
         }
     }
 
+    /// What others can fill here.
+    pub fn sizes(&self) -> [Size; 1] {
+        let keys = self.opening.values().map(|opening| opening.keys.len()).max();
+        [("keys that open a stream", keys.unwrap_or_default(), KEYS)]
+    }
+
     /// Seals a frame that holds this number, if the rules allow.
     pub fn seal(&mut self, stream: StreamId, number: u64, now: BootTime) -> Option<(Envelope, Hash, u64)> {
         let sealing = self.sealing.get_mut(&stream)?;
@@ -131,6 +137,9 @@ impl Opening {
         }
     }
 }
+
+/// Keys of one stream: the newest epoch's and those that are closing.
+const KEYS: usize = 9;
 
 /// A frame on its way.
 pub(super) fn envelope(sealed: Vec<u8>, pts: u64) -> Envelope {

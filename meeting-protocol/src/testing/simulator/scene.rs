@@ -6,6 +6,7 @@ use meeting_wire::{Kind, StreamId};
 
 use super::{World, device::Device, happen::Happening, weather::Path};
 use crate::{
+    beacon::Checker,
     identity::DeviceKey,
     session::{Command, Creating, Input, Joining, OpenStream, Role, Session, Successors},
 };
@@ -271,12 +272,13 @@ impl World {
         }
     }
 
-    /// Keys went to those in the roster, and no session keeps more than it declares, whatever it was sent.
+    /// Keys went to those in the roster, and no session, checker or element keeps more than it declares, whatever it was sent.
     pub(super) fn bounded(&self) {
         self.book.recipients();
         for device in &self.devices {
-            let Some(session) = &device.session else { continue };
-            for (what, len, limit) in session.sizes() {
+            let sizes = device.session.iter().flat_map(Session::sizes);
+            let checkers = device.checkers.values().flat_map(Checker::sizes);
+            for (what, len, limit) in sizes.chain(checkers).chain(device.elements.sizes()) {
                 assert!(len <= limit, "{} keeps {len} {what}, {limit} are declared", device.name);
             }
         }
