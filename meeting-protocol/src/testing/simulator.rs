@@ -5,7 +5,7 @@
 //!                                                 |   ^
 //!                                    Path (delay, loss), then the relay and its Moods
 //!                                                 v   |
-//!  Lies (members, ex-members, leaders) --> Relay { log, cells, everything it ever saw }
+//!  Lies (members, ex-members, leaders) --> Relay { log, cells, the newest of all it ever saw }
 //!
 //!  Book: what leaders signed and senders sealed, against which every step is held
 //! ```

@@ -15,8 +15,8 @@ impl Checker {
         let most = |len: &dyn Fn(&Key) -> usize| {
             streams().flat_map(|stream| stream.keys.iter()).map(len).max().unwrap_or_default()
         };
-        let held = |key: &Key| key.held.values().map(Vec::len).sum();
-        let bytes = |key: &Key| key.held.values().flatten().map(|(_, held, _)| held.sealed.len()).sum();
+        let held = |key: &Key| key.held.values().map(Vec::len).sum::<usize>();
+        let bytes = |key: &Key| key.held.values().flatten().map(|(_, held, _)| held.sealed.len()).sum::<usize>();
         let keys = streams().map(|stream| stream.keys.iter().len()).max().unwrap_or_default();
         let due = streams().map(|stream| stream.share.due.len()).max().unwrap_or_default();
         [
