@@ -6,6 +6,8 @@
 pub mod aead;
 pub mod kdf;
 pub(crate) mod labels;
+#[cfg(feature = "simulator")]
+pub(crate) mod memo;
 #[cfg(feature = "null-crypto")]
 mod null;
 pub(crate) mod once;

@@ -71,8 +71,13 @@ impl StayPublic {
 /// Whether this key signed `message`; weak keys and malleable signatures never did.
 #[cfg(not(feature = "null-crypto"))]
 pub(crate) fn verifies(key: &[u8; 32], message: &[u8], signature: &[u8; 64]) -> bool {
-    VerifyingKey::from_bytes(key)
-        .is_ok_and(|key| key.verify_strict(message, &Signature::from_bytes(signature)).is_ok())
+    let holds = || {
+        VerifyingKey::from_bytes(key)
+            .is_ok_and(|key| key.verify_strict(message, &Signature::from_bytes(signature)).is_ok())
+    };
+    #[cfg(feature = "simulator")]
+    let holds = || super::memo::checked_once((key, message, signature), holds);
+    holds()
 }
 #[cfg(feature = "null-crypto")]
 pub(crate) use super::null::verifies;

@@ -40,7 +40,7 @@ use self::{book::Book, device::Device, dice::Dice, dice::Trace, happen::Happenin
 use crate::{
     BootTime,
     board::Board,
-    crypto::sign::Hash,
+    crypto::{memo::Memo, sign::Hash},
     ledger,
     link::MeetingLink,
     session::{Input, Phase, Session, Successors},
@@ -63,7 +63,7 @@ pub struct Outcome {
 /// Runs one meeting of this length, with a defence switched off or none.
 pub fn simulate(seed: u64, length: Duration, weakness: Option<Weakness>) -> Outcome {
     weakness::set(weakness);
-    let scope = ledger::Scope::new();
+    let scope = (ledger::Scope::new(), Memo::new());
     let mut world = World::new(seed, length);
     let result = catch_unwind(AssertUnwindSafe(|| world.live()));
     drop(scope);

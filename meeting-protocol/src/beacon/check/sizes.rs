@@ -16,7 +16,8 @@ impl Checker {
             streams().flat_map(|stream| stream.keys.iter()).map(len).max().unwrap_or_default()
         };
         let held = |key: &Key| key.held.values().map(Vec::len).sum::<usize>();
-        let bytes = |key: &Key| key.held.values().flatten().map(|(_, held, _)| held.sealed.len()).sum::<usize>();
+        let bytes =
+            |key: &Key| key.held.values().flatten().map(|(_, held, _)| held.sealed.len()).sum::<usize>();
         let keys = streams().map(|stream| stream.keys.iter().len()).max().unwrap_or_default();
         let due = streams().map(|stream| stream.share.due.len()).max().unwrap_or_default();
         [
