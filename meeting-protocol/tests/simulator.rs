@@ -4,7 +4,7 @@
 //! one_seed --nocapture` plays it again, to the letter.
 
 use std::{
-    collections::BTreeSet,
+    collections::BTreeMap,
     env,
     sync::atomic::{AtomicU64, Ordering},
     thread,
@@ -26,34 +26,55 @@ fn two_hundred_meetings_of_ten_minutes_keep_every_promise() {
     assert!(tally.sealed > 1_000_000 && tally.opened > 1_000_000, "{tally:?}");
     assert!(tally.lies > 10_000 && tally.forged > 50, "{tally:?}");
     assert!(tally.stays > 1_000 && tally.takeovers > 100 && tally.together > 200, "{tally:?}");
-    let listed = TRIED.iter().map(|(deed, _)| *deed).collect::<BTreeSet<_>>();
-    assert_eq!(tally.deeds.keys().map(String::as_str).collect::<BTreeSet<_>>(), listed);
-    let seldom: Vec<_> = TRIED.iter().filter(|(deed, least)| tally.deeds[*deed] < *least).collect();
-    assert!(seldom.is_empty(), "too seldom: {seldom:?} in {tally:?}");
+    let tried: BTreeMap<&str, u64> =
+        TRIED.iter().flat_map(|(least, deeds)| deeds.iter().map(|deed| (*deed, *least))).collect();
+    for (deed, times) in &tally.deeds {
+        let least = tried.get(deed.as_str());
+        assert!(least.is_some_and(|least| times >= least), "{deed}: {times} times, at least {least:?}");
+    }
+    assert_eq!(tally.deeds.len(), tried.len(), "something never happened: {:?}", tally.deeds);
 }
 
-/// Each kind of mischief, and how often it happens at least.
+/// How often each kind of mischief happens at least.
 #[rustfmt::skip]
-const TRIED: [(&str, u64); 60] = [
-    ("lie Statement", 100), ("lie Index", 100), ("lie Heartbeat", 100), ("lie Link", 100), ("lie OwnLink", 100),
-    ("lie Takeover", 100), ("lie Resignation", 100), ("lie Leave", 100), ("lie Over", 100), ("lie Pulse", 100),
-    ("lie Ask", 100), ("lie Vote", 100), ("lie Wrap", 100), ("lie Branch", 100), ("lie Announce", 100),
-    ("lie Twin", 100), ("lie Ghost", 100), ("lie Answer", 100), ("lie Welcome", 100), ("lie Head", 100),
-    ("lie Show", 100), ("lie Links", 100), ("lie Announces", 100), ("lie of one who was", 100),
-    ("false beacon in one's own name", 100), ("false beacon in another's name", 100),
-    ("frame sealed as somebody else", 100), ("false beacon for a frame sealed as somebody else", 100),
-    ("forged frame opened", 50), ("altered frame opened", 50),
-    ("mood drop", 100), ("mood delay", 100), ("mood shuffle", 100), ("mood twice", 100), ("mood drip", 100),
-    ("mood thin", 100), ("mood alter", 100), ("mood again", 100),
-    ("two boards", 100), ("played again to its owner", 100), ("played again to anybody", 100),
-    ("join played again", 100), ("frame played again after a crash", 100), ("parcel with one of before", 100),
-    ("post altered", 100), ("frame altered", 100), ("beacon altered", 100), ("frame altered that opens", 100),
-    ("board of before", 100), ("board lost", 100),
-    ("trick 0 before an honest relay", 2), ("trick 0 before an evil relay", 1),
-    ("trick 1 before an honest relay", 2), ("trick 1 before an evil relay", 1),
-    ("trick 2 before an honest relay", 2), ("trick 2 before an evil relay", 1),
-    ("trick 3 before an honest relay", 2), ("trick 3 before an evil relay", 1),
-    ("trick 4 before an honest relay", 2), ("trick 4 before an evil relay", 1),
+const TRIED: [(u64, &[&str]); 9] = [
+    (500, &[
+        "lie Statement", "lie Index", "lie Heartbeat", "lie Link", "lie OwnLink", "lie Takeover",
+        "lie Resignation", "lie Leave", "lie Over", "lie Pulse", "lie Ask", "lie Vote", "lie Wrap",
+        "lie Branch", "lie Announce", "lie Twin", "lie Ghost", "lie Answer", "lie Welcome", "lie Head",
+        "lie Show", "lie Links", "lie Announces",
+    ]),
+    (10_000, &[
+        "lie of one who was", "join played again", "frame played again after a crash",
+        "parcel with one of before", "played again to anybody",
+    ]),
+    (10_000, &[
+        "post altered", "frame altered", "frame altered that opens", "altered frame opened",
+        "beacon altered",
+    ]),
+    (1_000, &[
+        "frame sealed as somebody else", "played again to its owner", "board of before",
+    ]),
+    (200, &[
+        "false beacon in one's own name", "false beacon in another's name",
+        "false beacon for a frame sealed as somebody else",
+    ]),
+    (50, &[
+        "forged frame opened",
+    ]),
+    (200, &[
+        "mood drop", "mood delay", "mood shuffle", "mood twice", "mood drip", "mood thin", "mood alter",
+        "mood again", "two boards", "board lost",
+    ]),
+    (3, &[
+        "trick 0 before an honest relay", "trick 1 before an honest relay",
+        "trick 2 before an honest relay", "trick 3 before an honest relay",
+        "trick 4 before an honest relay",
+    ]),
+    (2, &[
+        "trick 0 before an evil relay", "trick 1 before an evil relay", "trick 2 before an evil relay",
+        "trick 3 before an evil relay", "trick 4 before an evil relay",
+    ]),
 ];
 
 #[test]
@@ -94,7 +115,15 @@ fn the_simulator_finds_each_broken_defence() {
 }
 
 fn finds(weakness: Weakness) -> bool {
-    let found = (0..WITHIN).find_map(|seed| {
+    // What shows with an evil leader alone, or with beacons, is looked for there first.
+    let kind = match weakness {
+        Weakness::CommitmentUnchecked | Weakness::CommitmentRepeated | Weakness::RotationUnchecked => 7,
+        Weakness::BeaconUnsigned | Weakness::BeaconsUnchecked | Weakness::CrashForgets => 1,
+        _ => 0,
+    };
+    let mut seeds: Vec<u64> = (0..WITHIN).collect();
+    seeds.sort_by_key(|seed| seed % 8 != kind);
+    let found = seeds.into_iter().find_map(|seed| {
         let failure = simulate(seed, LENGTH, Some(weakness)).failure?;
         Some((seed, failure.lines().last().unwrap_or_default().to_owned()))
     });
