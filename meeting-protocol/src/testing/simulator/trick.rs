@@ -42,7 +42,7 @@ impl World {
         let done = match kind {
             0 => self.two_links(&people),
             1 => self.one_link(&people, |world| world.devices[0].session.as_ref()?.newest_commitment()),
-            2 => self.other_key(&people),
+            OTHER_KEY => self.other_key(&people),
             3 => self.one_link_of(&people, None),
             _ => Some(()),
         };
@@ -66,7 +66,9 @@ impl World {
             let Some(session) = &self.devices[*number].session else { return true };
             // Whom the lie reached out of its turn has not believed it.
             let believes = session.head().is_some_and(|head| self.lies.contains(&head));
-            !matches!(session.state().phase, Phase::Live) || session.counters().misbehaviour > 0 || !believes
+            // Another key than the link's is only refused.
+            let waits = self.cast.trick == OTHER_KEY && session.state().phase != Phase::Live;
+            !believes || waits || session.counters().misbehaviour > 0
         })
     }
 
@@ -134,6 +136,7 @@ impl World {
 
 /// Ways of breaking them; the last one is a key that never changes.
 pub(super) const TRICKS: u64 = 5;
+const OTHER_KEY: u64 = 2;
 const KEEPS_KEY: u64 = TRICKS - 1;
 /// Two heartbeats and a moment.
 pub(super) const TOLD: u64 = 5_000;
