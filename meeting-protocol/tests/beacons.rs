@@ -7,7 +7,7 @@ use std::time::Duration;
 use meeting_protocol::{
     beacon::{FrameDigest, Span},
     frame::KeyId,
-    session::{Command, Successors},
+    session::{Command, Phase, Successors},
     testing::Meeting,
 };
 
@@ -42,6 +42,48 @@ fn a_beacon_is_heard_by_everybody_and_counts_once() {
         let delay = vouched[0].1.delay.unwrap();
         assert!(delay < 500, "{delay} ms on its way");
     }
+}
+
+#[test]
+fn a_beacon_that_another_overtakes_counts_too_and_once() {
+    let (mut meeting, kid) = three(6);
+    for first in 0..100 {
+        meeting.command(ALICE, Command::Beacon(vec![span(kid, first)])).unwrap();
+    }
+    let (alice, beacons) = (meeting.nodes[ALICE].session.me(), meeting.nodes[ALICE].beacons.clone());
+    // Two by two they change places, and each comes twice; the first is long gone by when it comes.
+    for pair in beacons[1..].chunks(2) {
+        for beacon in pair.iter().rev().chain(pair) {
+            meeting.hand_beacon(BOB, alice, beacon.clone());
+        }
+    }
+    meeting.hand_beacon(BOB, alice, beacons[0].clone());
+    let mut firsts: Vec<u64> =
+        meeting.nodes[BOB].vouched.iter().map(|(_, vouch)| vouch.spans[0].first).collect();
+    firsts.sort_unstable();
+    assert_eq!(firsts, (1..100).collect::<Vec<_>>());
+}
+
+#[test]
+fn who_waited_at_the_door_takes_nothing_for_late() {
+    let (mut meeting, kid) = three(7);
+    let (alice, carol) = (meeting.nodes[ALICE].session.me(), meeting.nodes[CAROL].session.me());
+    meeting.command(ALICE, Command::Remove(carol)).unwrap();
+    let dora = meeting.join("Dora");
+    meeting.run(Duration::from_secs(10));
+    let waiting = meeting.state(ALICE).waiting[0].participant;
+    meeting.command(ALICE, Command::Approve(waiting)).unwrap();
+    meeting.run_until(Duration::from_secs(10), |meeting| meeting.phase(dora) == Phase::Live);
+    for _ in 0..30 {
+        meeting.command(ALICE, Command::Beacon(vec![span(kid, 5)])).unwrap();
+        let beacon = meeting.nodes[ALICE].beacons.last().unwrap().clone();
+        meeting.hand_beacon(dora, alice, beacon);
+        meeting.run(Duration::from_millis(333));
+    }
+    let delays: Vec<Option<u64>> = meeting.nodes[dora].vouched.iter().map(|(_, vouch)| vouch.delay).collect();
+    assert_eq!(delays.len(), 30);
+    assert!(delays.iter().all(|delay| delay.is_none_or(|delay| delay < 3_000)), "{delays:?}");
+    assert!(delays[15..].iter().all(Option::is_some), "known once a pulse has returned: {delays:?}");
 }
 
 #[test]

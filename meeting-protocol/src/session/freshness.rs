@@ -31,6 +31,8 @@ pub struct Freshness {
     sent: VecDeque<(Nonce, BootTime)>,
     anchor: Option<(BootTime, u64)>,
     deadline: Option<BootTime>,
+    /// Whether the anchor is a pulse that has returned, and no wait at the door lies between its two times.
+    is_close: bool,
     /// When the last heartbeat came that was newer than all before.
     pub heard: BootTime,
 }
@@ -38,13 +40,13 @@ pub struct Freshness {
 impl Freshness {
     /// Of somebody who has heard nothing yet.
     pub fn new(now: BootTime) -> Self {
-        Self { sent: VecDeque::new(), anchor: None, deadline: None, heard: now }
+        Self { sent: VecDeque::new(), anchor: None, deadline: None, is_close: false, heard: now }
     }
 
     /// A link of the leader at its `time` has taken us in by the announce that left first at `announced`.
     pub fn taken_in(&mut self, announced: BootTime, time: u64, now: BootTime) {
         self.heard = now;
-        self.anchor = Some((announced, time));
+        (self.anchor, self.is_close) = (Some((announced, time)), false);
         self.deadline = Some(announced + LIMIT);
     }
 
@@ -64,7 +66,7 @@ impl Freshness {
             let (_, sent) = self.sent[position];
             // Older nonces would only give an earlier anchor.
             self.sent.drain(..=position);
-            self.anchor = Some((sent, time));
+            (self.anchor, self.is_close) = (Some((sent, time)), true);
         }
         if let Some((t0, leader_t0)) = self.anchor {
             self.deadline = Some(t0 + Duration::from_millis(time.saturating_sub(leader_t0)) + LIMIT);
@@ -79,7 +81,7 @@ impl Freshness {
     /// where both may have led at once: then the old leader's time says nothing of how far the new one is.
     pub fn new_leader(&mut self, ends: bool, now: BootTime) {
         self.sent.clear();
-        self.anchor = None;
+        (self.anchor, self.is_close) = (None, false);
         self.heard = now;
         if ends {
             // A deadline of now would still let this moment seal.
@@ -104,9 +106,11 @@ impl Freshness {
         ("pulses sent", self.sent.len(), MAX_SENT)
     }
 
-    /// The leader's time now, ahead by a round trip at most; none before the first echo.
+    /// The leader's time now, ahead by a round trip at most; none before a pulse has returned.
     pub fn leader_time(&self, now: BootTime) -> Option<u64> {
-        self.anchor.map(|(t0, leader_t0)| leader_t0 + now.since(t0).as_millis() as u64)
+        self.anchor
+            .filter(|_| self.is_close)
+            .map(|(t0, leader_t0)| leader_t0 + now.since(t0).as_millis() as u64)
     }
 
     /// Until when the leader's word counts; none before the first echo.
@@ -144,6 +148,10 @@ mod tests {
         assert_eq!(fresh.deadline(), Some(BootTime(9_000)));
         assert!(!fresh.heard(2_050, &[], BootTime(6_500)));
         assert_eq!(fresh.deadline(), Some(BootTime(11_000)), "the leader's time goes on from there");
+        assert_eq!(fresh.leader_time(BootTime(6_500)), None, "ahead by all the wait at the door");
+        fresh.sent([1; 16], BootTime(6_500));
+        fresh.heard(2_550, &[[1; 16]], BootTime(7_000));
+        assert_eq!(fresh.leader_time(BootTime(7_000)), Some(3_050));
     }
 
     #[test]

@@ -15,8 +15,32 @@ use crate::{
 #[derive(Default)]
 pub(super) struct Vouching {
     next: u64,
-    /// The newest of each participant in the roster.
-    newest: HashMap<ParticipantId, u64>,
+    /// Those of each participant in the roster that have come.
+    heard: HashMap<ParticipantId, Heard>,
+}
+
+/// Which of a sender's beacons have come: one may overtake another, and none counts twice.
+#[derive(Clone, Copy, Default)]
+struct Heard {
+    newest: u64,
+    /// Bit n stands for the one that is n before the newest.
+    came: u64,
+}
+
+impl Heard {
+    /// Whether this one has come, or is so far behind that nobody knows.
+    fn has(&self, number: u64) -> bool {
+        let behind = self.newest.checked_sub(number);
+        behind.is_some_and(|behind| behind >= REORDERED || self.came >> behind & 1 == 1)
+    }
+
+    fn note(&mut self, number: u64) {
+        let ahead = number.saturating_sub(self.newest);
+        self.came = if ahead < REORDERED { self.came << ahead } else { 0 };
+        self.newest = self.newest.max(number);
+        let behind = self.newest - number;
+        self.came |= if behind < REORDERED { 1 << behind } else { 0 };
+    }
 }
 
 impl Vouching {
@@ -43,7 +67,7 @@ impl Vouching {
         cx.out.push(Output::Beacon(body));
     }
 
-    /// Whether a beacon is `entry`'s, and newer than those before.
+    /// Whether a beacon is `entry`'s, and has not come before.
     pub fn is_new(
         &mut self,
         beacon: &SignedBeacon,
@@ -52,8 +76,8 @@ impl Vouching {
         cx: &mut Cx<'_>,
     ) -> bool {
         let body = &beacon.body;
-        let last = self.newest.get(&entry.participant);
-        if last.is_some_and(|last| body.number <= *last) {
+        let mut heard = self.heard.get(&entry.participant).copied().unwrap_or_default();
+        if heard.has(body.number) {
             cx.counters.stale += 1;
             return false;
         }
@@ -64,7 +88,8 @@ impl Vouching {
             cx.counters.forged += 1;
             return false;
         }
-        self.newest.insert(entry.participant, body.number);
+        heard.note(body.number);
+        self.heard.insert(entry.participant, heard);
         true
     }
 
@@ -85,10 +110,13 @@ impl Vouching {
 
     /// Somebody is gone.
     pub fn gone(&mut self, participant: ParticipantId) {
-        self.newest.remove(&participant);
+        self.heard.remove(&participant);
     }
 }
 
 fn context<'a>(cx: &'a Cx<'_>, instance: &'a InstanceId, sender: &'a ParticipantId) -> Context<'a> {
     Context { meeting: &cx.me.meeting.0, instance: &instance.0, sender: &sender.0 }
 }
+
+/// How far a beacon may be behind the newest: 20 s.
+const REORDERED: u64 = u64::BITS as u64;
