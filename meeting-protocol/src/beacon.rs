@@ -17,7 +17,7 @@
 mod check;
 mod sent;
 
-pub use check::{Checker, Finding, Trust, What};
+pub use check::{Checker, Finding, NOTICE, Trust, What};
 pub use sent::Sent;
 
 use meeting_wire::{Decode, DecodeError, Encode, Envelope, Reader, StreamId, Writer};
@@ -39,6 +39,8 @@ pub const BEACONS: StreamId = StreamId(0);
 pub(crate) const MAX_FRAMES: usize = 4_096;
 /// Spans one beacon has at most: each stream may change its key once or twice between two.
 const MAX_SPANS: usize = 256;
+/// Frames of one span that a sender makes.
+const SPAN: usize = 512;
 
 /// The first half of SHA-256 over a frame as it travels: header, ciphertext and everything else in its envelope.
 ///
@@ -140,6 +142,14 @@ pub struct Vouch {
     pub spans: Vec<Span>,
     /// How long it was on its way by the leader's time, in ms; none where either side does not know that.
     pub delay: Option<u64>,
+}
+
+impl Vouch {
+    /// Whether all that was sent before it had room: its sender names each stream then, if only to say that nothing was.
+    fn speaks_of_all(&self) -> bool {
+        let frames: usize = self.spans.iter().map(|span| span.frames.len()).sum();
+        self.spans.len() < MAX_SPANS && frames + SPAN <= MAX_FRAMES
+    }
 }
 
 impl Encode for Span {

@@ -5,16 +5,14 @@ mod keys;
 mod ranges;
 #[cfg(feature = "simulator")]
 mod sizes;
+mod stream;
 
-use std::{
-    collections::{HashMap, VecDeque},
-    time::Duration,
-};
+use std::{collections::HashMap, time::Duration};
 
 use meeting_wire::{Envelope, StreamId};
 
-use key::{Key, Known, MEMORY, Place};
-use keys::Keys;
+use key::{Known, Place, Word};
+use stream::{Share, Stream};
 
 use super::{FrameDigest, Span, Vouch};
 use crate::{
@@ -26,7 +24,7 @@ use crate::{
 /// What is known of who sent a stream's frames.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Trust {
-    /// Nothing yet: no beacon has come.
+    /// Nothing yet: no beacon has come, or none since the connection broke.
     #[default]
     Waiting,
     /// Its sender has signed for all that is older than a moment.
@@ -54,6 +52,9 @@ pub enum What {
     Vouched,
     /// Nobody signs for its frames.
     Unverified,
+    /// Nobody has signed for its last frames, and nothing more came: its sender was gone, or a connection was. Accuses
+    /// nobody, and is said once before its sender signs again.
+    CutOff,
     /// A frame came that its sender did not send so: forged by a member, or altered on its way. Elements that have opened
     /// it start anew with this stream's keys, because it may have taken an honest frame's counter.
     Forged,
@@ -73,36 +74,9 @@ pub enum What {
 pub struct Checker {
     streams: HashMap<StreamId, Stream>,
     last_beacon: Option<BootTime>,
+    /// What the newest beacon says of streams that nobody watches.
+    unwatched: Vec<Span>,
     findings: Vec<Finding>,
-}
-
-#[derive(Debug, Default)]
-struct Stream {
-    /// Since when frames are asked for; none while they are not.
-    watched: Option<BootTime>,
-    keys: Keys,
-    has_ended: bool,
-    trust: Trust,
-    /// Frames wait for their beacon until then.
-    guard: Option<BootTime>,
-    guards: u32,
-    /// What nobody has signed for shows until then.
-    doubt: Option<BootTime>,
-    doubts: u32,
-    late: bool,
-    withheld: bool,
-    silent: bool,
-    share: Share,
-    forged: u64,
-}
-
-/// How much of what was signed for has come, looked at [`NOTICE`] later.
-#[derive(Debug, Default)]
-struct Share {
-    due: VecDeque<(BootTime, KeyId, u64, u64)>,
-    started: bool,
-    sent: u32,
-    missing: u32,
 }
 
 impl Checker {
@@ -110,7 +84,9 @@ impl Checker {
     pub fn opened(&mut self, kid: KeyId, epoch: u64, now: BootTime) {
         let stream = self.streams.entry(kid.stream()).or_default();
         stream.has_ended = false;
-        stream.keys.opened(kid, epoch, now);
+        if stream.keys.opened(kid, epoch, now) && stream.guard.is_none() {
+            stream.doubt(kid.stream(), now, &mut self.findings);
+        }
     }
 
     /// Keys of epochs before this one are over.
@@ -119,12 +95,19 @@ impl Checker {
     }
 
     /// Frames of this stream are asked for from now on.
-    pub fn watch(&mut self, stream: StreamId, now: BootTime) {
-        let stream = self.streams.entry(stream).or_default();
+    pub fn watch(&mut self, id: StreamId, now: BootTime) {
+        let stream = self.streams.entry(id).or_default();
         if stream.watched.is_none() {
             stream.watched = Some(now);
             stream.trust = if stream.guard.is_some() { Trust::Forged } else { Trust::Waiting };
             (stream.share, stream.late, stream.withheld) = (Share::default(), false, false);
+            // A beacon overtakes the picture it speaks of.
+            let spans = self.unwatched.extract_if(.., |span| span.kid.stream() == id);
+            stream.named = false;
+            for span in spans {
+                stream.keys.of_beacon(span.kid, now).begin(&span);
+                stream.named = true;
+            }
         }
     }
 
@@ -139,12 +122,31 @@ impl Checker {
         }
     }
 
+    /// They cannot be, for now: the way they came by has broken, and their beacon may have been on it.
+    pub fn cut(&mut self, stream: StreamId, now: BootTime) {
+        if let Some(cut) = self.streams.get_mut(&stream) {
+            cut.cut = Some(now);
+            self.rest(stream);
+        }
+    }
+
+    /// Those of no stream can be, for now.
+    pub fn cut_all(&mut self, now: BootTime) {
+        let streams: Vec<StreamId> = self.streams.keys().copied().collect();
+        streams.into_iter().for_each(|stream| self.cut(stream, now));
+    }
+
     /// They never are again: the stream has ended.
     pub fn forget(&mut self, stream: StreamId) {
         if let Some(ended) = self.streams.get_mut(&stream) {
             ended.has_ended = true;
             self.rest(stream);
         }
+    }
+
+    /// Whether there may be more to tell of a stream.
+    pub fn knows(&self, stream: StreamId) -> bool {
+        self.streams.contains_key(&stream)
     }
 
     /// Whether no frame that went on waits for its sender's word.
@@ -187,8 +189,9 @@ impl Checker {
             return None;
         }
         let guarded = watched.guard.is_some();
-        // Counters go on from key to key.
-        let signed = watched.keys.iter().filter_map(|key| key.covered).max();
+        // What was signed for before a pause says nothing of how far its sender is.
+        let beacons = beacons && watched.named;
+        let signed = watched.keys.covered();
         let key = watched.keys.of_frame(kid, now)?;
         let ahead = beacons && signed.is_some_and(|signed| ctr >= signed.saturating_add(AHEAD));
         if ahead || key.is_left(ctr) {
@@ -230,28 +233,32 @@ impl Checker {
     pub fn beacon(&mut self, vouch: &Vouch, now: BootTime) -> Vec<(StreamId, Envelope)> {
         let mut released = Vec::new();
         self.last_beacon = Some(now);
-        for span in &vouch.spans {
-            let stream = span.kid.stream();
-            let checked = |checked: &&mut Stream| checked.watched.is_some() || !checked.is_settled();
-            let Some(checked) = self.streams.get_mut(&stream).filter(checked) else { continue };
-            let word = checked.keys.of_beacon(span.kid, now).signed(span, now, vouch.delay, |envelope| {
-                released.push((stream, envelope));
-            });
-            checked.share.sent(span, now);
-            if word.unknown {
-                checked.doubt(stream, now, &mut self.findings);
+        self.unwatched.clear();
+        // It speaks of all that was sent before it: what came long ago and is not in it was never sent.
+        let due = OVERDUE + vouch.delay.map_or(NOTICE - OVERDUE, Duration::from_millis);
+        let due = vouch.speaks_of_all().then_some(due);
+        let mut spans: Vec<&Span> = vouch.spans.iter().collect();
+        spans.sort_by_key(|span| span.kid.stream());
+        for spans in spans.chunk_by(|one, next| one.kid.stream() == next.kid.stream()) {
+            let Some(id) = spans.first().map(|span| span.kid.stream()) else { continue };
+            let stream = self.streams.get_mut(&id);
+            if stream.as_ref().is_none_or(|stream| stream.watched.is_none()) {
+                self.unwatched.extend(spans.iter().copied().cloned());
             }
-            if word.forged || word.refused {
-                checked.forge(stream, word.forged, now, &mut self.findings);
-            } else if checked.guard.is_none() && checked.doubt.is_none_or(|until| until <= now) {
-                checked.doubt = None;
-                checked.become_trusted(Trust::Vouched, stream, &mut self.findings);
+            let is_checked = |stream: &&mut Stream| stream.watched.is_some() || !stream.is_settled();
+            let Some(stream) = stream.filter(is_checked) else { continue };
+            let word = stream.signed(spans, due, now, |envelope| released.push((id, envelope)));
+            stream.hear(word, id, now, &mut self.findings);
+            if spans.iter().any(|span| !span.frames.is_empty()) {
+                stream.came_late(vouch.delay.unwrap_or_default(), id, &mut self.findings);
             }
-            let late = vouch.delay.unwrap_or_default();
-            if late > LATE.as_millis() as u64 && !std::mem::replace(&mut checked.late, true) {
-                self.findings.push(Finding { stream, what: What::Late(late) });
+        }
+        // Where a sender has sent anything it names the stream.
+        let unnamed = |id: &StreamId| spans.binary_search_by_key(id, |span| span.kid.stream()).is_err();
+        for (id, stream) in self.streams.iter_mut().filter(|(id, stream)| stream.is_unused() && unnamed(id)) {
+            if due.is_some_and(|due| stream.keys.refuse(due, now)) {
+                stream.hear(Word { forged: true, ..Word::default() }, *id, now, &mut self.findings);
             }
-            checked.late &= late * 2 > LATE.as_millis() as u64;
         }
         released
     }
@@ -261,17 +268,15 @@ impl Checker {
         let mut released = Vec::new();
         let (beacons, last_beacon) = (self.has_beacons(now), self.last_beacon);
         for (id, stream) in &mut self.streams {
-            let mut overdue = false;
             stream.keys.let_go(now);
+            let mut overdue = stream.overdue(last_beacon, now);
             for key in stream.keys.iter_mut() {
-                // Elements have opened nothing without the key.
-                overdue |= key.epoch.is_some() && key.overdue(now);
                 let waited = key.waited(now);
                 if beacons {
                     stream.forged += waited.len() as u64;
                 } else {
-                    overdue |= !waited.is_empty();
                     for (ctr, digest, envelope) in waited {
+                        overdue = Some(What::Unverified);
                         // Of each counter only what came first: elements start anew, and might open both again.
                         if !key.known.contains_key(&ctr) && !key.gone.contains(ctr) {
                             key.went_on(ctr, digest, now);
@@ -283,8 +288,10 @@ impl Checker {
             if stream.guard.is_some_and(|until| until <= now || !beacons) {
                 stream.guard = None;
             }
-            if overdue && stream.guard.is_none() {
-                stream.doubt(*id, now, &mut self.findings);
+            match overdue.filter(|_| stream.guard.is_none()) {
+                Some(What::CutOff) => stream.cut_off(*id, now, &mut self.findings),
+                Some(_) => stream.doubt(*id, now, &mut self.findings),
+                None => {}
             }
             let withheld = stream.withheld(now);
             if withheld && !stream.withheld {
@@ -307,90 +314,16 @@ impl Checker {
     }
 }
 
-impl Stream {
-    fn is_settled(&self) -> bool {
-        self.keys.iter().all(Key::is_settled)
-    }
-
-    /// A frame is not its sender's; whether it had gone on.
-    fn forge(&mut self, id: StreamId, had_gone_on: bool, now: BootTime, findings: &mut Vec<Finding>) {
-        self.forged += 1;
-        if self.guard.is_none() {
-            findings.push(Finding { stream: id, what: What::Forged });
-            self.guards = (self.guards + 1).min(5);
-        } else if had_gone_on {
-            findings.push(Finding { stream: id, what: What::ForgedBefore });
-        }
-        self.trust = Trust::Forged;
-        // Longer each time: who did it once may wait for the guard to end.
-        self.guard = Some(now + GUARD * (1 << (self.guards - 1)));
-    }
-
-    /// Nobody has signed for a frame that went on.
-    fn doubt(&mut self, id: StreamId, now: BootTime, findings: &mut Vec<Finding>) {
-        if self.trust != Trust::Unverified {
-            self.doubts = (self.doubts + 1).min(5);
-        }
-        self.become_trusted(Trust::Unverified, id, findings);
-        // Longer each time: a person is not told over and over.
-        self.doubt = Some(now + NOTICE * (1 << (self.doubts.max(1) - 1)));
-    }
-
-    fn become_trusted(&mut self, trust: Trust, id: StreamId, findings: &mut Vec<Finding>) {
-        let before = std::mem::replace(&mut self.trust, trust);
-        let what = match trust {
-            _ if before == trust => return,
-            Trust::Vouched => What::Vouched,
-            _ => What::Unverified,
-        };
-        findings.push(Finding { stream: id, what });
-    }
-
-    fn withheld(&mut self, now: BootTime) -> bool {
-        while let Some((_, kid, from, to)) =
-            self.share.due.front().copied().filter(|due| now.since(due.0) >= NOTICE)
-        {
-            self.share.due.pop_front();
-            let Some(key) = self.keys.iter().find(|key| key.kid == kid) else { continue };
-            for known in key.known.range(from..to) {
-                if let Known::Signed { digest, seen } = known.1
-                    && *digest != FrameDigest::NONE
-                {
-                    self.share.sent += 1;
-                    self.share.missing += u32::from(!seen);
-                }
-            }
-        }
-        let Share { sent, missing, .. } = self.share;
-        if sent < JUDGED {
-            return self.withheld;
-        }
-        (self.share.sent, self.share.missing) = (0, 0);
-        missing * 2 > sent
-    }
-}
-
-impl Share {
-    fn sent(&mut self, span: &Span, now: BootTime) {
-        // The first beacon also speaks of frames from before we asked for any.
-        if std::mem::replace(&mut self.started, true) && self.due.len() < MEMORY {
-            self.due.push_back((now, span.kid, span.first, span.end()));
-        }
-    }
-}
-
 /// How long a frame may go without its sender's signature before a person is told.
 pub const NOTICE: Duration = Duration::from_secs(2);
 /// From when on media counts as late, by the leader's time.
 pub const LATE: Duration = Duration::from_secs(3);
-/// How long frames wait for their beacon after a forgery; doubled each time, up to 16 times as long.
-const GUARD: Duration = Duration::from_secs(10);
+/// How long after a frame came the beacon that speaks of it may leave, errors of both clocks included.
+const OVERDUE: Duration = Duration::from_millis(1_250);
 /// Counters that a sender uses between two beacons, at most.
 const AHEAD: u64 = 4_096;
-/// After so long without any beacon nothing comes of a sender: one that has streams signs every two seconds at least.
+/// After so long without any beacon nothing comes of a sender: one that has streams signs every 1.7 s at least.
 const SILENCE: Duration = Duration::from_secs(5);
-/// Frames after which the share that came is looked at.
-const JUDGED: u32 = 60;
 
 #[cfg(test)]
 pub(super) mod tests;

@@ -1,10 +1,10 @@
 //! The sender's side: digests of what went out, until the next beacon takes them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use meeting_wire::{Envelope, StreamId};
 
-use super::{FrameDigest, MAX_FRAMES, MAX_SPANS, Span};
+use super::{FrameDigest, MAX_FRAMES, MAX_SPANS, SPAN, Span};
 use crate::frame::{Header, KeyId};
 
 /// What a device has sent and not vouched for yet.
@@ -54,7 +54,8 @@ impl Sent {
         }
     }
 
-    /// What the next beacon speaks of, none if nothing was sent.
+    /// What the next beacon speaks of: all that was sent, and of each other stream that nothing was; none if nothing was
+    /// sent at all.
     pub fn take(&mut self) -> Vec<Span> {
         let mut taken = 0;
         let fits = self.spans.iter().take(MAX_SPANS).take_while(|span| {
@@ -63,9 +64,20 @@ impl Sent {
         });
         let n = fits.count();
         let rest = self.spans.split_off(n);
-        let spans = std::mem::replace(&mut self.spans, rest);
+        let mut spans = std::mem::replace(&mut self.spans, rest);
         self.frames -= spans.iter().map(|span| span.frames.len()).sum::<usize>().min(self.frames);
+        if self.spans.is_empty() && !spans.is_empty() {
+            let named: BTreeSet<StreamId> = spans.iter().map(|span| span.kid.stream()).collect();
+            spans.extend(self.idle().into_iter().filter(|idle| !named.contains(&idle.kid.stream())));
+            spans.truncate(MAX_SPANS);
+        }
         spans
+    }
+
+    /// What a beacon speaks of where nothing was sent: how far each stream is. A frame beyond that is not its sender's.
+    pub fn idle(&self) -> Vec<Span> {
+        let streams = self.newest.values().take(MAX_SPANS);
+        streams.map(|(kid, end)| Span { kid: *kid, first: *end, frames: Vec::new(), closed: false }).collect()
     }
 
     /// The span to continue, or a new one that starts with counter `first`.
@@ -83,8 +95,6 @@ impl Sent {
 
 /// Counters in a row that were not sent, at most, before a new span begins.
 const MAX_SKIPPED: usize = 64;
-/// Frames of one span.
-const SPAN: usize = 512;
 /// Frames that wait for a beacon; more are left out and show as unverified.
 const MAX_UNTAKEN: usize = 4 * MAX_FRAMES;
 
@@ -116,6 +126,22 @@ mod tests {
         sent.ended(StreamId(1));
         let spans = sent.take();
         assert!((spans[0].first, spans[0].end(), spans[0].closed) == (11, 12, true), "{spans:?}");
+    }
+
+    #[test]
+    fn a_stream_that_rests_is_named_until_it_ends() {
+        let mut sent = Sent::default();
+        assert!(sent.take().is_empty() && sent.idle().is_empty());
+        for stream in [1, 2, 3] {
+            sent.frame(&frame(kid(stream, 1), 5, b"x"));
+        }
+        sent.ended(StreamId(3));
+        sent.take();
+        sent.frame(&frame(kid(1, 1), 6, b"x"));
+        let at_rest = Span { kid: kid(2, 1), first: 6, frames: Vec::new(), closed: false };
+        assert_eq!(sent.take()[1..], [at_rest.clone()]);
+        assert!(sent.take().is_empty(), "nothing was sent");
+        assert_eq!(sent.idle()[1..], [at_rest]);
     }
 
     #[test]

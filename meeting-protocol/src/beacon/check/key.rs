@@ -30,6 +30,8 @@ pub(super) struct Key {
     closed: Option<u64>,
     /// Went on, and that is all there was room to remember.
     pub gone: Ranges,
+    /// When the first of those came for which nobody had signed in time yet.
+    forgotten: Option<BootTime>,
     /// When its newest frame came.
     pub used: BootTime,
 }
@@ -65,6 +67,26 @@ pub(super) struct Word {
     pub unknown: bool,
 }
 
+impl Known {
+    /// When it came, where nobody has signed for it and that does not show.
+    fn unsigned(&self) -> Option<BootTime> {
+        match self {
+            Self::Unsigned { at, shows: false, .. } => Some(*at),
+            _ => None,
+        }
+    }
+}
+
+impl Word {
+    pub fn or(self, other: Self) -> Self {
+        Self {
+            forged: self.forged || other.forged,
+            refused: self.refused || other.refused,
+            unknown: self.unknown || other.unknown,
+        }
+    }
+}
+
 impl Key {
     pub fn new(kid: KeyId, now: BootTime) -> Self {
         Self {
@@ -78,6 +100,7 @@ impl Key {
             past: 0,
             closed: None,
             gone: Ranges::default(),
+            forgotten: None,
             used: now,
         }
     }
@@ -95,7 +118,12 @@ impl Key {
 
     /// Whether nothing waits for a word.
     pub fn is_settled(&self) -> bool {
-        !self.known.values().any(|known| matches!(known, Known::Unsigned { shows: false, .. }))
+        self.forgotten.is_none() && self.unsigned().next().is_none()
+    }
+
+    /// When those came that nobody has signed for and of which that does not show.
+    pub fn unsigned(&self) -> impl Iterator<Item = BootTime> {
+        self.known.values().filter_map(Known::unsigned)
     }
 
     pub fn went_on(&mut self, ctr: u64, digest: FrameDigest, now: BootTime) {
@@ -105,12 +133,12 @@ impl Key {
     fn remember(&mut self, ctr: u64, known: Known) {
         self.known.insert(ctr, known);
         while self.known.len() > MEMORY {
-            match self.known.pop_first() {
-                Some((ctr, _)) if self.covered.is_some_and(|covered| ctr < covered) => {
-                    self.past = self.past.max(ctr.saturating_add(1));
-                }
-                Some((ctr, _)) => self.gone.insert(ctr),
-                None => return,
+            let Some((ctr, old)) = self.known.pop_first() else { return };
+            self.forgotten = self.forgotten.into_iter().chain(old.unsigned()).min();
+            if self.covered.is_some_and(|covered| ctr < covered) {
+                self.past = self.past.max(ctr.saturating_add(1));
+            } else {
+                self.gone.insert(ctr);
             }
         }
     }
@@ -157,14 +185,14 @@ impl Key {
         self.held.entry(ctr).or_default().push((digest, envelope, now));
     }
 
+    /// Frames are asked for from here on: what was sent before is no part of it.
+    pub fn begin(&mut self, span: &Span) {
+        self.signed(span, |_| {});
+        self.past = self.past.max(span.first);
+    }
+
     /// Takes in what was signed for.
-    pub fn signed(
-        &mut self,
-        span: &Span,
-        now: BootTime,
-        delay: Option<u64>,
-        mut release: impl FnMut(Envelope),
-    ) -> Word {
+    pub fn signed(&mut self, span: &Span, mut release: impl FnMut(Envelope)) -> Word {
         let mut word = Word::default();
         // Before the first beacon that we hear there is a gap too, where frames have come from there.
         let first = || self.known.first_key_value().map(|(ctr, _)| *ctr);
@@ -181,6 +209,8 @@ impl Key {
                     *gone == digest
                 }
                 Some(Known::Signed { .. }) => continue,
+                // It may have come, and would come again.
+                None if ctr < self.past => continue,
                 None => {
                     let gone = self.gone.contains(ctr);
                     word.unknown |= gone;
@@ -201,32 +231,35 @@ impl Key {
         if span.closed {
             self.closed = Some(span.end());
             self.held.retain(|ctr, _| *ctr < span.end());
+            word.forged |= self.refuse(span.end(), |_| true);
         }
-        // A beacon speaks of all that was sent before it: what came long ago and is not in it was never sent.
-        let (end, closed) = (span.end(), span.closed);
-        let due = OVERDUE + delay.map_or(NOTICE - OVERDUE, Duration::from_millis);
-        let never_sent = |ctr: u64, known: &Known| match known {
-            Known::Unsigned { at, .. } => ctr >= end && (closed || now.since(*at) > due),
-            Known::Signed { .. } => false,
-        };
-        let before = self.known.len();
-        self.known.retain(|ctr, known| !never_sent(*ctr, known));
-        word.forged |= self.known.len() < before;
         word
     }
 
-    /// Notes frames whose beacon should have come; gives whether there are any.
-    pub fn overdue(&mut self, now: BootTime) -> bool {
-        let mut any = false;
+    /// Forgets what went on from this counter on, for nobody sent it; gives whether there was any.
+    pub fn refuse(&mut self, from: u64, is_due: impl Fn(BootTime) -> bool) -> bool {
+        let never_sent = |known: &Known| match known {
+            Known::Unsigned { at, .. } => is_due(*at),
+            Known::Signed { .. } => false,
+        };
+        // What beacons have spoken of is below, and is not looked at: empty spans cost next to nothing.
+        self.known.extract_if(from.., |_, known| never_sent(known)).count() > 0
+    }
+
+    /// Notes frames whose beacon should have come after `due`; gives when the newest of them came.
+    pub fn overdue(&mut self, due: Duration, now: BootTime) -> Option<BootTime> {
+        let mut newest = None;
         for known in self.known.values_mut() {
             if let Known::Unsigned { at, shows, .. } = known
                 && !*shows
-                && now.since(*at) >= NOTICE - LOOK
+                && now.since(*at) >= due
             {
-                (any, *shows) = (true, true);
+                (newest, *shows) = (newest.max(Some(*at)), true);
             }
         }
-        any
+        // Those that are forgotten may have come until now.
+        let forgotten = self.forgotten.take_if(|first| now.since(*first) >= due).map(|_| now);
+        newest.max(forgotten)
     }
 
     /// Takes out what has been held for too long.
@@ -243,10 +276,6 @@ impl Key {
     }
 }
 
-/// How long after a frame came the beacon that speaks of it may leave, errors of both clocks included.
-const OVERDUE: Duration = Duration::from_millis(1_250);
-/// Between two looks at what is overdue, at most.
-const LOOK: Duration = Duration::from_millis(350);
 /// Counters remembered of each key: what is older is no longer opened (the replay window).
 pub(super) const MEMORY: usize = crate::frame::WINDOW as usize * 2;
 /// Lost beacons remembered.

@@ -18,20 +18,44 @@ impl Keys {
         self.0.iter_mut()
     }
 
-    /// A key has come.
-    pub fn opened(&mut self, kid: KeyId, epoch: u64, now: BootTime) {
-        // Its number comes again after 256 epochs.
-        self.0.retain(|key| key.kid != kid || key.epoch.is_none_or(|old| old == epoch));
-        match self.0.iter_mut().find(|key| key.kid == kid) {
-            Some(key) => (key.epoch, key.over) = (Some(epoch), false),
-            None => {
-                if self.0.len() >= KEYS + EARLY {
-                    self.0.remove(0);
-                }
-                let at = self.push(kid, now);
-                self.0[at].epoch = Some(epoch);
+    /// A key has come. Gives whether frames that nobody has signed for are forgotten for it.
+    pub fn opened(&mut self, kid: KeyId, epoch: u64, now: BootTime) -> bool {
+        let gone = match self.0.iter().position(|key| key.kid == kid) {
+            // Its number comes again after 256 epochs.
+            Some(at) if self.0[at].epoch.is_some_and(|old| old != epoch) => Some(at),
+            None if self.0.len() >= KEYS + EARLY => {
+                Some(self.0.iter().position(Key::is_settled).unwrap_or(0))
             }
-        }
+            _ => None,
+        };
+        let gone = gone.map(|at| self.0.remove(at));
+        let at = self.0.iter().position(|key| key.kid == kid).unwrap_or_else(|| self.push(kid, now));
+        (self.0[at].epoch, self.0[at].over) = (Some(epoch), false);
+        gone.is_some_and(|key| !key.is_settled())
+    }
+
+    /// One above the newest counter that was signed for: counters go on from key to key.
+    pub fn covered(&self) -> Option<u64> {
+        self.0.iter().filter_map(|key| key.covered).max()
+    }
+
+    /// When those came that nobody has signed for and of which that does not show.
+    pub fn unsigned(&self) -> impl Iterator<Item = BootTime> {
+        self.0.iter().flat_map(Key::unsigned)
+    }
+
+    /// Notes frames whose beacon should have come after `due`; gives when the newest of them came.
+    pub fn overdue(&mut self, due: Duration, now: BootTime) -> Option<BootTime> {
+        // Elements have opened nothing without the key.
+        let opened = self.0.iter_mut().filter(|key| key.epoch.is_some());
+        opened.filter_map(|key| key.overdue(due, now)).max()
+    }
+
+    /// Forgets what went on above all that was signed for and came `due` ago; gives whether there was any.
+    pub fn refuse(&mut self, due: Duration, now: BootTime) -> bool {
+        let from = self.covered().unwrap_or_default();
+        let refused = self.0.iter_mut().map(|key| key.refuse(from, |at| now.since(at) > due));
+        refused.fold(false, |any, one| any | one)
     }
 
     /// Keys of epochs before this one are over.

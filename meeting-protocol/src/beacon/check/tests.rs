@@ -1,8 +1,12 @@
 #![allow(clippy::unwrap_used)]
 
+mod honest;
 mod hostile;
 
-use super::{key::HELD, *};
+use super::{
+    key::{HELD, MEMORY},
+    *,
+};
 use crate::beacon::Sent;
 
 const CAMERA: StreamId = StreamId(1);
@@ -68,7 +72,18 @@ impl Scene {
     }
 
     fn beacon(&mut self) {
-        let vouch = Vouch { spans: self.sent.take(), delay: self.delay };
+        let spans = self.sent.take();
+        self.sign(spans);
+    }
+
+    /// Alice says how far she is, having sent nothing.
+    fn idle(&mut self) {
+        let spans = self.sent.idle();
+        self.sign(spans);
+    }
+
+    fn sign(&mut self, spans: Vec<Span>) {
+        let vouch = Vouch { spans, delay: self.delay };
         let released = self.checker.beacon(&vouch, BootTime(self.now));
         self.delivered.extend(released.into_iter().map(|(_, envelope)| envelope));
         self.tell();

@@ -192,7 +192,7 @@ impl World {
                     }
                     device.told.insert((from, stream), now);
                 }
-                What::Unverified => {
+                What::Unverified | What::CutOff => {
                     device.told.insert((from, stream), now);
                 }
                 _ => {}
