@@ -82,6 +82,9 @@ pub fn vouching(what: What, name: &str, track: &str) -> String {
         What::Unverified => {
             format!("nobody signs for {track:?} of {name}: somebody else in the meeting could be speaking")
         }
+        What::CutOff => format!(
+            "the last moment of {track:?} of {name} is not signed for: {name} was gone, or a connection broke"
+        ),
         What::Forged => format!(
             "a frame of {track:?} of {name} was forged by somebody in the meeting, or altered on its way: for a while \
              its frames wait for {name}'s signature"

@@ -149,6 +149,11 @@ impl Publisher {
         self.sent().take()
     }
 
+    /// How far each stream is, for a beacon where nothing went out.
+    pub fn idle(&self) -> Vec<Span> {
+        self.sent().idle()
+    }
+
     /// Nothing that went out is to be signed for any more: a new stay has keys of its own.
     pub fn forget_sent(&self) {
         *self.sent() = Sent::default();

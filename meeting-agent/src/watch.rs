@@ -62,6 +62,8 @@ pub struct Watching {
 struct State {
     offered: HashMap<Route, Offer>,
     stated: BTreeMap<Source, Stated>,
+    /// What has ended while frames of it were still to be signed for.
+    ended: BTreeMap<Source, Stated>,
     watchers: HashMap<u64, Watcher>,
     checkers: HashMap<ParticipantId, Checker>,
     listening: Listening,
@@ -176,10 +178,10 @@ impl Watching {
     /// The relay no longer offers a stream.
     pub fn withdrawn(&self, route: Route) -> Vec<ToRelay> {
         let mut state = self.lock();
-        if let Some(Offer { source: (from, stream), subscribed: true, .. }) = state.offered.remove(&route)
+        if let Some(Offer { source: (from, stream), .. }) = state.offered.remove(&route)
             && let Some(checker) = state.checkers.get_mut(&from)
         {
-            checker.rest(stream);
+            checker.cut(stream, clock::now());
         }
         state.settle()
     }
@@ -188,14 +190,10 @@ impl Watching {
     /// that they have ended.
     pub fn disconnected(&self) {
         let mut state = self.lock();
-        let State { offered, checkers, listening, .. } = &mut *state;
-        for Offer { source: (from, stream), .. } in offered.values().filter(|offer| offer.subscribed) {
-            if let Some(checker) = checkers.get_mut(from) {
-                checker.rest(*stream);
-            }
-        }
-        offered.clear();
-        listening.to(&BTreeSet::new(), clock::now());
+        let now = clock::now();
+        state.checkers.values_mut().for_each(|checker| checker.cut_all(now));
+        state.offered.clear();
+        state.listening.to(&BTreeSet::new(), now);
     }
 
     /// A sender stated a stream, for the first time, with other caps, or under the key of another epoch.
@@ -220,9 +218,11 @@ impl Watching {
     /// A stream has ended, as the session says.
     pub fn ended(&self, source: Source) -> Vec<ToRelay> {
         let mut state = self.lock();
-        state.stated.remove(&source);
-        if let Some(checker) = state.checkers.get_mut(&source.0) {
+        let State { stated, ended, checkers, .. } = &mut *state;
+        let gone = stated.remove(&source);
+        if let Some(checker) = checkers.get_mut(&source.0) {
             checker.forget(source.1);
+            ended.extend(gone.filter(|_| ended.len() < MAX_OFFERS).map(|gone| (source, gone)));
         }
         state.settle()
     }
@@ -237,9 +237,17 @@ impl Watching {
         let mut state = self.lock();
         state.offered.clear();
         state.stated.clear();
+        state.ended.clear();
         state.checkers.clear();
         state.listening = Listening::default();
         state.settle();
+    }
+
+    /// Whose stream it is or was, and what it is called; empty where nobody has said so.
+    pub fn called(&self, source: Source) -> (String, String) {
+        let state = self.lock();
+        let stated = state.stated.get(&source).or_else(|| state.ended.get(&source));
+        stated.map(|stated| (stated.name.clone(), stated.track.clone())).unwrap_or_default()
     }
 
     /// The relay's name for a stream, for asking for a keyframe.
@@ -305,6 +313,8 @@ impl Watching {
     pub fn tick(&self) -> Outcome {
         let mut state = self.lock();
         let now = clock::now();
+        let State { ended, checkers, .. } = &mut *state;
+        ended.retain(|(from, stream), _| checkers.get(from).is_some_and(|checker| checker.knows(*stream)));
         let released: Vec<_> =
             state.checkers.iter_mut().map(|(from, checker)| (*from, checker.tick(now))).collect();
         for (from, released) in released {
@@ -373,7 +383,7 @@ impl State {
 
     /// Brings what watchers were told, and what the relay was asked for, in line with what there is.
     fn settle(&mut self) -> Vec<ToRelay> {
-        let Self { offered, stated, watchers, checkers, listening } = self;
+        let Self { offered, stated, watchers, checkers, listening, .. } = self;
         let now = clock::now();
         for watcher in watchers.values_mut() {
             let gone: Vec<Source> =

@@ -374,6 +374,7 @@ impl Driver {
     }
 
     async fn leave(&mut self) {
+        self.last_word().await;
         let _ = self.command(Command::Leave);
         self.drain();
         if let Some(link) = self.link.take() {

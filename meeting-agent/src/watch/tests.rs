@@ -169,3 +169,26 @@ fn beacons_are_asked_for_first_and_last() {
     watching.vouched(BOB, &Vouch { spans: vec![span], delay: None });
     assert_eq!(watching.tick().messages, [ToRelay::Unsubscribe { route: beacons }]);
 }
+
+#[test]
+fn what_ended_unsigned_is_still_called_by_its_name() {
+    let watching = watching();
+    watching.offered(ROUTE, CAMERA, Kind::Video);
+    watching.stated(CAMERA, camera("x"), KEY);
+    watching.add(1, watcher("Bob", "").0);
+    beacon(&watching);
+    let mut sealed = vec![0; Header::MAX_LEN];
+    Header { kid: KEY.0.into(), ctr: 0 }.emit(sealed.first_chunk_mut().unwrap());
+    let (flags, sealed) = (Flags(Flags::KEYFRAME), sealed.into());
+    let frame = Envelope { pts: None, dts: None, duration: None, flags, layer: 0, sealed };
+    watching.deliver(ROUTE, frame.clone());
+    watching.ended(CAMERA);
+    let name = ("Bob".to_owned(), "video".to_owned());
+    assert!(watching.tick().found.is_empty());
+    assert_eq!(watching.called(CAMERA), name);
+    let span = Span { kid: KEY.0, first: 0, frames: vec![FrameDigest::of(&frame)], closed: true };
+    let signed = watching.vouched(BOB, &Vouch { spans: vec![span], delay: None });
+    assert_eq!((signed.found, watching.called(CAMERA)), (vec![(CAMERA, What::Vouched)], name));
+    assert!(watching.tick().found.is_empty() && watching.tick().found.is_empty());
+    assert_eq!(watching.called(CAMERA), Default::default(), "and then forgotten");
+}

@@ -5,7 +5,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use meeting_protocol::{
     BootTime,
-    beacon::{BEACONS, What},
+    beacon::{BEACONS, NOTICE, What},
     local::FromAgent,
     session::{Command, Input},
 };
@@ -26,9 +26,12 @@ impl Driver {
         let now = clock::now();
         let asleep = now.since(self.vouched) > ASLEEP;
         self.vouched = now;
-        let spans = self.media.publisher.take_sent();
+        let mut spans = self.media.publisher.take_sent();
         // Who has nothing to send says so, or nobody could tell that from a relay that withholds everything.
         let idle = !self.media.publisher.streams().is_empty() && now.since(self.signed) >= IDLE_EVERY;
+        if spans.is_empty() && idle {
+            spans = self.media.publisher.idle();
+        }
         if !spans.is_empty() || idle {
             self.signed = now;
             let _ = self.command(Command::Beacon(spans));
@@ -39,6 +42,20 @@ impl Driver {
             let outcome = self.media.watching.tick();
             self.found(outcome);
         }
+    }
+
+    /// Ends what goes out and signs for it: who is gone signs for nothing more.
+    pub(super) async fn last_word(&mut self) {
+        let publisher = self.media.publisher.clone();
+        let streams = publisher.streams().into_iter().map(|(stream, _)| stream);
+        let _ = tokio::time::timeout(LAST_WORD, async {
+            for stream in streams.filter(|stream| *stream != BEACONS) {
+                publisher.close(stream).await;
+            }
+            self.vouch();
+            publisher.close(BEACONS).await;
+        })
+        .await;
     }
 
     /// Somebody's beacon came.
@@ -70,8 +87,12 @@ impl Driver {
     }
 
     fn tell(&mut self, from: ParticipantId, stream: StreamId, what: What) {
-        let (name, track) = self.stream_name(from, stream);
+        let (name, track) = self.media.watching.called((from, stream));
         let detail = glance::vouching(what, &harmless(&name), &harmless(&track));
+        if what == What::CutOff {
+            // Connections that break again and again push nothing else out.
+            self.events.retain(|event| *event != detail);
+        }
         // That all is well is news only after it was not.
         let bad = !matches!(what, What::Vouched);
         if bad || self.doubted.contains(&(from, stream)) {
@@ -85,22 +106,15 @@ impl Driver {
         let trust = glance::trust(self.media.watching.trust((from, stream)).0).into();
         self.holders.trust(&FromAgent::Trust { from, name, stream, track, trust, detail });
     }
-
-    fn stream_name(&self, from: ParticipantId, stream: StreamId) -> (String, String) {
-        let state = self.session.state();
-        let person = state.roster.iter().find(|person| person.participant == from);
-        let stated = state.streams.iter().find(|other| (other.from, other.stream) == (from, stream));
-        (
-            person.map(|person| person.name.clone()).unwrap_or_default(),
-            stated.map(|stated| stated.track.clone()).unwrap_or_default(),
-        )
-    }
 }
 
 /// A beacon costs 200 bytes besides its frames, and a packet's headers: so that a stream of 50 a second costs less than 12 kbit/s on
 /// the road, and what is forged is told in time.
 const BEACON_EVERY: Duration = Duration::from_millis(450);
-/// Where nothing is sent.
-const IDLE_EVERY: Duration = Duration::from_secs(2);
+/// Where nothing is sent: a look later the receivers have not given it up yet.
+const IDLE_EVERY: Duration = Duration::from_millis(1_300);
+const _: () = assert!(IDLE_EVERY.as_millis() + BEACON_EVERY.as_millis() < NOTICE.as_millis());
+/// How long the relay may take for our last frames and what we sign of them.
+const LAST_WORD: Duration = Duration::from_secs(1);
 /// Longer than any loop of ours takes: the process was stopped, or the machine asleep.
 const ASLEEP: Duration = Duration::from_secs(1);
