@@ -24,7 +24,9 @@ struct Plot {
     hears: Pipeline,
     evil: EvilRelay,
     keys: Hoarder,
-    _alice: (Agent, Pipeline),
+    alice: Agent,
+    _talks: Pipeline,
+    _host: Option<Agent>,
     _stage: Stage,
 }
 
@@ -33,6 +35,19 @@ impl Plot {
         let stage = Stage::open()?;
         let alice = stage.agent("Alice")?;
         let link = alice.create(&stage)?;
+        Self::laid(stage, alice, link, None)
+    }
+
+    /// In a meeting that goes on without Alice.
+    fn open_at_carols() -> Result<Self> {
+        let stage = Stage::open()?;
+        let (alice, carol) = (stage.agent("Alice")?, stage.agent("Carol")?);
+        let link = carol.create(&stage)?;
+        alice.join(&link)?;
+        Self::laid(stage, alice, link, Some(carol))
+    }
+
+    fn laid(stage: Stage, alice: Agent, link: String, host: Option<Agent>) -> Result<Self> {
         let evil = EvilRelay::start(stage.relay.address)?;
         let bob = stage.agent("Bob")?;
         bob.join(&evil.bend(&link)?)?;
@@ -45,7 +60,7 @@ impl Plot {
         let mut hears =
             stage.pipeline(&bob, "meetingkey meetingsrc track=voice ! e2eeopen name=open ! fakesink")?;
         hears.until("Alice's voice", |stats| stats.get("open", "opened") > 50)?;
-        let plot = Self { bob, hears, evil, keys, _alice: (alice, talks), _stage: stage };
+        let plot = Self { bob, hears, evil, keys, alice, _talks: talks, _host: host, _stage: stage };
         plot.until_trust("vouched")?;
         Ok(plot)
     }
@@ -63,6 +78,15 @@ impl Plot {
         };
         let status = self.bob.until(words, |status| told(status).is_some())?;
         Ok((start.elapsed(), told(&status).context("gone again")?))
+    }
+
+    /// Bob was told nothing of forgers, and by name if anything.
+    fn accuses_nobody(&self) -> Result<()> {
+        let told = self.bob.status()?["events"].to_string();
+        println!("Bob was told {told}");
+        assert!(!told.contains("could be speaking") && !told.contains("forged"), "{told}");
+        assert!(!told.contains("\\\"\\\" of"), "{told}");
+        Ok(())
     }
 
     fn still_hears(&mut self) -> Result<()> {
@@ -177,4 +201,34 @@ fn a_sender_of_whom_the_relay_lets_nothing_through_is_told() -> Result<()> {
     assert_eq!(plot.bob.status()?["phase"], "live", "while her word as a leader comes");
     plot.evil.decide(|_, _| Fate::Pass);
     plot.still_hears()
+}
+
+#[test]
+fn a_connection_that_breaks_accuses_nobody() -> Result<()> {
+    let mut plot = Plot::open()?;
+    for time in [Duration::from_millis(300), Duration::from_secs(3)] {
+        plot.evil.cut(time)?;
+        plot.still_hears()?;
+        plot.until_trust("vouched")?;
+    }
+    plot.accuses_nobody()
+}
+
+#[test]
+fn who_leaves_while_talking_has_signed_for_the_last_word() -> Result<()> {
+    let plot = Plot::open_at_carols()?;
+    plot.alice.run(&["leave"], "")?;
+    plot.bob.until("Alice is gone", |status| status["streams"].as_array().is_some_and(Vec::is_empty))?;
+    std::thread::sleep(Duration::from_secs(3));
+    let told = plot.bob.status()?["events"].to_string();
+    assert!(!told.contains("not signed for"), "{told}");
+    plot.accuses_nobody()
+}
+
+#[test]
+fn whose_agent_crashes_is_not_accused() -> Result<()> {
+    let mut plot = Plot::open_at_carols()?;
+    plot.alice.kill()?;
+    std::thread::sleep(Duration::from_secs(4));
+    plot.accuses_nobody()
 }

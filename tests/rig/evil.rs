@@ -5,7 +5,7 @@ mod flood;
 use std::{
     net::{Ipv4Addr, SocketAddr},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use anyhow::{Context, Result};
@@ -58,6 +58,7 @@ struct State {
     will: Option<Will>,
     victim: Option<Connection>,
     control: Option<Arc<AsyncMutex<SendStream>>>,
+    shut: Option<Instant>,
     routes: Vec<(Route, StreamId)>,
 }
 
@@ -73,6 +74,10 @@ impl EvilRelay {
         let shared = inside.clone();
         runtime.spawn(async move {
             while let Some(incoming) = endpoint.accept().await {
+                if shared.state().shut.is_some_and(|until| Instant::now() < until) {
+                    incoming.refuse();
+                    continue;
+                }
                 let Ok(agent) = incoming.await else { continue };
                 let shared = shared.clone();
                 tokio::spawn(async move {
@@ -95,6 +100,14 @@ impl EvilRelay {
     /// From now on this decides.
     pub fn decide(&self, will: impl FnMut(StreamId, &mut Envelope) -> Fate + Send + 'static) {
         self.inside.state().will = Some(Box::new(will));
+    }
+
+    /// Lets go of the agent, and takes it on again after a while.
+    pub fn cut(&self, time: Duration) -> Result<()> {
+        let mut state = self.inside.state();
+        state.shut = Some(Instant::now() + time);
+        state.victim.take().context("nobody is connected")?.close(0u32.into(), b"");
+        Ok(())
     }
 
     /// Puts a frame of somebody's stream among the honest ones.
