@@ -372,3 +372,18 @@ fn spans_without_frames_cost_their_receiver_little() {
     // Looking at all that is known for each would be a hundred million steps.
     assert!(start.elapsed() < Duration::from_secs(2), "{:?}", start.elapsed());
 }
+
+#[test]
+fn a_beacon_that_is_held_back_brings_no_frame_again() {
+    let mut scene = Scene::new();
+    scene.honest_thirds(3);
+    let mut old = Vec::new();
+    scene.third(|scene, envelope| {
+        assert!(scene.come(&envelope));
+        old.push(envelope);
+    });
+    let held_back = scene.sent.take();
+    scene.honest_thirds(220);
+    scene.sign(held_back);
+    assert!(old.iter().all(|envelope| !scene.come(envelope)));
+}
