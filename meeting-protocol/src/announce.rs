@@ -6,7 +6,7 @@ use crate::{
     crypto::{
         labels,
         sign::{Hash, StayPublic, hash},
-        wrap::{KEM_ID, KEM_PUBLIC_LEN, contributes},
+        wrap::{KEM_ID, KEM_PUBLIC_LEN, is_sound},
     },
     frame::CipherSuite,
     identity::{DeviceKey, DevicePublic},
@@ -64,8 +64,8 @@ impl SignedAnnounce {
         Self { announce, signature }
     }
 
-    /// The announce, if its device signed it, we speak what it asks for, and its KEM key is none that everybody can
-    /// agree with.
+    /// The announce, if its device signed it, we speak what it asks for, and its KEM key is one with which only its holder
+    /// agrees on anything.
     pub fn verified(&self) -> Option<&Announce> {
         let announce = &self.announce;
         let spoken = announce.version == VERSION
@@ -75,7 +75,7 @@ impl SignedAnnounce {
             announce.device.verifies(&[labels::ANNOUNCE, &announce.to_bytes()].concat(), &self.signature)
                 || weakness::is(Weakness::AnnounceUnsigned)
         };
-        (spoken && signed() && contributes(&announce.kem)).then_some(announce)
+        (spoken && signed() && is_sound(&announce.kem)).then_some(announce)
     }
 
     /// The announce, whoever may have made it.

@@ -367,3 +367,23 @@ fn a_link_and_a_key_held_back_until_their_epoch_had_closed_open_nothing() {
     meeting.run_until(s(10), |meeting| meeting.together(&[0, 1]) && meeting.hears(1, microphone, 0));
     assert!(!meeting.nodes[1].opens.keys().any(|(from, stream, _)| (*from, *stream) == (carol, camera)));
 }
+
+#[test]
+fn what_somebody_said_before_leaving_opens_nothing_once_they_have_left() {
+    let mut meeting = Meeting::of(3, 0x1ea7e, Successors::Nobody);
+    meeting.stream(2, "camera");
+    meeting.run(s(3));
+    let carol = meeting.nodes[2].session.me();
+    let opens = |meeting: &Meeting| meeting.nodes[1].opens.keys().filter(|(from, ..)| *from == carol).count();
+    assert_eq!(opens(&meeting), 1);
+    // The leader hears nothing of it.
+    meeting.tamper =
+        Some(Box::new(|_, from, to, _| if (from, to) == (2, 0) { Fate::Drop } else { Fate::Deliver }));
+    meeting.command(2, Command::Leave).unwrap();
+    meeting.run(s(1));
+    for post in meeting.recorded.clone().into_iter().filter(|post| post.from == carol) {
+        meeting.inject(1, post);
+        assert_eq!((opens(&meeting), meeting.state(1).streams.len()), (0, 0));
+    }
+    assert_eq!(meeting.state(0).roster.len(), 3);
+}

@@ -79,6 +79,11 @@ pub(crate) fn contributes(x_wing: &[u8]) -> bool {
         .is_some_and(|point| !MontgomeryPoint(*point).mul_bits_be(eight.into_iter()).is_identity())
 }
 
+/// Whether this is a public key, and a pairing with it depends on its holder's secret.
+pub(crate) fn is_sound(kem_public: &[u8]) -> bool {
+    <XWing as Kem>::PublicKey::from_bytes(kem_public).is_ok() && contributes(kem_public)
+}
+
 /// What both ends of a pairing agree on.
 pub(crate) struct PairingContext {
     pub meeting: MeetingId,

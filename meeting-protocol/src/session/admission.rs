@@ -24,7 +24,7 @@ use crate::{
     announce::{Announce, SignedAnnounce},
     crypto::sign::Hash,
     identity::DevicePublic,
-    roster::{Entry, MAX_ENTRIES, Roster},
+    roster::{Entry, MAX_ENTRIES},
     weakness::{self, Weakness},
 };
 
@@ -52,11 +52,16 @@ pub(super) struct Admission {
     waiting: BTreeMap<ParticipantId, Waiting>,
     approved: HashMap<DevicePublic, Approved>,
     /// A stay that was let in once never is again, by whichever of its announces.
-    accepted: HashSet<(DevicePublic, ParticipantId)>,
+    accepted: HashSet<Stay>,
+    /// But those that made room before they were seen, and when: by a challenge of later they may come again.
+    unseen: HashMap<Stay, BootTime>,
     turns: Turns,
     /// When this second of answers began, and how many it has seen.
     answers: (BootTime, usize),
 }
+
+/// A device in one of its stays.
+type Stay = (DevicePublic, ParticipantId);
 
 /// Somebody whom the leader's user has let in: their place stays theirs until their device has announced itself anew.
 struct Approved {
@@ -70,11 +75,12 @@ struct Waiting {
 }
 
 impl Admission {
-    /// An announce with a fresh challenge, from somebody who is not in.
-    pub fn on_announce(&mut self, signed: SignedAnnounce, group: &Group, cx: &mut Cx<'_>) {
+    /// An announce from somebody who is not in, with a fresh challenge and the time this was given.
+    pub fn on_announce(&mut self, signed: SignedAnnounce, given: BootTime, group: &Group, cx: &mut Cx<'_>) {
         let hash = signed.hash();
         let stay = (signed.unverified().device, signed.unverified().participant);
-        if self.accepted.contains(&stay) && !weakness::is(Weakness::StayRepeated) {
+        let was_in = self.accepted.contains(&stay) || self.unseen.get(&stay).is_some_and(|at| given <= *at);
+        if was_in && !weakness::is(Weakness::StayRepeated) {
             cx.counters.stale += 1;
             return;
         }
@@ -99,8 +105,9 @@ impl Admission {
             return;
         }
         if let Some(verdict) = self.verdict(announce, group, cx) {
-            let first = !self.waiting.contains_key(&participant);
             if verdict == Verdict::Waiting {
+                let is_same = |waiting: &Waiting| waiting.announce.unverified().device == device;
+                let first = !self.waiting.values().any(is_same);
                 if first && self.waiting.len() >= MAX_WAITING {
                     cx.counters.over_limit += 1;
                     return;
@@ -109,7 +116,7 @@ impl Admission {
                     cx.out.event(Event::WantsIn(approval(announce)));
                 }
                 // One line for each device, however often it starts anew.
-                self.waiting.retain(|_, waiting| waiting.announce.unverified().device != device);
+                self.waiting.retain(|_, waiting| !is_same(waiting));
                 self.waiting.insert(participant, Waiting { announce: signed, seen: cx.now });
             }
             self.tell(participant, hash, verdict, group, cx);
@@ -124,18 +131,23 @@ impl Admission {
         let device = announce.device;
         let is_in = group.roster.device(device).is_some();
         let full = group.roster.entries().len() >= MAX_ENTRIES || !self.can_welcome_one_more(group);
-        let approved = self.approved.get(&device).is_some_and(|approved| cx.now <= approved.until);
         if header.removed.contains(&device) || device == cx.me.device.public() {
             Some(Verdict::Refused)
         } else if header.locked && !is_in {
             Some(Verdict::Locked)
         } else if full && !is_in || !self.turns.has_index(device, header.next_index) {
             Some(Verdict::Refused)
-        } else if header.spent && !group.known.contains(&device) && !approved {
+        } else if self.needs_approval(device, group, cx.now) {
             Some(Verdict::Waiting)
         } else {
             None
         }
+    }
+
+    /// Whether somebody was removed, who may have made this device up, and the leader's user has not let it in.
+    fn needs_approval(&self, device: DevicePublic, group: &Group, now: BootTime) -> bool {
+        let approved = self.approved.get(&device).is_some_and(|approved| now <= approved.until);
+        group.roster.header.spent && !group.known.contains(&device) && !approved
     }
 
     fn can_welcome_one_more(&self, group: &Group) -> bool {
@@ -202,6 +214,13 @@ impl Admission {
         self.turns.took(entry.device, entry.index, now);
     }
 
+    /// This stay made room for others before it was seen, as who was let in and heard nothing of it would.
+    pub fn made_room(&mut self, entry: &Entry, now: BootTime) {
+        let stay = (entry.device, entry.participant);
+        self.accepted.remove(&stay);
+        self.unseen.insert(stay, now);
+    }
+
     /// This device has proved to be here.
     pub fn was_present(&mut self, device: DevicePublic) {
         self.turns.was_present(device);
@@ -211,24 +230,26 @@ impl Admission {
     pub fn take(
         &mut self,
         mut many: usize,
-        roster: &Roster,
+        group: &Group,
         is_fresh: impl Fn(&SignedAnnounce) -> bool,
         now: BootTime,
     ) -> Vec<SignedAnnounce> {
+        let (mut queue, roster) = (std::mem::take(&mut self.queue), &group.roster);
         // The roster may have changed since they asked.
-        self.queue.retain(|announce| {
+        queue.retain(|announce| {
             let device = announce.unverified().device;
             is_fresh(announce)
                 && !roster.header.removed.contains(&device)
                 && (!roster.header.locked || roster.device(device).is_some())
                 && self.turns.has_index(device, roster.header.next_index)
+                && !self.needs_approval(device, group, now)
         });
         let is_next = |announce: &SignedAnnounce| {
             let next = many > 0 && self.turns.is_due(announce.unverified().device, now);
             many -= usize::from(next);
             next
         };
-        let (next, later) = std::mem::take(&mut self.queue).into_iter().partition(is_next);
+        let (next, later) = queue.into_iter().partition(is_next);
         self.queue = later;
         next
     }
@@ -246,6 +267,8 @@ impl Admission {
             ("waiting", self.waiting.len(), MAX_WAITING),
             ("approved", self.approved.len(), MAX_ENTRIES),
             ("accepted", self.accepted.len(), MAX_ACCEPTED),
+            // As many as one link lets in, one a second.
+            ("unseen", self.unseen.len(), NEWCOMERS * (CHALLENGE.as_secs() as usize + 1)),
         ];
         sizes.extend(self.turns.sizes());
         sizes
@@ -255,6 +278,8 @@ impl Admission {
         self.waiting.retain(|_, waiting| now.since(waiting.seen) < WAIT);
         self.turns.tick(now);
         self.approved.retain(|_, approved| now <= approved.until);
+        // All challenges that are good are of later then.
+        self.unseen.retain(|_, at| now.since(*at) <= CHALLENGE);
     }
 }
 

@@ -50,7 +50,7 @@ pub(super) struct Group {
     pub witness: Witness,
     /// The leader's newest heartbeat.
     pub last_beat: Option<Signed<Heartbeat>>,
-    /// Devices that are or were in; after a removal others need approval.
+    /// Devices that have proved to be here; after a removal others need approval.
     pub known: HashSet<DevicePublic>,
     /// Why this session is over, once it is.
     pub ending: Option<EndReason>,
@@ -73,7 +73,7 @@ impl Group {
         let code = SecurityCode::of_leader(&genesis, &leader_announce, CipherSuite::default().into());
         Some(Self {
             instance: head.body.instance,
-            known: roster.entries().map(|entry| entry.device).collect(),
+            known: roster.entries().filter(|entry| entry.present).map(|entry| entry.device).collect(),
             roster,
             lineage,
             leader_announce,
@@ -180,11 +180,7 @@ impl Group {
         }
         for change in &link.body.changes {
             match change {
-                Change::Add(entry) => {
-                    if self.known.len() < MAX_KNOWN {
-                        self.known.insert(entry.device);
-                    }
-                }
+                Change::Add(_) => {}
                 Change::Remove(Removal { participant, reason }) => {
                     if let Some(entry) =
                         before.entry(*participant).filter(|entry| entry.present && *participant != me)
@@ -205,7 +201,11 @@ impl Group {
                     }
                 }
                 Change::Present(participant) => {
-                    if let Some(entry) = self.roster.entry(*participant).filter(|_| *participant != me) {
+                    let Some(entry) = self.roster.entry(*participant) else { continue };
+                    if self.known.len() < MAX_KNOWN {
+                        self.known.insert(entry.device);
+                    }
+                    if *participant != me {
                         let (name, role) = (entry.name.clone(), entry.role);
                         cx.out.event(Event::Arrived { participant: *participant, name, role });
                     }
@@ -260,7 +260,8 @@ impl Group {
             self.witness.gone(entry.participant);
         }
         let room = MAX_KNOWN.saturating_sub(self.known.len());
-        self.known.extend(self.roster.entries().map(|entry| entry.device).take(room));
+        let present = self.roster.entries().filter(|entry| entry.present);
+        self.known.extend(present.map(|entry| entry.device).take(room));
         if before.header.locked != self.roster.header.locked {
             cx.out.event(Event::Locked(self.roster.header.locked));
         }
@@ -302,6 +303,10 @@ impl Group {
         let signed = statement.is_by(&entry.signer) || weakness::is(Weakness::StatementUnsigned);
         if !signed || said.meeting != cx.me.meeting || said.instance != self.instance {
             cx.counters.forged += 1;
+            return;
+        }
+        if self.streams.has_left(said.participant) {
+            cx.counters.stale += 1;
             return;
         }
         if self.is_forked(&statement, cx) {

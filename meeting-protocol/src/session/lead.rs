@@ -65,7 +65,8 @@ pub(super) struct Lead {
     last: Hash,
     next_beat: BootTime,
     pub(super) challenges: VecDeque<(Hash, BootTime)>,
-    echoes: Vec<Nonce>,
+    /// Of each who pulsed since the last beat the newest nonce, so that nobody crowds out the others'.
+    echoes: BTreeMap<ParticipantId, Nonce>,
     peers: BTreeMap<ParticipantId, Peer>,
     /// Accepted announces of those who are in, for successors and welcomes.
     pub announces: HashMap<ParticipantId, SignedAnnounce>,
@@ -121,7 +122,7 @@ impl Lead {
             last: [0; 32],
             next_beat: now,
             challenges: VecDeque::new(),
-            echoes: Vec::new(),
+            echoes: BTreeMap::new(),
             peers: BTreeMap::new(),
             announces: HashMap::new(),
             own,
@@ -156,7 +157,6 @@ impl Lead {
     ) -> bool {
         let Ok(mut roster) = group.roster.after(&changes) else { return false };
         let epoch = group.epochs.newest.epoch + 1;
-        let rotate = rotate || !newcomers.is_empty();
         let mut admitted = Vec::new();
         for announce in newcomers {
             let (hash, body) = (announce.hash(), announce.unverified().clone());
@@ -180,6 +180,8 @@ impl Lead {
             roster = after;
             admitted.push(participant);
         }
+        // Whoever comes or goes opens an epoch.
+        let rotate = rotate || changes.iter().any(|change| matches!(change, Change::Add(_) | Change::Remove(_)));
         let order =
             if self.may_be_succeeded(&changes, &roster, group) { self.order(&roster) } else { Vec::new() };
         let limit = self.limit();
@@ -228,6 +230,7 @@ impl Lead {
             weakness::is(Weakness::RecipientsUnchecked) || stays.contains(participant)
         });
         self.announces.retain(|participant, _| stays.contains(participant));
+        self.echoes.retain(|participant, _| stays.contains(participant));
         self.proved.retain(|participant| stays.contains(participant));
         self.leaving.retain(|participant| stays.contains(participant));
         if let Some(key) = key {
@@ -358,29 +361,24 @@ impl Lead {
 
     /// Lets in some of those who are at the door.
     fn let_in(&mut self, group: &mut Group, cx: &mut Cx<'_>) {
-        let mut unproved: Vec<ParticipantId> = group
-            .roster
-            .entries()
-            .filter(|entry| !entry.present && !self.proved.contains(&entry.participant))
-            .map(|entry| entry.participant)
-            .collect();
-        let mut late = Vec::new();
-        if unproved.len() >= NEWCOMERS {
-            // What they were let in for has run out: those who wait come first.
-            let is_late = |peer: &Peer| cx.now.since(peer.seen) >= LIMIT;
-            unproved.retain(|participant| {
-                let stays = !self.peers.get(participant).is_some_and(is_late);
-                if !stays {
-                    late.push(Removal { participant: *participant, reason: LeaveReason::Missing });
-                }
-                stays
-            });
-        }
-        let room = NEWCOMERS.saturating_sub(unproved.len()).min(self.newcomers(group, cx.now));
-        let is_fresh = |announce: &SignedAnnounce| is_fresh(&self.challenges, announce, cx.now);
-        let newcomers = self.admission.take(room, &group.roster, is_fresh, cx.now);
-        if !newcomers.is_empty() {
-            self.commit(late.into_iter().map(Change::Remove).collect(), newcomers, false, group, cx);
+        let is_unproved = |entry: &&Entry| !entry.present && !self.proved.contains(&entry.participant);
+        let unproved: Vec<Entry> = group.roster.entries().filter(is_unproved).cloned().collect();
+        // What they were let in for has run out: those who wait come first.
+        let is_late = |entry: &&Entry| {
+            let peer = self.peers.get(&entry.participant).filter(|_| unproved.len() >= NEWCOMERS);
+            peer.is_some_and(|peer| cx.now.since(peer.seen) >= LIMIT)
+        };
+        let late: Vec<Entry> = unproved.iter().filter(is_late).cloned().collect();
+        let stay = unproved.len() - late.len();
+        let room = NEWCOMERS.saturating_sub(stay).min(self.newcomers(group, cx.now));
+        let is_fresh = |announce: &SignedAnnounce| given(&self.challenges, announce, cx.now).is_some();
+        let newcomers = self.admission.take(room, group, is_fresh, cx.now);
+        let goes = |Entry { participant, .. }: &Entry| {
+            Change::Remove(Removal { participant: *participant, reason: LeaveReason::Missing })
+        };
+        let changes = late.iter().map(goes).collect();
+        if !newcomers.is_empty() && self.commit(changes, newcomers, false, group, cx) {
+            late.iter().for_each(|entry| self.admission.made_room(entry, cx.now));
         }
     }
 
@@ -430,11 +428,16 @@ impl Lead {
     }
 }
 
-/// Whether an announce answers a challenge that is still good.
-fn is_fresh(challenges: &VecDeque<(Hash, BootTime)>, announce: &SignedAnnounce, now: BootTime) -> bool {
-    let challenge = announce.unverified().challenge;
-    challenges.iter().any(|(known, issued)| Some(*known) == challenge && now.since(*issued) <= CHALLENGE)
-        || weakness::is(Weakness::ChallengeUnchecked)
+/// When the challenge was given that an announce answers; none if it is good no more.
+fn given(
+    challenges: &VecDeque<(Hash, BootTime)>,
+    announce: &SignedAnnounce,
+    now: BootTime,
+) -> Option<BootTime> {
+    let answered = announce.unverified().challenge;
+    let is_good = |(known, given): &&(Hash, BootTime)| Some(*known) == answered && now.since(*given) <= CHALLENGE;
+    let given = challenges.iter().find(is_good).map(|(_, given)| *given);
+    given.or(weakness::is(Weakness::ChallengeUnchecked).then_some(now))
 }
 
 /// Announces of 1.5 KB that one post carries.

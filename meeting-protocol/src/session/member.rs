@@ -369,8 +369,8 @@ fn on_leave(leave: &Signed<Leave>, duty: &mut Duty, group: &mut Group, cx: &mut 
         cx.counters.forged += 1;
         return;
     }
-    match duty {
-        Duty::Lead(lead) => lead.on_leave(body),
-        Duty::Follow(_) => group.streams.gone(body.participant, cx),
+    group.streams.leaves(body.participant, cx);
+    if let Duty::Lead(lead) = duty {
+        lead.on_leave(body);
     }
 }

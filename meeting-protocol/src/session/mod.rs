@@ -309,6 +309,13 @@ fn on_post(place: &mut Place, post: &Post, cx: &mut Cx<'_>) -> Option<Member> {
         cx.counters.malformed += 1;
         return None;
     };
+    // A stay asks for its own place: whoever has seen somebody's id could take it before them.
+    if let Message::Announce(announce) = &message
+        && announce.unverified().participant != post.from
+    {
+        cx.counters.unauthorised += 1;
+        return None;
+    }
     match place {
         Place::Joining(join) => match message {
             // The relay lets nobody post in another's name, so that nobody spoils the challenges of who does lead.

@@ -40,6 +40,8 @@ pub(super) struct Streams {
     theirs: BTreeMap<(ParticipantId, u32), Theirs>,
     held: Vec<Held>,
     floors: HashMap<(ParticipantId, KeyId), u64>,
+    /// Who has said that they leave, until a link says so.
+    left: HashSet<ParticipantId>,
 }
 
 struct Own {
@@ -169,8 +171,25 @@ impl Streams {
         cx.post(Slot::Log, sealing.instance, &Message::Statement(statement));
     }
 
+    /// Somebody says that they leave: their streams end. What is played again of them opens nothing, whenever a link says so.
+    pub fn leaves(&mut self, from: ParticipantId, cx: &mut Cx<'_>) {
+        self.left.insert(from);
+        self.held.retain(|held| held.from() != from);
+        let theirs = self.theirs.range_mut((from, 0)..=(from, u32::MAX));
+        for ((_, stream), theirs) in theirs.filter(|(_, theirs)| !theirs.closed) {
+            theirs.close();
+            cx.out.keys(KeyChange::Close { from, stream: StreamId(*stream) });
+        }
+    }
+
+    /// Whether somebody who is in has said that they leave.
+    pub fn has_left(&self, who: ParticipantId) -> bool {
+        self.left.contains(&who)
+    }
+
     /// Somebody is gone.
     pub fn gone(&mut self, from: ParticipantId, cx: &mut Cx<'_>) {
+        self.left.remove(&from);
         self.held.retain(|held| held.from() != from);
         self.floors.retain(|(participant, _), _| *participant != from);
         self.theirs.retain(|(participant, stream), theirs| {
@@ -204,7 +223,7 @@ impl Streams {
 
     /// What others can fill here.
     #[cfg(feature = "simulator")]
-    pub fn sizes(&self, people: usize) -> [super::inside::Size; 8] {
+    pub fn sizes(&self, people: usize) -> [super::inside::Size; 9] {
         let labels = |theirs: &Theirs| theirs.facts.track.len() + theirs.facts.caps.len();
         let of_one = MAX_CAPS_OF_ALL + MAX_STREAMS * MAX_TRACK;
         [
@@ -216,6 +235,7 @@ impl Streams {
             ("held statements", self.held.len(), theirs::MAX_HELD),
             ("bytes held", self.held.iter().map(Held::len).sum(), theirs::MAX_HELD_BYTES),
             ("floors", self.floors.len(), MAX_FLOORS),
+            ("left", self.left.len(), people),
         ]
     }
 

@@ -27,6 +27,8 @@ pub const SILENCE: Duration = Duration::from_secs(6);
 pub const RANK: Duration = Duration::from_secs(2);
 /// Between two votes of the same silence.
 const VOTE: Duration = Duration::from_secs(1);
+/// Epochs that the old leader spoke of and whose links are not here: with more of them nobody takes over.
+const MAX_MISSED: u64 = 8;
 /// How many heartbeats a vote may be behind our own last one: an old vote says nothing of this silence.
 pub const MAX_BEHIND: u64 = 5;
 
@@ -179,6 +181,9 @@ impl Follow {
         group: &mut Group,
         cx: &mut Cx<'_>,
     ) -> Option<Lead> {
+        if group.epochs.missed() > MAX_MISSED {
+            return None;
+        }
         let own = group.roster.entry(cx.me.participant)?.announce;
         let own = self.own.clone().filter(|announce| announce.hash() == own)?;
         let policy = Successors::FirstPresent(group.roster.header.successor_limit);
@@ -211,6 +216,10 @@ impl Follow {
         );
         if !lead.commit(changes, Vec::new(), true, group, cx) {
             return None;
+        }
+        // Whoever heard the old leader speak of later epochs seals under none before.
+        for _ in 0..group.epochs.missed() {
+            lead.rotate(group, cx);
         }
         // Evidence names a leader's device by it.
         group.tell_all(&Message::Announce(own), cx);

@@ -10,6 +10,7 @@ mod forks;
 mod ghosts;
 mod leaders;
 mod low_order;
+mod pulses;
 mod samples;
 mod stated;
 mod two_keys;

@@ -205,7 +205,7 @@ impl Group {
         if !word.is_by((leader, &signer), (cx.me.meeting, self.instance)) {
             return false;
         }
-        self.caught(&fault.to_string(), cx);
+        self.caught(leader, &fault.to_string(), cx);
         if let Word::Link(link) = &ours {
             // Who showed us theirs is to see ours: we answer no more.
             for who in std::mem::take(&mut self.witness.asked).into_keys() {
@@ -220,9 +220,9 @@ impl Group {
         true
     }
 
-    /// The leader broke the protocol: nothing of it counts any more.
-    pub fn caught(&mut self, what: &str, cx: &mut Cx<'_>) {
-        let name = self.roster.leader().map_or("the leader", |entry| &entry.name).to_owned();
+    /// Who leads, or takes the lead over, broke the protocol: nothing of it counts any more.
+    pub fn caught(&mut self, who: ParticipantId, what: &str, cx: &mut Cx<'_>) {
+        let name = self.roster.entry(who).map_or("the leader", |entry| &entry.name).to_owned();
         cx.misbehaviour(format!("{name}, who leads, {what}"));
         self.ending = Some(EndReason::LeaderMisbehaved);
     }

@@ -70,26 +70,26 @@ impl Follow {
         let body = &link.body;
         let roster = match group.roster.after(&body.changes) {
             Ok(_) if breaks_lock(body, &group.roster) => {
-                self.caught("let somebody new into a locked meeting", group, cx);
+                group.caught(body.leader, "let somebody new into a locked meeting", cx);
                 return false;
             }
             Ok(roster) if roster.digest() == body.digest => roster,
             Ok(_) => {
-                self.caught("signed a link whose digest is not its roster's", group, cx);
+                group.caught(body.leader, "signed a link whose digest is not its roster's", cx);
                 return false;
             }
             Err(error) => {
-                self.caught(&format!("signed a link that cannot be: {error}"), group, cx);
+                group.caught(body.leader, &format!("signed a link that cannot be: {error}"), cx);
                 return false;
             }
         };
         match &body.opening {
             Some(opening) if !group.epochs.may_open(opening) => {
-                self.caught("opened an epoch out of order or with a key used before", group, cx);
+                group.caught(body.leader, "opened an epoch out of order or with a key used before", cx);
                 return false;
             }
             None if body.adds() || body.removes() => {
-                self.caught("let somebody in or out without a new key", group, cx);
+                group.caught(body.leader, "let somebody in or out without a new key", cx);
                 return false;
             }
             _ => {}
@@ -152,7 +152,7 @@ impl Follow {
 
     /// The leader broke the protocol: nothing of it counts any more.
     pub(in crate::session) fn caught(&mut self, what: &str, group: &mut Group, cx: &mut Cx<'_>) {
-        group.caught(what, cx);
+        group.caught(group.roster.header.leader, what, cx);
     }
 }
 

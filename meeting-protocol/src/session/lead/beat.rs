@@ -9,7 +9,7 @@ use crate::{
     roster::Change,
     secret::Secret,
     session::{
-        claims::{Heartbeat, MAX_ECHOES},
+        claims::Heartbeat,
         context::Cx,
         group::Group,
         message::{Message, ProvenPulse},
@@ -37,7 +37,7 @@ impl Lead {
             group.doubt(pulse.participant, cx);
             return;
         }
-        if self.echoes.contains(&pulse.nonce) {
+        if self.echoes.get(&pulse.participant) == Some(&pulse.nonce) {
             cx.counters.stale += 1;
             return;
         }
@@ -48,9 +48,7 @@ impl Lead {
         if let Some(wrap) = &mut peer.wrap {
             wrap.offer = None;
         }
-        if self.echoes.len() < MAX_ECHOES {
-            self.echoes.push(pulse.nonce);
-        }
+        self.echoes.insert(pulse.participant, pulse.nonce);
         if waits {
             self.next_beat = self.next_beat.min(cx.now + EARLY_BEAT);
         }
@@ -88,7 +86,7 @@ impl Lead {
             challenge,
             time: self.time(cx.now),
             previous: self.last,
-            echoes: std::mem::take(&mut self.echoes),
+            echoes: std::mem::take(&mut self.echoes).into_values().collect(),
         };
         self.last = heartbeat.hash();
         cx.post(Slot::Cell, group.instance, &Message::Heartbeat(cx.me.sign(heartbeat)));

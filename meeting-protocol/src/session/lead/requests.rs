@@ -1,6 +1,6 @@
 //! What others want of a leader: a place, what they miss, or to leave.
 
-use super::{ANSWER, Lead, Missed, is_fresh};
+use super::{ANSWER, Lead, Missed, given};
 use crate::{
     announce::SignedAnnounce,
     crypto::sign::Signed,
@@ -19,13 +19,12 @@ impl Lead {
         group: &mut Group,
         cx: &mut Cx<'_>,
     ) {
-        if !is_fresh(&self.challenges, &announce, cx.now)
-            || announce.unverified().instance != group.instance
-            || announce.unverified().meeting != cx.me.meeting
-        {
+        let given = given(&self.challenges, &announce, cx.now);
+        let here = (announce.unverified().meeting, announce.unverified().instance);
+        let Some(given) = given.filter(|_| here == (cx.me.meeting, group.instance)) else {
             cx.counters.stale += 1;
             return;
-        }
+        };
         let participant = announce.unverified().participant;
         if let Some(entry) = group.roster.entry(participant) {
             // They ask again because they missed the answer; whoever is proved to be in does not ask.
@@ -41,7 +40,7 @@ impl Lead {
             cx.counters.unauthorised += 1;
             return;
         }
-        self.admission.on_announce(announce, group, cx);
+        self.admission.on_announce(announce, given, group, cx);
     }
 
     pub(in crate::session) fn on_ask(&mut self, signed: &Signed<Ask>, group: &mut Group, cx: &mut Cx<'_>) {

@@ -132,8 +132,7 @@ impl Streams {
             Said::Close(stream) => {
                 match self.theirs.get_mut(&(from, stream.0)) {
                     Some(theirs) => {
-                        theirs.closed = true;
-                        (theirs.facts.track, theirs.facts.caps) = Default::default();
+                        theirs.close();
                         cx.out.keys(KeyChange::Close { from, stream });
                     }
                     // The end overtook the beginning, which opens nothing any more.
@@ -163,6 +162,12 @@ impl Streams {
 }
 
 impl Theirs {
+    /// It is remembered so that no old statement opens it, without what it would show.
+    pub fn close(&mut self) {
+        self.closed = true;
+        (self.facts.track, self.facts.caps) = Default::default();
+    }
+
     /// A stream of which only the end was heard.
     fn ended(stream: StreamId, statement: &Statement, entry: &Entry) -> Self {
         let facts = StreamFacts {

@@ -46,7 +46,7 @@ fn votes(meeting: &Meeting, voters: &[usize]) -> Vec<Signed<SilenceVote>> {
 }
 
 /// A takeover from Alice's head on these grounds.
-fn taken(
+pub(super) fn taken(
     meeting: &Meeting,
     by: usize,
     votes: Vec<Signed<SilenceVote>>,
@@ -91,7 +91,7 @@ fn branch(meeting: &Meeting, by: usize, challenge: Hash, lineage: Lineage) -> Me
     Message::Branch(Box::new(Branch { word, lineage }))
 }
 
-fn resigns(meeting: &Meeting, by: usize, successor: usize) -> Signed<Resignation> {
+pub(super) fn resigns(meeting: &Meeting, by: usize, successor: usize) -> Signed<Resignation> {
     let (group, me) = (group(meeting, ALICE), &meeting.nodes[by].session.me);
     me.sign(Resignation {
         meeting: me.meeting,

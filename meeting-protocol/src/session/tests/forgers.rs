@@ -22,9 +22,14 @@ pub(super) fn tell_alice(two: &mut Two, message: &Message) {
     two.alice.handle(Input::Post(post), two.now, &mut two.rng).unwrap();
 }
 
+/// What Eve posts. An announce counts only from the stay it is of, as which she has a connection of her own, or the relay's help.
 fn eves(holder: &Session, instance: InstanceId, message: &Message, rng: &mut ChaCha20Rng) -> Post {
+    let from = match message {
+        Message::Announce(announce) => announce.unverified().participant,
+        _ => ParticipantId([0xee; 16]),
+    };
     let body = holder.me.board.seal(instance, &message.to_bytes(), rng);
-    Post { seq: 0, from: ParticipantId([0xee; 16]), slot: Slot::Log, body }
+    Post { seq: 0, from, slot: Slot::Log, body }
 }
 
 fn announce_of(post: &Output, board: &crate::board::Board) -> Option<SignedAnnounce> {

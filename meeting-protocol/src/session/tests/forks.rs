@@ -30,14 +30,18 @@ fn head(meeting: &Meeting, node: usize) -> Head {
 
 /// Hands `to` something that `from` signs and posts.
 pub(super) fn says(meeting: &mut Meeting, from: usize, to: usize, message: &Message) {
+    let from = meeting.nodes[from].session.me();
+    says_as(meeting, from, to, message);
+}
+
+/// Hands `to` something as if somebody of this id had posted it.
+pub(super) fn says_as(meeting: &mut Meeting, from: ParticipantId, to: usize, message: &Message) {
     let instance = group(meeting, to).instance;
-    let me = &meeting.nodes[from].session.me;
     // The nonce ledger is one for all tests: no two posts may draw the same.
     static POSTS: AtomicU64 = AtomicU64::new(0);
     let mut rng = ChaCha20Rng::seed_from_u64(0xf04c << 32 | POSTS.fetch_add(1, Ordering::Relaxed));
-    let body = me.board.seal(instance, &message.to_bytes(), &mut rng);
-    let post = Post { seq: 0, from: me.participant, slot: Slot::Cell, body };
-    meeting.inject(to, post);
+    let body = meeting.nodes[to].session.me.board.seal(instance, &message.to_bytes(), &mut rng);
+    meeting.inject(to, Post { seq: 0, from, slot: Slot::Cell, body });
 }
 
 /// A program of somebody's own states what it likes; the facts are made from its index and the epoch.

@@ -1,6 +1,12 @@
 //! Leaders that break the rules.
 
-use super::{samples::*, *};
+use super::{
+    branches::{resigns, taken},
+    forks::{ALICE as FIRST, BOB as SECOND, CAROL, group, says},
+    samples::*,
+    *,
+};
+use crate::testing::Meeting;
 
 #[test]
 fn two_links_of_one_number_end_the_meeting() {
@@ -175,5 +181,36 @@ fn somebody_new_in_a_locked_meeting_ends_it() {
         let (lock, link) = (two.signed(lock), two.signed(link));
         assert_eq!(two.say(&lock), Phase::Live);
         assert_eq!(two.say(&link), if locked { CAUGHT } else { Phase::Live });
+    }
+}
+
+#[test]
+fn a_takeover_that_breaks_a_rule_is_told_of_whoever_signed_it() {
+    type Break = fn(&mut Link, &Roster);
+    let breaks: [(&str, Break); 4] = [
+        ("nothing", |_, _| {}),
+        ("another digest", |link, _| link.digest = [0; 32]),
+        ("an epoch skipped", |link, _| link.opening.as_mut().unwrap().epoch += 1),
+        ("somebody new while locked", |link, roster| {
+            link.changes.push(Change::Add(Entry { index: roster.header.next_index, ..entry() }));
+            link.digest = roster.after(&link.changes).unwrap().digest();
+        }),
+    ];
+    for (number, (what, broken)) in breaks.into_iter().enumerate() {
+        let mut meeting = Meeting::of(3, 9_501 + number as u64, Successors::FirstPresent(1));
+        meeting.command(FIRST, Command::Lock(true)).unwrap();
+        meeting.run(std::time::Duration::from_secs(1));
+        let step = taken(&meeting, SECOND, Vec::new(), Some(resigns(&meeting, FIRST, SECOND)));
+        let mut link = step.takeover.body;
+        broken(&mut link, &group(&meeting, FIRST).roster);
+        let link = Message::Link(meeting.nodes[SECOND].session.me.sign(link));
+        says(&mut meeting, SECOND, CAROL, &link);
+        assert_eq!(meeting.phase(CAROL) == CAUGHT, number > 0, "{what}");
+        let told = meeting.nodes[CAROL].events.iter().find_map(|event| match event {
+            Event::Misbehaviour(text) => Some(text.as_str()),
+            _ => None,
+        });
+        assert!(told.is_none_or(|text| text.starts_with("Bob, who leads, ")), "{what}: {told:?}");
+        assert_eq!(told.is_some(), number > 0, "{what}");
     }
 }

@@ -9,8 +9,8 @@ use crate::{
     crypto::sign::Hash,
     identity::DevicePublic,
     link::MeetingLink,
-    roster::{Change, Entry, Link},
-    session::{inside::HeldKey, message::Message},
+    roster::{Change, Entry, Link, Removal},
+    session::{LeaveReason, inside::HeldKey, message::Message},
 };
 
 /// All that leaders signed and senders sealed.
@@ -25,6 +25,8 @@ pub(super) struct Book {
     asked: HashMap<Stay, u64>,
     /// Whom each leader let in.
     let_in: HashSet<(ParticipantId, Stay)>,
+    /// Who has proved to be there.
+    seen: HashSet<ParticipantId>,
     pub frames: HashMap<u64, FrameFact>,
     /// A leader that breaks the rules signs what is on no book.
     pub leader_is_evil: bool,
@@ -69,6 +71,7 @@ impl Book {
             keys: HashMap::new(),
             asked: HashMap::new(),
             let_in: HashSet::new(),
+            seen: HashSet::new(),
             frames: HashMap::new(),
             leader_is_evil: false,
         }
@@ -92,8 +95,13 @@ impl Book {
                 }
                 self.words.insert(hash, now);
                 for change in &body.changes {
-                    if let Change::Add(entry) = change {
-                        self.lets_in(now, body, entry);
+                    match change {
+                        Change::Add(entry) => self.lets_in(now, body, entry),
+                        Change::Present(participant) => _ = self.seen.insert(*participant),
+                        Change::Remove(Removal { participant, reason: LeaveReason::Missing }) if body.adds() => {
+                            self.makes_room(body.leader, *participant);
+                        }
+                        _ => {}
                     }
                 }
                 let before = self.links.get(&body.previous).map(|fact| fact.epoch_link);
@@ -124,6 +132,14 @@ impl Book {
         let asked = self.asked.get(&stay).map(|at| now - at);
         assert!(asked.is_some_and(|age| age <= ASKED), "{name} is let in, and asked {asked:?} ms ago");
         assert!(self.let_in.insert((link.leader, stay)), "{name} is let in by one leader twice in one stay");
+    }
+
+    /// Who goes unseen so that others can come may come again, but has to ask again.
+    fn makes_room(&mut self, leader: ParticipantId, participant: ParticipantId) {
+        if !self.seen.contains(&participant) {
+            self.let_in.retain(|(by, (_, stay))| (*by, *stay) != (leader, participant));
+            self.asked.retain(|(_, stay), _| *stay != participant);
+        }
     }
 
     /// Each key went to those in the signed roster and nobody else.
