@@ -204,7 +204,7 @@ pub struct Person {
     pub role: String,
     /// For recognising a device.
     pub device: String,
-    /// Proved to be there; else invited at most.
+    /// Proved to be there. Whoever has not can hear all the same.
     pub present: bool,
     /// Makes the keys.
     pub leader: bool,

@@ -133,6 +133,7 @@ pub fn kind(kind: Kind) -> &'static str {
 pub fn event(event: &Event) -> Option<String> {
     Some(match event {
         Event::Phase(_) | Event::Code(_) => return None,
+        Event::LetIn(names) => let_in(names),
         Event::Arrived { name, role: as_what, .. } => match as_what {
             Role::Participant => format!("{} is here", harmless(name)),
             other => format!("{} is here as {}", harmless(name), role(*other)),
@@ -160,6 +161,15 @@ pub fn event(event: &Event) -> Option<String> {
         Event::Misbehaviour(text) => sentence(text),
         _ => return None,
     })
+}
+
+/// The first of them by name: whoever has the link can bring any number.
+fn let_in(names: &[String]) -> String {
+    let mut said: Vec<String> = names.iter().take(3).map(|name| harmless(name)).collect();
+    if let more @ 1.. = names.len() - said.len() {
+        said.push(format!("{more} more"));
+    }
+    format!("can hear from now on, whether seen or not: {}", said.join(", "))
 }
 
 /// What elements show of a meeting; whether its code was compared comes from elsewhere.
@@ -233,6 +243,13 @@ mod tests {
     use meeting_wire::ParticipantId;
 
     use super::*;
+
+    #[test]
+    fn who_is_let_in_is_told_before_being_seen_and_in_one_line() {
+        let said = |count: usize| event(&Event::LetIn(vec!["Bob".to_owned(); count])).unwrap_or_default();
+        assert_eq!(said(1), "can hear from now on, whether seen or not: Bob");
+        assert!(said(64).ends_with("Bob, Bob, Bob, 61 more"));
+    }
 
     #[test]
     fn no_name_is_part_of_what_is_to_be_typed() {

@@ -421,7 +421,29 @@ fn a_new_leader_opens_as_many_epochs_as_were_spoken_of() {
 #[test]
 fn who_heard_of_more_epochs_than_the_new_leader_opens_comes_again() {
     let (mut meeting, streams) = removed_unseen(0x0ee, |to| to == 3);
-    meeting.run(s(5));
-    assert_eq!(meeting.phase(3), Phase::Ended(EndReason::Branch));
+    meeting.run_until(s(10), |meeting| meeting.phase(3) == Phase::Ended(EndReason::Branch));
     assert!(meeting.hears(1, streams[0], 2) && meeting.hears(2, streams[1], 1));
+}
+
+#[test]
+fn who_led_once_turns_nobody_away_from_who_leads_now() {
+    let mut meeting = Meeting::of(5, 0x1ed, Successors::FirstPresent(2));
+    meeting.run(s(3));
+    meeting.command(0, Command::Leave).unwrap();
+    meeting.run_until(s(5), |meeting| meeting.together(&[1, 2, 3, 4]));
+    meeting.run(s(3));
+    // Bob is cut off from all but newcomers, and locks the meeting that he led.
+    meeting.tamper = Some(Box::new(|_, from, to, post| match (from, to) {
+        (1, 5 | 6) | (5 | 6, 1) => Fate::Deliver,
+        (1, _) | (_, 1) => Fate::Drop,
+        (2, 5 | 6) if post.slot != Slot::Cell => Fate::Delay(400),
+        _ => Fate::Deliver,
+    }));
+    meeting.run_until(s(20), |meeting| meeting.together(&[2, 3, 4]));
+    meeting.command(1, Command::Lock(true)).unwrap();
+    let frank = meeting.join("Frank");
+    let alice = meeting.nodes[0].device.clone();
+    let alice = meeting.join_as("Alice", alice, Role::Participant, 0, 0);
+    meeting.run_until(s(10), |meeting| meeting.together(&[2, 3, 4, frank, alice]));
+    assert!(meeting.state(1).leading && meeting.state(1).locked);
 }

@@ -232,7 +232,7 @@ fn line(person: &Person) -> String {
         marks.push(person.role.clone());
     }
     if !person.present {
-        marks.push("invited".to_owned());
+        marks.push("not seen yet, can hear".to_owned());
     }
     if person.forked {
         marks.push("SIGNS FOR ANOTHER CHAIN THAN OURS".to_owned());
@@ -268,6 +268,14 @@ mod tests {
         assert!(glance(&status(), false).contains("UNVERIFIED"));
         let verified = Status { leader_verified: true, ..status() };
         assert!(!glance(&verified, false).contains("UNVERIFIED"));
+    }
+
+    #[test]
+    fn whoever_can_hear_and_was_not_seen_is_marked() {
+        assert!(glance(&status(), false).contains("not seen yet, can hear"));
+        let mut seen = status();
+        seen.people[0].present = true;
+        assert!(!glance(&seen, false).contains("not seen"));
     }
 
     #[test]

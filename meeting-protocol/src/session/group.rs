@@ -178,9 +178,10 @@ impl Group {
             let (last, roster) = (self.head().clone(), before.clone());
             self.lineage.steps.push(Step { last, roster, takeover: link.clone() });
         }
+        let mut came = Vec::new();
         for change in &link.body.changes {
             match change {
-                Change::Add(_) => {}
+                Change::Add(entry) if entry.participant != me => came.push(entry.name.clone()),
                 Change::Remove(Removal { participant, reason }) => {
                     if let Some(entry) =
                         before.entry(*participant).filter(|entry| entry.present && *participant != me)
@@ -211,7 +212,7 @@ impl Group {
                     }
                 }
                 Change::Lock(locked) => cx.out.event(Event::Locked(*locked)),
-                Change::Succession { .. } => {}
+                Change::Add(_) | Change::Succession { .. } => {}
                 Change::Takeover(takeover) => {
                     let leader = takeover.leader;
                     if let Some(entry) = self.roster.entry(leader) {
@@ -220,6 +221,9 @@ impl Group {
                     }
                 }
             }
+        }
+        if !came.is_empty() {
+            cx.out.event(Event::LetIn(came));
         }
         if takeover {
             (self.leader_signed, self.last_beat) = (None, None);

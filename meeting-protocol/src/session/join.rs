@@ -10,6 +10,7 @@ use super::{
     context::Cx,
     follow::Follow,
     group::Group,
+    lineage::Lineage,
     message::{Message, Reply},
     streams::Streams,
     welcome::{Welcome, as_announced},
@@ -54,6 +55,8 @@ pub(super) struct Join {
     asked: Option<BootTime>,
     /// A leader that the link vouches for has answered: no other one is believed any more.
     pub vouched: bool,
+    /// It has turned us away.
+    refusal: Option<Refusal>,
     pub ending: Option<EndReason>,
     /// Heartbeats heard so far.
     pub heartbeats: u64,
@@ -69,6 +72,23 @@ struct Source {
     sent: VecDeque<Sent>,
     /// It has answered, and the link vouches for it.
     vouched: bool,
+}
+
+/// The word of a leader that turns us away. Whoever led once can say it for ever: those who lead too have a moment to
+/// answer.
+struct Refusal {
+    reason: EndReason,
+    /// Of who said it.
+    lineage: Lineage,
+    /// When it counts.
+    until: BootTime,
+}
+
+impl Refusal {
+    /// Whether who said it leads, and another one of this chain no more (3.8).
+    fn is_before(&self, other: &Lineage) -> bool {
+        self.lineage.before(other).is_some()
+    }
 }
 
 /// An announce of ours, which a welcome may answer.
@@ -113,6 +133,7 @@ impl Join {
             answered: now,
             asked: None,
             vouched: false,
+            refusal: None,
             ending: None,
             heartbeats: 0,
         }
@@ -216,11 +237,22 @@ impl Join {
             cx.counters.forged += 1;
             return;
         }
+        let refuses = matches!(answer.verdict, Verdict::Locked | Verdict::Refused);
+        if refuses && is_creator(cx) && !reply.lineage.steps.is_empty() {
+            // Whoever has led once would keep the one out who made the link.
+            cx.counters.unauthorised += 1;
+            return;
+        }
+        if self.refusal.as_ref().is_some_and(|refusal| refusal.is_before(&reply.lineage)) {
+            cx.counters.stale += 1;
+            return;
+        }
         for source in &mut self.sources {
             source.vouched |= (source.instance, source.leader) == (instance, answer.leader);
         }
         self.vouched = true;
         self.answered = cx.now;
+        let refusal = self.refusal.take();
         match answer.verdict {
             Verdict::Waiting => {
                 if self.wait != WaitReason::Approval {
@@ -236,9 +268,18 @@ impl Join {
                 }
                 self.announce(cx);
             }
-            Verdict::Locked => self.ending = Some(EndReason::Locked),
-            Verdict::Refused => self.ending = Some(EndReason::Refused),
+            Verdict::Locked | Verdict::Refused => self.refused(reply, refusal, cx.now),
         }
+    }
+
+    /// We are turned away, at once if nobody else says to lead.
+    fn refused(&mut self, reply: &Reply, before: Option<Refusal>, now: BootTime) {
+        let answer = &reply.answer.body;
+        self.sources.retain(|source| (source.instance, source.leader) != (answer.instance, answer.leader));
+        let pause = if self.sources.is_empty() { Duration::ZERO } else { PREFER };
+        let until = before.map_or(now + pause, |refusal| refusal.until);
+        let reason = if answer.verdict == Verdict::Locked { EndReason::Locked } else { EndReason::Refused };
+        self.refusal = Some(Refusal { reason, lineage: reply.lineage.clone(), until });
     }
 
     /// Whether this welcome is for one of our announces and holds; then the group to be in.
@@ -250,9 +291,12 @@ impl Join {
         };
         let early = self.asked.is_none_or(|at| cx.now.since(at) < PREFER);
         // Who made the link leads by it, or follows whom it has named.
-        let ours = cx.me.device.public().fingerprint() == cx.me.creator;
-        if (early || self.vouched || ours) && !welcome.lineage.is_of(cx.me.creator) {
+        if (early || self.vouched || is_creator(cx)) && !welcome.lineage.is_of(cx.me.creator) {
             cx.counters.unauthorised += 1;
+            return None;
+        }
+        if self.refusal.as_ref().is_some_and(|refusal| refusal.is_before(&welcome.lineage)) {
+            cx.counters.stale += 1;
             return None;
         }
         let own = cx.me.announce(instance, Some(sent.challenge));
@@ -307,7 +351,9 @@ impl Join {
     }
 
     pub fn tick(&mut self, cx: &mut Cx<'_>) {
-        if cx.now >= self.patience() {
+        if let Some(refusal) = self.refusal.take_if(|refusal| cx.now >= refusal.until) {
+            self.ending = Some(refusal.reason);
+        } else if cx.now >= self.patience() {
             self.ending = Some(EndReason::Refused);
         } else {
             self.announce(cx);
@@ -324,7 +370,9 @@ impl Join {
     /// When to look again.
     pub fn deadline(&self) -> BootTime {
         let due = self.sources.iter().filter_map(|source| source.due(self.pause())).min();
-        due.map_or(self.patience(), |at| at.max(self.next).min(self.patience()))
+        let due = due.map(|at| at.max(self.next));
+        let until = self.refusal.as_ref().map(|refusal| refusal.until);
+        due.into_iter().chain(until).fold(self.patience(), BootTime::min)
     }
 
     /// How long we ask.
@@ -335,4 +383,9 @@ impl Join {
             _ => self.since + PATIENCE,
         }
     }
+}
+
+/// Whether this is the device that made the link.
+fn is_creator(cx: &Cx<'_>) -> bool {
+    cx.me.device.public().fingerprint() == cx.me.creator
 }

@@ -181,7 +181,8 @@ impl Lead {
             admitted.push(participant);
         }
         // Whoever comes or goes opens an epoch.
-        let rotate = rotate || changes.iter().any(|change| matches!(change, Change::Add(_) | Change::Remove(_)));
+        let rotate =
+            rotate || changes.iter().any(|change| matches!(change, Change::Add(_) | Change::Remove(_)));
         let order =
             if self.may_be_succeeded(&changes, &roster, group) { self.order(&roster) } else { Vec::new() };
         let limit = self.limit();
@@ -435,7 +436,8 @@ fn given(
     now: BootTime,
 ) -> Option<BootTime> {
     let answered = announce.unverified().challenge;
-    let is_good = |(known, given): &&(Hash, BootTime)| Some(*known) == answered && now.since(*given) <= CHALLENGE;
+    let is_good =
+        |(known, given): &&(Hash, BootTime)| Some(*known) == answered && now.since(*given) <= CHALLENGE;
     let given = challenges.iter().find(is_good).map(|(_, given)| *given);
     given.or(weakness::is(Weakness::ChallengeUnchecked).then_some(now))
 }

@@ -190,6 +190,8 @@ pub struct Approval {
 pub enum Event {
     /// The phase changed.
     Phase(Phase),
+    /// These people, by name, are in with one link and can hear from now on. Who proves to be present arrives.
+    LetIn(Vec<String>),
     /// Somebody proved to be present.
     Arrived {
         /// Their address.
@@ -242,7 +244,7 @@ pub struct Person {
     pub role: Role,
     /// Of their device key.
     pub device: Fingerprint,
-    /// Proved to hold the announced keys; else invited at most.
+    /// Proved to hold the announced keys. Whoever has not can hear all the same.
     pub present: bool,
     /// Makes the keys.
     pub leader: bool,

@@ -109,6 +109,9 @@ fn a_forged_refusal_turns_nobody_away() {
     assert_eq!(two.bob.state().phase, Phase::Joining(WaitReason::Answer));
     assert_eq!(two.bob.counters().unauthorised, before + 1);
     tell_bob(&mut two, instance, &reply(&by_alice, &lineage));
+    assert_eq!(two.bob.state().phase, Phase::Joining(WaitReason::Answer), "others have a moment to answer");
+    two.now = two.now + Duration::from_secs(3);
+    two.bob.handle(Input::Timeout, two.now, &mut two.rng).unwrap();
     assert_eq!(two.bob.state().phase, Phase::Ended(EndReason::Refused));
 }
 

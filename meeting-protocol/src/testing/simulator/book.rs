@@ -98,7 +98,9 @@ impl Book {
                     match change {
                         Change::Add(entry) => self.lets_in(now, body, entry),
                         Change::Present(participant) => _ = self.seen.insert(*participant),
-                        Change::Remove(Removal { participant, reason: LeaveReason::Missing }) if body.adds() => {
+                        Change::Remove(Removal { participant, reason: LeaveReason::Missing })
+                            if body.adds() =>
+                        {
                             self.makes_room(body.leader, *participant);
                         }
                         _ => {}
