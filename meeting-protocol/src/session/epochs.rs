@@ -31,8 +31,6 @@ pub(super) struct Epochs {
     /// The newest epoch that was signed by link or heartbeat, and when we first heard of it.
     retired_below: u64,
     announced: BootTime,
-    /// The newest epoch that an earlier leader spoke of: elements seal under none before, so today's leader has to get there.
-    owed: u64,
     /// When the epochs below a number close; both grow.
     closing: VecDeque<(BootTime, u64)>,
     /// Epochs below have closed, whether their keys had come or not.
@@ -72,7 +70,6 @@ impl Epochs {
             commitments: VecDeque::from([newest.commitment]),
             retired_below: newest.epoch,
             announced: now,
-            owed: 0,
             closing: VecDeque::new(),
             closed_below: 0,
         }
@@ -97,17 +94,11 @@ impl Epochs {
     /// Somebody else leads from this epoch on: what the old leader closed was of its own chain.
     pub fn new_leader(&mut self, epoch: u64) {
         self.closed_below = self.closed_below.min(epoch);
-        self.owed = self.retired_below;
     }
 
-    /// Whether a leader at this epoch is behind what an earlier one spoke of.
-    pub fn is_owed_more(&self, epoch: u64) -> bool {
-        epoch < self.owed
-    }
-
-    /// How many epochs somebody spoke of whose links are not here.
-    pub fn missed(&self) -> u64 {
-        self.retired_below.saturating_sub(self.newest.epoch)
+    /// Whether somebody spoke of a later epoch than the newest of the chain: elements seal under none before that.
+    pub fn lacks_link(&self) -> bool {
+        self.retired_below > self.newest.epoch
     }
 
     /// A newer epoch is known to be there, with or without its key.

@@ -150,11 +150,6 @@ impl Follow {
             self.caught("signed a heartbeat for another chain than ours", group, cx);
             return;
         }
-        if group.epochs.is_owed_more(heartbeat.epoch) {
-            // Nothing is sealed here under an epoch before that: the way back is a new stay.
-            group.ending = Some(EndReason::Branch);
-            return;
-        }
         if heartbeat.epoch == group.epochs.newest.epoch
             && heartbeat.time.saturating_sub(group.epochs.newest.time) > MAX_EPOCH
             && !weakness::is(Weakness::RotationUnchecked)

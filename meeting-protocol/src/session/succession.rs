@@ -27,8 +27,6 @@ pub const SILENCE: Duration = Duration::from_secs(6);
 pub const RANK: Duration = Duration::from_secs(2);
 /// Between two votes of the same silence.
 const VOTE: Duration = Duration::from_secs(1);
-/// Epochs that the old leader spoke of and whose links are not here: with more of them nobody takes over.
-const MAX_MISSED: u64 = 8;
 /// How many heartbeats a vote may be behind our own last one: an old vote says nothing of this silence.
 pub const MAX_BEHIND: u64 = 5;
 
@@ -40,17 +38,18 @@ impl Follow {
 
     /// Votes, and takes over when it is our turn. Gives the new leader's state.
     pub fn tick_succession(&mut self, group: &mut Group, cx: &mut Cx<'_>) -> Option<Lead> {
-        if group.roster.header.successors.is_empty() || group.epochs.newest_with_key().is_none() {
+        let silent = self.is_silent(cx.now);
+        if let Some(link) = self.early_takeover.take_if(|_| silent) {
+            self.on_takeover(link, group, cx);
+            return None;
+        }
+        if !may_change(group) {
             return None;
         }
         if let Some(called) = self.called.take() {
             return self.take_over(Some(called), group, cx);
         }
-        if !self.is_silent(cx.now) {
-            return None;
-        }
-        if let Some(link) = self.early_takeover.take() {
-            self.on_takeover(link, group, cx);
+        if !silent {
             return None;
         }
         if self.next_vote <= cx.now {
@@ -67,12 +66,11 @@ impl Follow {
 
     /// When to look again.
     pub fn succession_deadline(&self, group: &Group) -> Option<BootTime> {
-        if group.roster.header.successors.is_empty() || group.epochs.newest_with_key().is_none() {
-            return None;
-        }
         let silent = self.fresh.heard + SILENCE;
         // Votes come once a second, and with each it may be our turn.
-        Some(self.next_vote.max(silent))
+        let vote = may_change(group).then(|| self.next_vote.max(silent));
+        let early = self.early_takeover.as_ref().map(|_| silent);
+        vote.into_iter().chain(early).min()
     }
 
     fn vote(&mut self, group: &mut Group, cx: &mut Cx<'_>) {
@@ -156,8 +154,9 @@ impl Follow {
         }
         let lost_kem = self.kem.is_none();
         if self.extend(link, group, cx) && group.ending.is_none() {
-            if lost_kem {
-                // The key the new leader encapsulates to is gone, as it should be where no successor was named.
+            if lost_kem || group.epochs.lacks_link() {
+                // The key the new leader encapsulates to is gone, as it should be where no successor was named; or the old
+                // leader spoke of a later epoch, and nothing is sealed here under the new one's.
                 group.ending = Some(EndReason::Branch);
                 return;
             }
@@ -181,9 +180,6 @@ impl Follow {
         group: &mut Group,
         cx: &mut Cx<'_>,
     ) -> Option<Lead> {
-        if group.epochs.missed() > MAX_MISSED {
-            return None;
-        }
         let own = group.roster.entry(cx.me.participant)?.announce;
         let own = self.own.clone().filter(|announce| announce.hash() == own)?;
         let policy = Successors::FirstPresent(group.roster.header.successor_limit);
@@ -217,14 +213,16 @@ impl Follow {
         if !lead.commit(changes, Vec::new(), true, group, cx) {
             return None;
         }
-        // Whoever heard the old leader speak of later epochs seals under none before.
-        for _ in 0..group.epochs.missed() {
-            lead.rotate(group, cx);
-        }
         // Evidence names a leader's device by it.
         group.tell_all(&Message::Announce(own), cx);
         Some(lead)
     }
+}
+
+/// Whether another leader can be made from here: somebody is named, and no later epoch was spoken of for so long that the key
+/// has gone. Somebody may have been removed with that.
+fn may_change(group: &Group) -> bool {
+    !group.roster.header.successors.is_empty() && group.epochs.newest_with_key().is_some()
 }
 
 /// The bytes that a takeover adds to the chain of leaders.

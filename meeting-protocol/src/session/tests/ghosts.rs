@@ -213,7 +213,8 @@ fn a_key_that_nobody_can_pair_with_opens_no_epoch() {
 
 #[test]
 fn a_link_opens_an_epoch_for_whom_it_lets_in_and_not_for_whom_it_cannot() {
-    let meeting = Meeting::of(3, 9_330, Successors::Nobody);
+    let mut meeting = Meeting::of(3, 9_330, Successors::Nobody);
+    meeting.run(Duration::from_secs(3));
     let [good, bad] = [0x44, 0xff].map(|byte: u8| {
         Ghost::new(byte.into()).announce(&meeting, |announce| announce.kem = vec![byte; 1216])
     });
