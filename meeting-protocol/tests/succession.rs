@@ -426,25 +426,39 @@ fn who_heard_of_more_epochs_than_a_takeover_opens_comes_again_and_does_not_wait_
     meeting.run_until(s(5), |meeting| meeting.together(&[1, 2, 4, 5, back]));
 }
 
-#[test]
-fn who_led_once_turns_nobody_away_from_who_leads_now() {
-    let mut meeting = Meeting::of(5, 0x1ed, Successors::FirstPresent(2));
+/// Carol leads three people, and Bob, who led before her, nobody, cut off from all but newcomers. One of the two is slow to
+/// answer.
+fn led_once(seed: u64, slow: usize) -> Meeting {
+    let mut meeting = Meeting::of(5, seed, Successors::FirstPresent(2));
     meeting.run(s(3));
     meeting.command(0, Command::Leave).unwrap();
     meeting.run_until(s(5), |meeting| meeting.together(&[1, 2, 3, 4]));
     meeting.run(s(3));
-    // Bob is cut off from all but newcomers, and locks the meeting that he led.
-    meeting.tamper = Some(Box::new(|_, from, to, post| match (from, to) {
+    meeting.tamper = Some(Box::new(move |_, from, to, post| match (from, to) {
+        (1 | 2, 5 | 6) if from == slow && post.slot != Slot::Cell => Fate::Delay(1_000),
         (1, 5 | 6) | (5 | 6, 1) => Fate::Deliver,
         (1, _) | (_, 1) => Fate::Drop,
-        (2, 5 | 6) if post.slot != Slot::Cell => Fate::Delay(400),
         _ => Fate::Deliver,
     }));
     meeting.run_until(s(20), |meeting| meeting.together(&[2, 3, 4]));
+    meeting
+}
+
+#[test]
+fn who_led_once_turns_nobody_away_from_who_leads_now() {
+    let mut meeting = led_once(0x1ed, 2);
     meeting.command(1, Command::Lock(true)).unwrap();
     let frank = meeting.join("Frank");
     let alice = meeting.nodes[0].device.clone();
     let alice = meeting.join_as("Alice", alice, Role::Participant, 0, 0);
     meeting.run_until(s(10), |meeting| meeting.together(&[2, 3, 4, frank, alice]));
     assert!(meeting.state(1).leading && meeting.state(1).locked);
+}
+
+#[test]
+fn nor_lets_anybody_in_whom_the_leader_has_turned_away() {
+    let mut meeting = led_once(0x1ee, 1);
+    meeting.command(2, Command::Lock(true)).unwrap();
+    let frank = meeting.join("Frank");
+    meeting.run_until(s(10), |meeting| meeting.phase(frank) == Phase::Ended(EndReason::Locked));
 }
