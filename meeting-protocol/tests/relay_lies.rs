@@ -373,6 +373,10 @@ fn what_somebody_said_before_leaving_opens_nothing_once_they_have_left() {
     let mut meeting = Meeting::of(3, 0x1ea7e, Successors::Nobody);
     meeting.stream(2, "camera");
     meeting.run(s(3));
+    // Of a second stream Bob hears nothing in time.
+    meeting.tamper =
+        Some(Box::new(|_, from, to, _| if (from, to) == (2, 1) { Fate::Drop } else { Fate::Deliver }));
+    meeting.stream(2, "screen");
     let carol = meeting.nodes[2].session.me();
     let opens = |meeting: &Meeting| meeting.nodes[1].opens.keys().filter(|(from, ..)| *from == carol).count();
     assert_eq!(opens(&meeting), 1);

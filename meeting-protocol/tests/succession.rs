@@ -5,7 +5,7 @@
 use std::time::Duration;
 
 use meeting_protocol::{
-    session::{Command, EndReason, Phase, Role, Successors},
+    session::{Command, EndReason, Phase, Role, Successors, WaitReason},
     testing::{Fate, Meeting},
 };
 
@@ -461,4 +461,16 @@ fn nor_lets_anybody_in_whom_the_leader_has_turned_away() {
     meeting.command(2, Command::Lock(true)).unwrap();
     let frank = meeting.join("Frank");
     meeting.run_until(s(10), |meeting| meeting.phase(frank) == Phase::Ended(EndReason::Locked));
+}
+
+#[test]
+fn nor_is_the_device_that_made_the_link_turned_away_by_who_led_once() {
+    let mut meeting = led_once(0x1ef, 2);
+    meeting.command(1, Command::Lock(true)).unwrap();
+    (2..5).for_each(|node| meeting.disconnect(node));
+    meeting.forget();
+    let alice = meeting.nodes[0].device.clone();
+    let alice = meeting.join_as("Alice", alice, Role::Participant, 0, 0);
+    meeting.run(s(20));
+    assert_eq!(meeting.phase(alice), Phase::Joining(WaitReason::Answer));
 }
