@@ -44,7 +44,7 @@ pub(super) struct Stream {
 /// How much of what was signed for has come, looked at [`NOTICE`] later.
 #[derive(Debug, Default)]
 pub(super) struct Share {
-    due: VecDeque<(BootTime, KeyId, u64, u64)>,
+    pub(super) due: VecDeque<(BootTime, KeyId, u64, u64)>,
     started: bool,
     sent: u32,
     missing: u32,
