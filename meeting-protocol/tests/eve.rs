@@ -17,33 +17,26 @@ use meeting_wire::StreamId;
 use proptest::prelude::*;
 use rand_core::UnwrapErr;
 
-/// Each test as a module with one case per back end.
+/// Each test once for each back end: `on_aws_lc::NAME` and `in_pure_rust::NAME`.
 macro_rules! on_both {
-    ($($(#[$attr:meta])* fn $name:ident<$aead:ident: Aead>() $body:block)*) => {$(
-        mod $name {
-            use super::*;
+    ($($(#[$attr:meta])* fn $name:ident<$aead:ident: Aead>() $body:block)*) => {
+        $(fn $name<$aead: Aead>() $body)*
 
-            fn test<$aead: Aead>() $body
-
-            $(#[$attr])*
-            #[test]
-            fn on_aws_lc() {
-                test::<aws_lc::AeadKey>();
-            }
-
-            $(#[$attr])*
-            #[test]
-            fn in_pure_rust() {
-                test::<pure_rust::AeadKey>();
-            }
+        mod on_aws_lc {
+            $($(#[$attr])* fn $name() { super::$name::<super::aws_lc::AeadKey>(); })*
         }
-    )*};
+
+        mod in_pure_rust {
+            $($(#[$attr])* fn $name() { super::$name::<super::pure_rust::AeadKey>(); })*
+        }
+    };
 }
 
 const ALICE: KeyId = KeyId::new(StreamId(7), 1, 3);
 const BOB: KeyId = KeyId::new(StreamId(9), 2, 3);
 
 on_both! {
+    #[test]
     fn every_flipped_bit_is_refused<A: Aead>() {
         let (mut alice, mut bob) = pair::<A>(ALICE);
         for frame in (0..100).map(frame) {
@@ -57,6 +50,7 @@ on_both! {
         }
     }
 
+    #[test]
     fn every_other_length_is_refused<A: Aead>() {
         let (mut alice, mut bob) = pair::<A>(ALICE);
         for frame in (0..100).map(frame) {
@@ -78,6 +72,7 @@ on_both! {
         }
     }
 
+    #[test]
     fn a_frame_opens_once<A: Aead>() {
         let (mut alice, mut bob) = pair::<A>(ALICE);
         let sealed: Vec<_> = (0..3).map(|n| alice.seal(&frame(n)).expect("sealed")).collect();
@@ -87,6 +82,7 @@ on_both! {
         }
     }
 
+    #[test]
     fn the_window_ends_where_it_says<A: Aead>() {
         let (mut alice, mut bob) = pair::<A>(ALICE);
         let sealed: Vec<_> = (0..=WINDOW).map(|_| alice.seal(b"frame").expect("sealed")).collect();
@@ -101,6 +97,7 @@ on_both! {
         }
     }
 
+    #[test]
     fn a_forged_counter_never_moves_the_window<A: Aead>() {
         let (mut alice, mut bob) = pair::<A>(ALICE);
         let sealed: Vec<_> = (0..WINDOW).map(|_| alice.seal(b"frame").expect("sealed")).collect();
@@ -120,6 +117,7 @@ on_both! {
         }
     }
 
+    #[test]
     fn honest_jumps_go_to_the_very_end<A: Aead>() {
         // Our sealer stops at 2^32; other peers of RFC 9605 may go on to the last counter.
         let base_key = random();
@@ -141,12 +139,14 @@ on_both! {
         assert_eq!(bob.floor(ALICE), Some(u64::MAX));
     }
 
+    #[test]
     fn a_frame_of_no_known_key_is_named<A: Aead>() {
         let (mut alice, _) = pair::<A>(ALICE);
         let (_, mut bob) = pair::<A>(BOB);
         assert_eq!(bob.open(&alice.seal(b"frame").expect("sealed")), Err(OpenError::UnknownKey(ALICE)));
     }
 
+    #[test]
     fn one_stream_is_not_another<A: Aead>() {
         let (mut alice, _) = pair::<A>(ALICE);
         let base_key = random();
@@ -164,6 +164,7 @@ on_both! {
         assert!(bob.open(&from_eve).is_ok());
     }
 
+    #[test]
     fn one_base_key_gives_each_kid_and_suite_its_own<A: Aead>() {
         let base_key = random();
         let salt = |suite, kid| FrameKey::<A>::derive(suite, kid, base_key.expose()).nonce_of(0);
@@ -180,6 +181,7 @@ on_both! {
         assert_eq!(bob.open(&sealed), Err(OpenError::Forged));
     }
 
+    #[test]
     fn nothing_unauthenticated_is_left_in_the_output<A: Aead>() {
         let (mut alice, mut bob) = pair::<A>(ALICE);
         let frame = frame(99);
@@ -191,6 +193,7 @@ on_both! {
         assert!(out[frame.len()..].iter().all(|&byte| byte == 0xee));
     }
 
+    #[test]
     fn small_outputs_cost_nothing<A: Aead>() {
         let (mut alice, mut bob) = pair::<A>(ALICE);
         for short in 0..5 + Sealer::OVERHEAD {
@@ -205,6 +208,7 @@ on_both! {
         assert_eq!(bob.open_into(&sealed[..len], &mut [0; 5]), Ok(5));
     }
 
+    #[test]
     fn the_counter_goes_on_over_a_change_of_key<A: Aead>() {
         let (mut alice, mut bob) = pair::<A>(ALICE);
         assert!(bob.open(&alice.seal(b"old").expect("sealed")).is_ok());
@@ -223,6 +227,7 @@ on_both! {
         assert_eq!(bob.open(&sealed).as_deref(), Ok(&b"new"[..]));
     }
 
+    #[test]
     fn a_restarted_opener_accepts_nothing_below_its_floor<A: Aead>() {
         let base_key = random();
         let mut alice = Sealer::<A>::with_backend(lease(ALICE, &base_key));
@@ -239,6 +244,7 @@ on_both! {
         assert!(bob.open(&alice.seal(b"new").expect("sealed")).is_ok());
     }
 
+    #[test]
     fn the_same_key_again_keeps_its_window<A: Aead>() {
         let base_key = random();
         let mut alice = Sealer::<A>::with_backend(lease(ALICE, &base_key));
@@ -258,6 +264,7 @@ on_both! {
         assert_eq!(bob.floor(ALICE), Some(0));
     }
 
+    #[test]
     fn keys_go_when_told_and_others_stay<A: Aead>() {
         let mut bob = Opener::<A>::with_backend();
         let mut senders: Vec<_> = (0..5)
@@ -277,6 +284,7 @@ on_both! {
         }
     }
 
+    #[test]
     fn many_keys_push_out_the_oldest<A: Aead>() {
         let mut bob = Opener::<A>::with_backend();
         let base_key = random();
@@ -292,6 +300,7 @@ on_both! {
         assert!(bob.open(&alice.seal(b"frame").expect("sealed")).is_ok());
     }
 
+    #[test]
     #[should_panic(expected = "nonce ledger")]
     fn the_ledger_sees_a_second_seal_with_one_nonce<A: Aead>() {
         let base_key = random();
