@@ -53,6 +53,24 @@ pub enum SealError {
 ///
 /// The counter starts at 0, goes on over every [`switch`](Self::switch), is never stored and never reset; a counter
 /// is spent before its frame is sealed, so that not even a failure can bring it back.
+///
+/// Whoever seals has it alone, so no two threads can count alike:
+///
+/// ```
+/// # use meeting_protocol::frame::{SealError, Sealer};
+/// fn seal(sealer: &mut Sealer) -> Result<Vec<u8>, SealError> { sealer.seal(b"frame") }
+/// ```
+///
+/// A shared one does not seal, and there is no second one of it:
+///
+/// ```compile_fail,E0596
+/// # use meeting_protocol::frame::{SealError, Sealer};
+/// fn seal(sealer: &Sealer) -> Result<Vec<u8>, SealError> { sealer.seal(b"frame") }
+/// ```
+/// ```compile_fail,E0599
+/// # use meeting_protocol::frame::Sealer;
+/// fn again(sealer: Sealer) -> (Sealer, Sealer) { (sealer.clone(), sealer) }
+/// ```
 pub struct Sealer<A = AeadKey> {
     key: FrameKey<A>,
     kid: KeyId,
