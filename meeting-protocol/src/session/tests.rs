@@ -4,6 +4,7 @@
 
 mod branches;
 mod bytes;
+mod codes;
 mod evidence;
 mod forgers;
 mod forks;
