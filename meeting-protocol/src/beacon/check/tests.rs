@@ -184,7 +184,8 @@ fn a_million_forged_frames_go_nowhere() {
     // Until the first contradiction they pass, as honest frames do.
     assert!(through <= 2, "{through} forged frames went on");
     let honest = scene.delivered.len() - before - through as usize;
-    assert!(honest >= 950, "{honest} of 1,000 honest frames came through");
+    println!("{through} of {forged} forged frames and {honest} of 1,000 honest ones came through");
+    assert!(honest >= 999, "{honest} of 1,000 honest frames came through");
     assert_eq!(scene.told.iter().filter(|what| **what == What::Forged).count(), 1);
     let kept: usize =
         scene.checker.streams[&CAMERA].keys.iter().map(|key| key.known.len() + key.held.len()).sum();
