@@ -13,24 +13,37 @@ const OPUS: &str = "audio/x-opus, rate=(int)48000, channels=(int)2";
 const A: &str = "0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a";
 const B: &str = "0b0b0b0b0b0b0b0b0b0b0b0b0b0b0b0b";
 
+/// Down to NULL, down to READY, flushed, with other caps: after each, what goes in comes out.
 #[test]
-fn fifty_times_up_and_down_seal_no_counter_twice() {
+fn ten_thousand_changes_of_state_flushes_and_caps_seal_no_counter_twice() {
     // The nonce ledger is on in tests: a key and counter used twice aborts.
     let pipeline = Pipeline::parse(&format!(
-        "meetingkey loopback=true appsrc name=in format=time caps=\"{OPUS}\" ! e2eeseal ! e2eeopen ! \
-         appsink name=out sync=false"
+        "meetingkey loopback=true appsrc name=in format=time stream-type=seekable caps=\"{OPUS}\" ! e2eeseal ! \
+         e2eeopen ! appsink name=out sync=false"
     ));
     let input: gst_app::AppSrc = pipeline.element("in").downcast().unwrap();
     let output: gst_app::AppSink = pipeline.element("out").downcast().unwrap();
-    for round in 0..50u8 {
+    input.set_callbacks(gst_app::AppSrcCallbacks::builder().seek_data(|_, _| true).build());
+    let down = |state| {
+        pipeline.0.set_state(state).unwrap();
+    };
+    for round in 0..10_000u32 {
         pipeline.play();
         for n in 0..3 {
-            input.push_buffer(buffer(&[round, n])).unwrap();
+            let frame = [&round.to_be_bytes()[..], &[n]].concat();
+            input.push_buffer(buffer(&frame)).unwrap();
             let sample = output.pull_sample().unwrap();
-            assert_eq!(bytes(&sample.buffer().unwrap().to_owned()), [round, n]);
+            assert_eq!(bytes(&sample.buffer().unwrap().to_owned()), frame);
         }
-        let down = if round % 2 == 0 { gst::State::Null } else { gst::State::Ready };
-        pipeline.0.set_state(down).unwrap();
+        match round % 4 {
+            0 => down(gst::State::Null),
+            1 => down(gst::State::Ready),
+            2 => input.seek_simple(gst::SeekFlags::FLUSH, gst::ClockTime::ZERO).unwrap(),
+            _ => {
+                let other = if round % 8 == 3 { "video/x-vp8, width=(int)320" } else { OPUS };
+                input.set_caps(Some(&other.parse().unwrap()));
+            }
+        }
     }
 }
 

@@ -242,6 +242,34 @@ fn tampered_replayed_and_unsealed_frames_are_counted_and_go_nowhere() {
 }
 
 #[test]
+fn every_frame_twice_at_any_lag_comes_out_once() {
+    const FRAMES: u64 = 2_000;
+    let (pipeline, clear, sealed, meddled, opened) = sealer_and_opener(OPUS);
+    let mut deliveries = Vec::new();
+    for n in 0..FRAMES {
+        clear.push_buffer(buffer(&n.to_be_bytes())).unwrap();
+        let sample = sealed.pull_sample().unwrap();
+        meddled.set_caps(Some(&sample.caps().unwrap().to_owned()));
+        let frame = bytes(&sample.buffer().unwrap().to_owned());
+        // At once, or up to 2,047 frames later: twice the window.
+        let lag = n.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 53;
+        deliveries.extend([(2 * n, frame.clone()), (2 * (n + lag) + 1, frame)]);
+    }
+    deliveries.sort();
+    for (_, frame) in deliveries {
+        meddled.push_buffer(buffer(&frame)).unwrap();
+    }
+    for n in 0..FRAMES {
+        let sample = opened.pull_sample().unwrap();
+        assert_eq!(bytes(&sample.buffer().unwrap().to_owned()), n.to_be_bytes());
+    }
+    let open = pipeline.element("open");
+    until("each frame is refused once", || stat(&open, "replayed") == FRAMES);
+    assert_eq!(stat(&open, "opened"), FRAMES);
+    assert!(opened.try_pull_sample(gst::ClockTime::ZERO).is_none());
+}
+
+#[test]
 fn a_frame_of_another_stream_than_the_caps_say_is_refused() {
     let (pipeline, clear, sealed, meddled, opened) = sealer_and_opener(OPUS);
     clear.push_buffer(buffer(b"sound")).unwrap();
