@@ -35,6 +35,8 @@ pub enum Fate {
     Drop,
     /// It goes on later.
     Later(Duration),
+    /// It goes on, and so much later again; in a group of pictures right behind itself.
+    Twice(Duration),
 }
 
 /// Decides over each frame of a stream (0 carries the beacons).
@@ -208,12 +210,14 @@ async fn group(mut from: RecvStream, mut to: SendStream, inside: Arc<Inside>) ->
         let mut record = Record { kind, body: body.into() };
         if kind == RecordKind::Frame {
             let mut envelope = Envelope::from_bytes(&record.body)?;
-            match inside.decide(route, &mut envelope) {
+            let fate = inside.decide(route, &mut envelope);
+            record = Record::frame(&envelope);
+            match fate {
                 Fate::Pass => {}
                 Fate::Drop => continue,
                 Fate::Later(time) => sleep(time).await,
+                Fate::Twice(_) => to.write_all(&record.to_bytes()).await?,
             }
-            record = Record::frame(&envelope);
         }
         to.write_all(&record.to_bytes()).await?;
     }
@@ -230,16 +234,22 @@ async fn datagrams_up(agent: &Connection, relay: &Connection) -> Result<()> {
 async fn datagrams_down(relay: &Connection, agent: &Connection, inside: &Inside) -> Result<()> {
     loop {
         let mut datagram = AudioDatagram::from_bytes(&relay.read_datagram().await?)?;
-        match inside.decide(datagram.route, &mut datagram.envelope) {
-            Fate::Pass => drop(agent.send_datagram(datagram.to_bytes().into())),
-            Fate::Drop => {}
-            Fate::Later(time) => {
-                let agent = agent.clone();
-                tokio::spawn(async move {
-                    sleep(time).await;
-                    let _ = agent.send_datagram(datagram.to_bytes().into());
-                });
-            }
+        let (now, later) = match inside.decide(datagram.route, &mut datagram.envelope) {
+            Fate::Pass => (true, None),
+            Fate::Drop => (false, None),
+            Fate::Later(time) => (false, Some(time)),
+            Fate::Twice(time) => (true, Some(time)),
+        };
+        let datagram = datagram.to_bytes();
+        if now {
+            let _ = agent.send_datagram(datagram.clone().into());
+        }
+        if let Some(time) = later {
+            let agent = agent.clone();
+            tokio::spawn(async move {
+                sleep(time).await;
+                let _ = agent.send_datagram(datagram.into());
+            });
         }
     }
 }
