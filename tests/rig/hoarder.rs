@@ -80,17 +80,18 @@ impl Hoarder {
 
     /// Whether any of its keys opens a frame.
     pub fn opens(&self, sealed: &[u8]) -> bool {
-        let Some((header, _)) = Header::parse(sealed) else {
-            return false;
-        };
+        self.open(sealed).is_some()
+    }
+
+    /// What any of its keys makes of a frame.
+    pub fn open(&self, sealed: &[u8]) -> Option<Vec<u8>> {
+        let (header, _) = Header::parse(sealed)?;
         let keys = self.keys.lock().expect("no panic under the lock");
-        keys.iter().filter(|key| u64::from(key.kid) == header.kid).any(|key| {
-            let Ok(suite) = CipherSuite::try_from(key.suite) else {
-                return false;
-            };
+        keys.iter().filter(|key| u64::from(key.kid) == header.kid).find_map(|key| {
+            let suite = CipherSuite::try_from(key.suite).ok()?;
             let mut opener = Opener::new();
             opener.insert(OpenKey { kid: key.kid, suite, base_key: key.base_key.duplicate(), floor: 0 });
-            opener.open(sealed).is_ok()
+            opener.open(sealed).ok()
         })
     }
 
