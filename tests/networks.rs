@@ -331,7 +331,7 @@ fn epoch(agent: &Agent) -> Result<u64> {
 
 /// With 50 to 100 ms each way.
 fn weather(loss: f64) -> Weather {
-    Weather { loss, one_way: Duration::from_millis(50), jitter: Duration::from_millis(50) }
+    Weather { loss, one_way: Duration::from_millis(50), jitter: Duration::from_millis(50), longest: None }
 }
 
 const LIVE: Duration = Duration::from_secs(24);

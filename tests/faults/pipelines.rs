@@ -1,9 +1,12 @@
 //! Pipelines that outlive their agent, and agents that outlive their pipelines.
 
-use std::time::{Duration, Instant};
+use std::{
+    thread,
+    time::{Duration, Instant},
+};
 
-use anyhow::Result;
-use rig::{Hoarder, Stage, descriptors, resident};
+use anyhow::{Result, ensure};
+use rig::{Agent, Hoarder, Pipeline, Stage, descriptors, resident};
 
 use super::{BRANCHES, TALKS, hearing, ids_of, opened, three};
 
@@ -36,6 +39,80 @@ fn pipelines_outlive_their_agent() -> Result<()> {
     talks.until("Bob seals on", |stats| stats.get("seal", "sealed") > so_far + 50)?;
     all_sealed(&stage, &carols)?;
     stage.check_books().map(drop)
+}
+
+#[test]
+fn agents_that_are_killed_are_back_within_three_seconds_of_their_start() -> Result<()> {
+    crashes(4)
+}
+
+#[test]
+#[ignore = "takes longer"]
+fn agents_that_are_killed_a_hundred_times_are_back_within_three_seconds_of_each_start() -> Result<()> {
+    crashes(100)
+}
+
+/// Bob's agent and Carol's are killed and started again in turn, under pipelines that stay.
+fn crashes(times: usize) -> Result<()> {
+    let (stage, [alice, bob, carol], link) = three(0)?;
+    let _talks = stage.pipeline(&alice, TALKS)?;
+    let mut victims = [Victim::new(&stage, &alice, bob)?, Victim::new(&stage, &alice, carol)?];
+    let mut longest = Duration::ZERO;
+    for crash in 0..times {
+        let took = victims[crash % 2].crash(&stage, &alice, &link)?;
+        ensure!(took < BACK, "crash {crash}: it took {took:?}");
+        longest = longest.max(took);
+    }
+    let seals = stage.check_books()?;
+    println!("after each of {times} crashes both ends were heard within {longest:?}, {seals} seals");
+    Ok(())
+}
+
+/// Whose agent is killed: Alice hears them, and they hear Alice.
+struct Victim {
+    agent: Agent,
+    hears: Pipeline,
+    heard: Pipeline,
+    crashes: usize,
+    joined: Instant,
+    _talks: Pipeline,
+}
+
+impl Victim {
+    fn new(stage: &Stage, alice: &Agent, agent: Agent) -> Result<Self> {
+        let _talks = stage.pipeline(&agent, TALKS)?;
+        let hears = stage.pipeline(&agent, &hearing(alice.name()))?;
+        let heard = stage.pipeline(alice, &hearing(agent.name()))?;
+        Ok(Self { agent, hears, heard, crashes: 0, joined: Instant::now(), _talks })
+    }
+
+    /// Gives how long it took from the new start until both ends were heard.
+    fn crash(&mut self, stage: &Stage, alice: &Agent, link: &str) -> Result<Duration> {
+        // Each stay has a stream of its own, and whoever hears has a branch for so many.
+        if self.crashes > 0 && self.crashes.is_multiple_of(BRANCHES - 1) {
+            self.hears = stage.pipeline(&self.agent, &hearing(alice.name()))?;
+            self.heard = stage.pipeline(alice, &hearing(self.agent.name()))?;
+        }
+        for hears in [&mut self.hears, &mut self.heard] {
+            let so_far = opened(&hears.stats());
+            hears.until("a voice", |stats| opened(stats) > so_far)?;
+        }
+        // Who has come three times in a row waits for its turn.
+        if self.crashes >= 2 {
+            thread::sleep(TURN.saturating_sub(self.joined.elapsed()));
+        }
+        self.agent.kill()?;
+        let before = [opened(&self.hears.stats()), opened(&self.heard.stats())];
+        self.joined = Instant::now();
+        self.agent.restart()?;
+        self.agent.join(link)?;
+        for (hears, before) in [&mut self.hears, &mut self.heard].into_iter().zip(before) {
+            // Half a second of it: something may have been on its way when the agent was killed.
+            hears.until("a voice again", |stats| opened(stats) > before + 25)?;
+        }
+        self.crashes += 1;
+        Ok(self.joined.elapsed())
+    }
 }
 
 #[test]
@@ -87,7 +164,7 @@ fn settled<const N: usize>(pids: [u32; N]) -> Result<[usize; N]> {
         for (fewest, pid) in fewest.iter_mut().zip(pids) {
             *fewest = descriptors(pid)?.min(*fewest);
         }
-        std::thread::sleep(Duration::from_millis(20));
+        thread::sleep(Duration::from_millis(20));
     }
     Ok(fewest)
 }
@@ -108,3 +185,7 @@ fn all_sealed(stage: &Stage, member: &Hoarder) -> Result<()> {
 }
 
 const PIPELINES: usize = 100;
+/// From an agent's new start to frames that open at both ends.
+const BACK: Duration = Duration::from_secs(3);
+/// What a stay takes of the turns of its device (PROTOCOL.md 3.2), and a second.
+const TURN: Duration = Duration::from_secs(11);

@@ -29,6 +29,8 @@ pub struct Weather {
     pub one_way: Duration,
     /// How much longer it may take: within that, packets overtake each other.
     pub jitter: Duration,
+    /// The bytes of the longest packet that is not lost; nobody is told of the others.
+    pub longest: Option<usize>,
 }
 
 impl Weather {
@@ -126,7 +128,8 @@ fn take(from: &UdpSocket, shared: &Shared, mut chance: Chance, noted: &SyncSende
         let weather = *shared.weather.lock().unwrap_or_else(PoisonError::into_inner);
         number += 1;
         let at = Instant::now() + weather.one_way + weather.jitter.mul_f64(chance.share());
-        let lost = chance.share() < weather.loss;
+        let too_long = weather.longest.is_some_and(|longest| len > longest);
+        let lost = chance.share() < weather.loss || too_long;
         // A full way loses packets, as any does.
         let lost = lost || noted.try_send((at, number, packet[..len].to_vec(), sender)).is_err();
         let count = if lost { &shared.lost } else { &shared.carried };
