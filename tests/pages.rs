@@ -1,15 +1,20 @@
 //! The pages stay true: every path they name exists, every element and test they list is there.
 
+#[path = "pages/names.rs"]
+mod names;
+
 use std::{fs, path::Path};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
+use names::Test;
 
-const PAGES: [&str; 17] = [
+const PAGES: [&str; 18] = [
     "README.md",
     "ARCHITECTURE.md",
     "PROTOCOL.md",
     "SECURITY.md",
     "CHANGELOG.md",
+    "docs/attacks.md",
     "docs/figures.md",
     "examples/README.md",
     "examples/c/README.md",
@@ -30,9 +35,19 @@ fn every_path_that_a_page_links_exists() -> Result<()> {
         let text = read(page)?;
         let folder = root().join(Path::new(page).parent().context("a page is in a folder")?);
         for link in text.split("](").skip(1).filter_map(|rest| rest.split(')').next()) {
-            let path = link.split('#').next().unwrap_or_default();
-            if !path.is_empty() && !path.contains("://") {
-                assert!(folder.join(path).exists(), "{page} links {path}, which is not there");
+            let (path, heading) = link.split_once('#').unwrap_or((link, ""));
+            if path.contains("://") {
+                continue;
+            }
+            let path = if path.is_empty() { root().join(page) } else { folder.join(path) };
+            assert!(path.exists(), "{page} links {link}, which is not there");
+            if !heading.is_empty() {
+                let headings = fs::read_to_string(&path)?;
+                let mut headings = headings.lines().filter(|line| line.starts_with('#')).map(anchor);
+                assert!(
+                    headings.any(|anchor| anchor == heading),
+                    "{page} links {link}, which is no heading there"
+                );
             }
         }
     }
@@ -40,30 +55,40 @@ fn every_path_that_a_page_links_exists() -> Result<()> {
 }
 
 #[test]
-fn every_test_that_security_md_names_exists() -> Result<()> {
-    let sources = sources(&root())?;
-    let text = read("SECURITY.md")?;
-    let names: Vec<&str> = text
-        .split('`')
-        .skip(1)
-        .step_by(2)
-        .filter(|name| name.contains("::") && name.split("::").all(|part| !part.is_empty()))
+fn every_test_that_a_page_names_exists() -> Result<()> {
+    let tests = Test::all(&root())?;
+    let mut faults = Vec::new();
+    for (page, at_least) in [("SECURITY.md", 200), ("docs/attacks.md", 100)] {
+        let text = read(page)?;
+        let names = cited(&text);
+        ensure!(names.len() >= at_least, "{page} names only {} tests", names.len());
+        let wrong = names.into_iter().filter_map(|name| Test::check(&tests, name).err());
+        faults.extend(wrong.map(|fault| format!("{page}: {fault}")));
+    }
+    ensure!(faults.is_empty(), "{}", faults.join("\n"));
+    Ok(())
+}
+
+#[test]
+fn every_attack_has_a_test_or_a_sentence() -> Result<()> {
+    let rows =
+        [('A', 17), ('B', 8), ('C', 5), ('D', 3), ('E', 7), ('F', 4), ('G', 8), ('H', 3), ('I', 6), ('K', 3)]
+            .into_iter()
+            .flat_map(|(letter, count)| (1..=count).map(move |number| format!("{letter}{number}")));
+    let page = read("docs/attacks.md")?;
+    // | number | attack | what must happen | shown by |
+    let lines: Vec<Vec<&str>> = page
+        .lines()
+        .filter(|line| line.starts_with("| "))
+        .map(|line| line.trim_matches('|').split('|').map(str::trim).collect::<Vec<_>>())
+        .filter(|cells| cells[0].ends_with(|last: char| last.is_ascii_digit()))
         .collect();
-    assert!(names.len() >= 10, "SECURITY.md names only {} tests", names.len());
-    for name in names {
-        let (module, function) = name.rsplit_once("::").context("a name has two parts")?;
-        let is_there = |(file, text): &(String, String)| {
-            let before =
-                text.split(&format!("fn {function}(")).next().filter(|before| before.len() < text.len());
-            // Behind its attribute, and in a file or a module of that name.
-            before.is_some_and(|before| {
-                let attributes = before.rsplit("\n\n").next().unwrap_or_default();
-                let in_module = file.as_str() == module || text.contains(&format!("mod {module}"));
-                (in_module || module == "tests")
-                    && ["test]", "test("].iter().any(|end| attributes.contains(end))
-            })
-        };
-        assert!(sources.iter().any(is_there), "SECURITY.md names the test {name}, which is not there");
+    let numbers: Vec<&str> = lines.iter().map(|cells| cells[0]).collect();
+    assert_eq!(numbers, rows.collect::<Vec<_>>(), "each attack has one line, in order");
+    for cells in lines {
+        let [number, attack, must, shown] = cells[..] else { panic!("{cells:?} has not four cells") };
+        assert!(!attack.is_empty() && !must.is_empty(), "{number} says too little");
+        assert!(!cited(shown).is_empty() || shown.contains("](../"), "nothing shows {number}: {shown}");
     }
     Ok(())
 }
@@ -122,17 +147,21 @@ fn read(page: &str) -> Result<String> {
     fs::read_to_string(root().join(page)).with_context(|| format!("cannot read {page}"))
 }
 
-/// The name and the text of every Rust file below a folder.
-fn sources(folder: &Path) -> Result<Vec<(String, String)>> {
-    let mut all = Vec::new();
-    for entry in fs::read_dir(folder)? {
-        let path = entry?.path();
-        let name = path.file_name().unwrap_or_default().to_string_lossy();
-        if path.is_dir() && !name.starts_with('.') && !name.starts_with("target") {
-            all.extend(sources(&path)?);
-        } else if name.ends_with(".rs") {
-            all.push((name.trim_end_matches(".rs").to_owned(), fs::read_to_string(&path)?));
-        }
-    }
-    Ok(all)
+/// What stands between backquotes and is the name of a test.
+fn cited(text: &str) -> Vec<&str> {
+    let is_name = |name: &&str| name.contains("::") && name.split("::").all(|part| !part.is_empty());
+    text.split('`').skip(1).step_by(2).filter(is_name).collect()
+}
+
+/// A heading as links have it.
+fn anchor(heading: &str) -> String {
+    let kept = |c: &char| c.is_alphanumeric() || [' ', '-', '_'].contains(c);
+    heading
+        .trim_start_matches('#')
+        .trim()
+        .to_lowercase()
+        .chars()
+        .filter(kept)
+        .collect::<String>()
+        .replace(' ', "-")
 }
