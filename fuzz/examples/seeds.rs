@@ -1,6 +1,6 @@
 //! Writes the seeds anew, from real messages: `cargo run -p meeting-fuzz --example seeds`. What was found stays beside them.
 
-use std::{fs, path::Path, time::Duration};
+use std::{collections::BTreeMap, fs, path::Path, time::Duration};
 
 use anyhow::Result;
 use gste2ee::recording::{
@@ -35,6 +35,8 @@ fn main() -> Result<()> {
         ("text", text()),
         ("message", messages(&overheard)?),
         ("roster", vec![links(&overheard)?]),
+        ("board", boards(&overheard)),
+        ("wrap", wraps()),
         ("frame", decisions(6, 160)),
         ("beacon", decisions(6, 256)),
         ("insider", decisions(12, 96)),
@@ -277,6 +279,41 @@ fn messages(overheard: &[Vec<u8>]) -> Result<Vec<Vec<u8>>> {
         }
     }
     Ok(seeds)
+}
+
+/// Posts of what was overheard, one of each kind, opened in this meeting and in another.
+fn boards(overheard: &[Vec<u8>]) -> Vec<Vec<u8>> {
+    let mut kinds = BTreeMap::new();
+    for message in overheard.iter().filter(|message| message.len() < 2_048) {
+        kinds.entry(message[0]).or_insert(message);
+    }
+    let seal = |message: &Vec<u8>| {
+        let len = (message.len() as u16).to_be_bytes();
+        [&[0, 0, 0, 9, 12][..], &len, message].concat()
+    };
+    let open: Vec<u8> = [[1, 0, 0, 0, 0], [1, 0, 0, 0, 1], [2, 0, 0, 1, 0], [3, 11, 4, 0, 0]].concat();
+    let mut seeds: Vec<Vec<u8>> =
+        kinds.values().map(|message| [&seal(message)[..], &open].concat()).collect();
+    seeds.extend(decisions(4, 256));
+    seeds
+}
+
+/// Chains, and what a leader hands to a follower: truths, in order and not, and a lie in the end.
+fn wraps() -> Vec<Vec<u8>> {
+    let (pair, rotate, wait) = (&[2, 0, 0, 0, 0, 0, 0][..], &[1][..], &[0, 12, 0, 100][..]);
+    let (truth, unoffered, lie) = (&[5, 0, 0, 0][..], &[5, 0, 0, 8][..], &[5, 0, 0, 4, 0, 7, 1][..]);
+    let leaders = &[3, 0, 0, 0][..];
+    let mut seeds = vec![
+        [&[1][..], pair, truth, rotate, wait, unoffered, rotate, wait, truth, lie].concat(),
+        [&[1][..], pair, lie].concat(),
+        [&[1][..], leaders, pair, truth, rotate, wait, leaders, rotate, wait, leaders].concat(),
+        [&[1][..], pair, pair, unoffered, truth, rotate, wait, &[5, 0, 1, 0], truth].concat(),
+    ];
+    seeds.extend(decisions(6, 160).into_iter().enumerate().map(|(n, mut seed)| {
+        seed[0] = n as u8 % 2;
+        seed
+    }));
+    seeds
 }
 
 /// The changes of all links of a meeting behind its leader's id.

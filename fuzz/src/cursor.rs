@@ -25,6 +25,13 @@ impl<'a> Cursor<'a> {
         usize::from(self.u16()) % len
     }
 
+    /// A number below 2 to the power of `bits`, at most 16: as often of one length as of another, so that most are cheap and none
+    /// is left out.
+    pub fn scaled(&mut self, bits: u8) -> u64 {
+        let len = self.u8() % (bits + 1);
+        u64::from(self.u16()) & ((1 << len) - 1)
+    }
+
     /// The next `n` bytes or what there is.
     pub fn take(&mut self, n: usize) -> &'a [u8] {
         let (head, tail) = self.0.split_at(n.min(self.0.len()));

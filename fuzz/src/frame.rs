@@ -1,9 +1,6 @@
 //! SFrame: headers, made-up frames, and sealed ones that are changed, repeated and reordered on their way.
 
-use std::{
-    collections::BTreeSet,
-    hash::{DefaultHasher, Hasher},
-};
+use std::collections::BTreeSet;
 
 use meeting_protocol::{
     frame::{CipherSuite, Header, KeyId, Lease, OpenKey, Opener, Sealer},
@@ -11,11 +8,11 @@ use meeting_protocol::{
 };
 use meeting_wire::StreamId;
 
-use crate::{CRYPTO, cursor::Cursor};
+use crate::{CRYPTO, cursor::Cursor, fresh};
 
 pub fn run(bytes: &[u8]) {
     header(bytes);
-    let whole = digest(bytes);
+    let whole = bytes;
     let mut bytes = Cursor(bytes);
     let mut opener = Opener::new();
     let mut sealers = [(1, 5), (2, 4)].map(|(stream, suite)| {
@@ -67,19 +64,10 @@ fn header(bytes: &[u8]) {
     assert_eq!(out[..len], bytes[..len], "one form for each header");
 }
 
-/// A fuzzer sees what a tag is compared with, and would put it into its next input: which then has another key.
-fn digest(bytes: &[u8]) -> u64 {
-    let mut hasher = DefaultHasher::new();
-    hasher.write(bytes);
-    hasher.finish()
-}
-
-fn key(stream: u32, suite: u16, byte: u8, whole: u64) -> (Lease, OpenKey) {
+fn key(stream: u32, suite: u16, byte: u8, whole: &[u8]) -> (Lease, OpenKey) {
     let kid = KeyId::new(StreamId(stream), 1, byte.into());
     let suite = CipherSuite::try_from(suite).expect("4 and 5 are there");
-    // Each run has a key of its own: the nonce ledger of the tests knows them all.
-    let mut base_key = crate::invariants::fresh();
-    base_key[8..16].copy_from_slice(&whole.to_be_bytes());
+    let base_key = fresh::key_of(whole);
     let open = OpenKey { kid, suite, base_key: Secret::init_with(|key| *key = base_key), floor: 0 };
     (Lease::new(kid, suite, Secret::init_with(|key| *key = base_key)), open)
 }

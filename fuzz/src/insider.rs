@@ -5,16 +5,12 @@ use meeting_protocol::session::{Command, Successors};
 use meeting_wire::{Post, Slot};
 use rand_chacha::{ChaCha20Rng, rand_core::SeedableRng};
 
-use crate::{
-    CRYPTO,
-    cursor::Cursor,
-    invariants::{Trio, fresh},
-};
+use crate::{CRYPTO, cursor::Cursor, fresh, invariants::Trio};
 
 pub fn run(bytes: &[u8]) {
     let mut bytes = Cursor(bytes);
     let mut trio = Trio::new(Successors::Nobody);
-    let mut rng = ChaCha20Rng::from_seed(fresh());
+    let mut rng = ChaCha20Rng::from_seed(fresh::key());
     let evil = bytes.below(3);
     let honest: Vec<usize> = (0..3).filter(|node| *node != evil).collect();
     for _ in 0..STEPS {
@@ -22,7 +18,7 @@ pub fn run(bytes: &[u8]) {
             break;
         }
         match bytes.u8() % 8 {
-            0 => trio.run(bytes.u16().into()),
+            0 => trio.run(bytes.scaled(16)),
             1 => trio.run(u64::from(bytes.u8()) * 100),
             2 => {
                 let _ = trio.meeting.command(0, Command::Rotate);
@@ -32,6 +28,9 @@ pub fn run(bytes: &[u8]) {
                 let Some(body) = trio.meeting.nodes[evil].session.forge(&message, &mut rng) else { continue };
                 say(&mut trio, evil, body, &mut bytes);
             }
+        }
+        if CRYPTO {
+            trio.committed(&honest);
         }
         if CRYPTO && evil != 0 {
             trio.check(&honest);

@@ -1,12 +1,6 @@
 //! A meeting of three, and what holds in it after every step, whatever relay and members do.
 
-use std::{
-    cell::RefCell,
-    collections::HashMap,
-    rc::Rc,
-    sync::atomic::{AtomicU64, Ordering},
-    time::Duration,
-};
+use std::{cell::RefCell, collections::HashMap, rc::Rc, time::Duration};
 
 use bytes::Bytes;
 use meeting_protocol::{
@@ -14,6 +8,8 @@ use meeting_protocol::{
     testing::{Fate, Meeting},
 };
 use meeting_wire::{ParticipantId, Post, Slot, StreamId};
+
+use crate::fresh;
 
 /// What the relay does and has done, shared with the closure that does it.
 #[derive(Default)]
@@ -50,7 +46,7 @@ impl Trio {
     pub fn new(successors: Successors) -> Self {
         let single = successors == Successors::Nobody;
         let weather = Rc::new(RefCell::new(Weather::default()));
-        let mut meeting = Meeting::new(seed(), successors);
+        let mut meeting = Meeting::new(fresh::seed(), successors);
         let sky = weather.clone();
         meeting.tamper =
             Some(Box::new(move |now, from, to, post| sky.borrow_mut().decide(now, from, to, post)));
@@ -91,6 +87,17 @@ impl Trio {
         }
         if self.single {
             self.outsiders();
+        }
+    }
+
+    /// Whose chain has the same link has the same key, whatever the leader: the link commits to it.
+    pub fn committed(&self, honest: &[usize]) {
+        let mut keys = HashMap::new();
+        for node in honest {
+            for (of, key) in self.meeting.nodes[*node].session.meeting_keys() {
+                let known = *keys.entry(of).or_insert(key);
+                assert!(known == key, "two keys for one link");
+            }
         }
     }
 
@@ -185,19 +192,6 @@ impl Weather {
             self.words.entry(to).or_default().push(Word { comes, made, heartbeat });
         }
     }
-}
-
-/// A seed for the rig: always the same for a fuzzer, a new one each time where a nonce ledger watches all runs.
-fn seed() -> u64 {
-    static RUNS: AtomicU64 = AtomicU64::new(0);
-    0xf022 << 32 | if cfg!(fuzzing) { 0 } else { RUNS.fetch_add(1, Ordering::Relaxed) }
-}
-
-/// A base key by the same rule.
-pub fn fresh() -> [u8; 32] {
-    let mut key = [0xf0; 32];
-    key[..8].copy_from_slice(&seed().to_be_bytes());
-    key
 }
 
 /// As in `Meeting`.

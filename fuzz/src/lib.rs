@@ -9,9 +9,11 @@
 //! `README.md` says what each target means; `fuzz/run` runs them.
 
 mod beacon;
+mod board;
 mod cursor;
 mod elements;
 mod frame;
+mod fresh;
 mod insider;
 mod invariants;
 mod local;
@@ -20,6 +22,7 @@ mod relay;
 mod rtp;
 mod text;
 mod wire;
+mod wrap;
 
 /// One way to treat bytes.
 #[derive(Clone, Copy)]
@@ -31,12 +34,14 @@ pub struct Target {
 }
 
 /// All of them.
-pub const TARGETS: [Target; 12] = [
+pub const TARGETS: [Target; 14] = [
     Target { name: "wire", run: wire::run },
     Target { name: "local", run: local::run },
     Target { name: "text", run: text::run },
     Target { name: "message", run: meeting_protocol::session::fuzzing::message },
     Target { name: "roster", run: meeting_protocol::session::fuzzing::roster },
+    Target { name: "board", run: board::run },
+    Target { name: "wrap", run: wrap::run },
     Target { name: "frame", run: frame::run },
     Target { name: "beacon", run: beacon::run },
     Target { name: "insider", run: insider::run },

@@ -33,9 +33,9 @@ fn recording(bytes: &[u8]) {
 }
 
 fn key_file(bytes: &[u8]) {
-    let Ok(file) = KeyFile::open(bytes, b"correct horse") else { return };
+    let Ok(KeyFile { ending: Ending::Whole, .. }) = KeyFile::open(bytes, b"correct horse") else { return };
     let shorter = KeyFile::open(&bytes[..bytes.len() - 1], b"correct horse");
-    assert!(shorter.is_ok_and(|shorter| shorter.ending != Ending::Whole || file.ending == Ending::Altered));
+    assert!(shorter.is_ok_and(|shorter| shorter.ending != Ending::Whole), "a cut key file is whole");
 }
 
 /// 8 KiB, one pass, one lane.

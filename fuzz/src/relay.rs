@@ -39,8 +39,8 @@ fn step(trio: &mut Trio, bytes: &mut Cursor<'_>) {
     let node = bytes.below(trio.meeting.nodes.len());
     let me = trio.meeting.nodes[node].session.me();
     match bytes.u8() % 18 {
-        0 | 1 => trio.run(bytes.u16().into()),
-        2 => trio.run(u64::from(bytes.u8()) * 500),
+        0 | 1 => trio.run(bytes.scaled(16)),
+        2 => trio.run(bytes.scaled(9) * 250),
         3 => {
             trio.weather.borrow_mut().fate.insert(node, Fate::Drop);
         }

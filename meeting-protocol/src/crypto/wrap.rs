@@ -232,8 +232,14 @@ impl Pairing {
         self.prove(bytes).ct_eq(mac).into()
     }
 
+    /// An end of a pairing whose chain key is known.
+    #[cfg(feature = "testing")]
+    pub fn known(chain: Secret<32>, epoch: u64) -> Self {
+        Self { proof: next(&chain), chain, epoch }
+    }
+
     /// A second key for an epoch, as only a leader with a modified program has one.
-    #[cfg(feature = "simulator")]
+    #[cfg(feature = "testing")]
     pub fn again(&self, epoch: u64, link: &Hash, key: &Secret<32>) -> Result<[u8; SEALED_LEN], WrapError> {
         let sealed = once::seal(&wrap_key(&self.chain_at(epoch)?, link), &[], key.expose());
         sealed.map_err(|_| WrapError::Forged)?.try_into().map_err(|_| WrapError::Forged)

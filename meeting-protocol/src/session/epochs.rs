@@ -159,7 +159,7 @@ impl Epochs {
     }
 
     /// All keys there are.
-    #[cfg(feature = "simulator")]
+    #[cfg(feature = "testing")]
     pub fn keys(&self) -> impl Iterator<Item = &EpochKey> {
         self.keys.iter()
     }

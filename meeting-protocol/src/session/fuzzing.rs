@@ -1,5 +1,11 @@
 //! Doors for fuzzers and evil members: bytes to where they normally come behind a seal and a signature.
 
+mod posts;
+mod wraps;
+
+pub use posts::Posts;
+pub use wraps::{Ends, Paired};
+
 use std::collections::BTreeSet;
 
 use bytes::Bytes;
@@ -14,7 +20,10 @@ use super::{
 use crate::{
     announce::SignedAnnounce,
     beacon::{Context, SignedBeacon},
-    crypto::sign::{Signed, SignedBody},
+    crypto::{
+        sign::{Signed, SignedBody},
+        wrap::Pairing,
+    },
     roster::{Change, Link, MAX_ENTRIES, Roster},
     secret::Secret,
 };
@@ -49,6 +58,11 @@ pub fn message(bytes: &[u8]) {
             let key =
                 EpochKey { epoch: 9, link: [0xdd; 32], key: Secret::init_with(|key| *key = [0xee; 32]) };
             statement.body.open(&key, 7, &[0x12; 32]);
+        }
+        Message::Wrap(wrap) => {
+            let start = wrap.offer.as_ref().map_or(7, |offer| offer.start);
+            let mut end = Pairing::known(Secret::init_with(|key| *key = [0xcc; 32]), start);
+            let _ = end.unwrap(wrap.epoch, &wrap.link, &wrap.sealed);
         }
         _ => {}
     }

@@ -399,6 +399,19 @@ impl Lead {
         self.next_rotation = BootTime(u64::MAX);
     }
 
+    /// A pairing with a participant and the offer of it, to misuse them.
+    #[cfg(feature = "testing")]
+    pub fn offer(
+        &self,
+        participant: ParticipantId,
+        start: u64,
+        group: &Group,
+        cx: &mut Cx<'_>,
+    ) -> Option<(Pairing, Offer)> {
+        let peer = self.pair(self.announces.get(&participant)?, start, group, cx)?;
+        Some((peer.pairing, peer.offer?))
+    }
+
     /// What others can fill here.
     #[cfg(feature = "simulator")]
     pub fn sizes(&self) -> Vec<super::inside::Size> {

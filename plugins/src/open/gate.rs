@@ -306,7 +306,7 @@ fn reason(error: OpenError) -> Reason {
 /// Bytes of the tag of every suite on offer.
 const TAG: usize = 16;
 /// How long a frame waits for its key; what piles up behind it meanwhile is the queue before this element.
-const PATIENCE: Duration = Duration::from_millis(500);
+const PATIENCE: Duration = Duration::from_millis(if cfg!(fuzzing) { 1 } else { 500 });
 /// How long nobody waits after that was in vain.
 const REST: Duration = Duration::from_secs(3);
 /// How often the agent hears how far the counters are.
