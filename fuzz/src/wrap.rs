@@ -66,9 +66,8 @@ fn chains(bytes: &[u8]) {
         };
         let Made { to, epoch, link, sealed, .. } = wrap;
         let opened = ends[to].unwrap(epoch, &link, &sealed);
-        let of = |known: &&Made| {
-            (known.to, known.epoch, known.link, known.sealed) == (to, epoch, link, sealed)
-        };
+        let of =
+            |known: &&Made| (known.to, known.epoch, known.link, known.sealed) == (to, epoch, link, sealed);
         let reached = reaches(opens[to], epoch);
         let known = made.iter().find(of).filter(|_| reached);
         if CRYPTO {

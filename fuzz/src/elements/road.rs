@@ -106,11 +106,7 @@ impl State {
     /// What goes on in the place of a sealed frame.
     fn pass(&mut self, sealed: &[u8]) -> Option<Vec<u8>> {
         let newest = self.sealed.len();
-        self.sealed.push(Sealed {
-            bytes: sealed.to_vec(),
-            frame: mem::take(&mut self.frame),
-            came: false,
-        });
+        self.sealed.push(Sealed { bytes: sealed.to_vec(), frame: mem::take(&mut self.frame), came: false });
         let on = match mem::take(&mut self.fate) {
             Fate::Pass => sealed.to_vec(),
             Fate::Lose => return None,
