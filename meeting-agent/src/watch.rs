@@ -30,7 +30,7 @@ use meeting_protocol::{
     frame::KeyId,
     local::{self, FromAgent},
 };
-use meeting_wire::{Envelope, Kind, ParticipantId, Route, StreamId, ToRelay};
+use meeting_wire::{Envelope, Kind, MAX_SUBSCRIPTIONS, ParticipantId, Route, StreamId, ToRelay};
 
 use fair::fair;
 use listening::Listening;
@@ -458,8 +458,6 @@ fn stated_by(stated: &BTreeMap<Source, Stated>, from: ParticipantId) -> Option<&
 
 /// Streams of one meeting: five each of 1,000 people fit.
 const MAX_OFFERS: usize = 8_192;
-/// What a relay lets one connection have, which it ends for more.
-const MAX_SUBSCRIPTIONS: usize = 1_024;
 
 #[cfg(test)]
 mod tests;

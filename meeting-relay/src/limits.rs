@@ -63,8 +63,8 @@ pub const CLAIMS: usize = 16 * 1024;
 /// Streams that one participant may have published: the 64 of its elements, a few cameras with layers, and its beacons.
 pub const STREAMS: usize = 64 + 1;
 
-/// Subscriptions of one connection: five streams each of 200 people.
-pub const SUBSCRIPTIONS: usize = 1024;
+/// Subscriptions of one connection.
+pub const SUBSCRIPTIONS: usize = meeting_wire::MAX_SUBSCRIPTIONS;
 
 /// Layers of one stream: three spatial by three temporal ones, and room.
 pub const LAYERS: u8 = 32;

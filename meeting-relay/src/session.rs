@@ -199,7 +199,10 @@ pub async fn serve(incoming: Incoming, house: &House) {
     let (last_words, ending) = oneshot::channel();
     let _ = send.set_priority(priority::CONTROL);
     let room = member.outlet.charge_greeting(greeting.len());
-    let room = room.or_else(|| member.meeting.charge(seat, greeting.len() * limits::ITEM_BYTES));
+    let messages = greeting.len() * limits::ITEM_BYTES;
+    let room = room.or_else(|| member.meeting.charge(seat, messages));
+    // What others send at once may be quicker than what the meeting forgets for it: some of all memory is not for that.
+    let room = room.or_else(|| memory.charge(messages));
     let greeting = match room {
         Some(charge) => (greeting, Some(charge)),
         None => {

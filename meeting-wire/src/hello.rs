@@ -18,6 +18,10 @@ pub const VERSION: u16 = 1;
 /// The longest control message in bytes: one post and its head.
 pub const MAX_CONTROL: usize = MAX_POST + 64;
 
+/// The most streams that one agent may have subscribed to; the relay ends the connection for more. The beacons and the voice of
+/// each of a thousand people, or ten streams of each of two hundred.
+pub const MAX_SUBSCRIPTIONS: usize = 2_048;
+
 /// Stands for the last board counter seen in the hello of somebody who needs nothing of before.
 pub const NEWCOMER: u64 = u64::MAX;
 

@@ -25,7 +25,9 @@ mod media;
 pub use board::{MAX_POST, Post, Slot};
 pub use codec::{Decode, DecodeError, Encode, Reader, Writer};
 pub use envelope::{Envelope, Flags, MAX_FRAME};
-pub use hello::{Admission, FromRelay, MAX_CONTROL, NEWCOMER, Refusal, ToRelay, VERSION, frame_len};
+pub use hello::{
+    Admission, FromRelay, MAX_CONTROL, MAX_SUBSCRIPTIONS, NEWCOMER, Refusal, ToRelay, VERSION, frame_len,
+};
 pub use ids::{Claim, Hex, InstanceId, MeetingId, ParticipantId, Route, StreamId};
 pub use media::{AudioDatagram, GroupHeader, Kind, Record, RecordKind};
 
