@@ -62,9 +62,14 @@ impl World {
                 1 if lie == Lie::Heartbeat => Slot::Cell,
                 _ => Slot::Log,
             };
-            let from = session.me();
+            let said = self.read(&body);
+            // An announce counts from the stay that it is of: over a connection of its own, or with the relay's help.
+            let from = match &said {
+                Some(Message::Announce(announce)) => announce.unverified().participant,
+                _ => session.me(),
+            };
             if matches!(lie, Lie::Twin | Lie::Ghost)
-                && let Some(message) = self.read(&body)
+                && let Some(message) = said
             {
                 // Who holds the link and a device's key may ask.
                 self.book.said(self.now, slot, &message);
