@@ -169,16 +169,17 @@ impl Session {
         Some(self.me.board.seal(group.instance, &message.to_bytes(), rng))
     }
 
-    /// A beacon for these frames, as if it were the victim's.
+    /// A beacon of this number for these frames, as if it were the victim's.
     pub(crate) fn false_beacon(
         &self,
         victim: ParticipantId,
+        number: u64,
         spans: Vec<Span>,
         rng: &mut dyn CryptoRng,
     ) -> Option<Bytes> {
         let member = self.stands()?;
         let Opened { epoch, link, .. } = member.group.epochs.newest;
-        let body = Beacon { number: u64::MAX >> 3, epoch, link, time: 1, spans };
+        let body = Beacon { number, epoch, link, time: 1, spans };
         let (meeting, instance) = (&self.me.meeting.0, &member.group.instance.0);
         let context = Context { meeting, instance, sender: &victim.0 };
         let beacon = SignedBeacon::new(body, &context, &self.me.signer);

@@ -124,12 +124,26 @@ impl World {
         name: ParticipantId,
         spans: Vec<Span>,
     ) -> Option<Bytes> {
+        // The next one, so that true ones follow, or one after which they count as old.
+        let number = if self.dice.chance(80) { self.beacons_of(name) + 1 } else { u64::MAX >> 3 };
         let (session, _) = self.devices[eve].lies_in(before)?;
         let own = session.me() == name;
-        let body = session.false_beacon(name, spans, &mut self.dice.0)?;
+        let body = session.false_beacon(name, number, spans, &mut self.dice.0)?;
         self.tally.lies += 1;
         self.tally.did(if own { "false beacon in one's own name" } else { "false beacon in another's name" });
         Some(body)
+    }
+
+    /// The number of somebody's newest beacon.
+    fn beacons_of(&self, name: ParticipantId) -> u64 {
+        let number = |parcel: &Parcel| match parcel {
+            Parcel::Beacon { from, body } if *from == name => match self.read(body)? {
+                Message::Beacon(beacon) => Some(beacon.body.number),
+                _ => None,
+            },
+            _ => None,
+        };
+        self.relay.media.iter().rev().take(LATELY).find_map(|kept| number(&kept.parcel)).unwrap_or(0)
     }
 
     /// Signs for frames as if somebody else did, to one whom the relay hands it.
@@ -177,7 +191,9 @@ impl World {
         let Some(stolen) = hoard.get(at) else { return };
         let (from, stream, kid, link) = (stolen.from, stolen.stream, stolen.kid, stolen.link);
         let base_key = Secret::init_with(|key| *key = stolen.base_key);
-        let counter = self.counter_of(kid) + self.dice.between(0, 4);
+        // One that its sender uses too, or one that it comes to later or never.
+        let ahead = if self.dice.chance(70) { 4 } else { 1_000 };
+        let counter = self.counter_of(kid) + self.dice.between(0, ahead);
         let frame = self.frames;
         self.frames += 1;
         let sealed = Scope::off(|| {
