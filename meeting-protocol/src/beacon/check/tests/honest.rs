@@ -97,6 +97,10 @@ fn a_connection_that_breaks_accuses_nobody() {
         for _ in 0..if watched { 9 } else { back_after } {
             scene.now += 330;
             scene.tick();
+            if gone {
+                // Others of her streams go on.
+                scene.sign(Vec::new());
+            }
         }
         if gone {
             scene.now += 2_000;
