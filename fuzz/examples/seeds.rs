@@ -41,7 +41,7 @@ fn main() -> Result<()> {
         ("beacon", decisions(6, 256)),
         ("insider", decisions(12, 96)),
         ("relay", decisions(12, 96)),
-        ("elements", decisions(6, 160)),
+        ("elements", elements()),
         ("rtp", decisions(6, 256)),
         ("recording", recordings()?),
     ] {
@@ -298,12 +298,34 @@ fn boards(overheard: &[Vec<u8>]) -> Vec<Vec<u8>> {
     seeds
 }
 
+/// What happens on the road between the two: a frame passes, comes again, is altered, is lost and comes late under an old key.
+fn elements() -> Vec<Vec<u8>> {
+    let push = |fate: &[u8]| [&[0, 4, 0xf0, 0x0f, 0xf0, 0x0f][..], fate, &[0]].concat();
+    let alter = |at: u8| push(&[4, 1, 0, at, 0, 1, 0, 0, 0, 0, 0, 0, 0]);
+    let frames =
+        [push(&[0]), push(&[7, 1]), alter(0), alter(2), alter(12), push(&[3]), vec![6, 1], push(&[7, 1])];
+    let mut seeds = decisions(6, 160);
+    seeds.push([&[2][..], &frames.concat(), &push(&[0])].concat());
+    seeds
+}
+
 /// Chains, and what a leader hands to a follower: truths, in order and not, and a lie in the end.
 fn wraps() -> Vec<Vec<u8>> {
     let (pair, rotate, wait) = (&[2, 0, 0, 0, 0, 0, 0][..], &[1][..], &[0, 12, 0, 100][..]);
     let (truth, unoffered, lie) = (&[5, 0, 0, 0][..], &[5, 0, 0, 8][..], &[5, 0, 0, 4, 0, 7, 1][..]);
     let leaders = &[3, 0, 0, 0][..];
+    // One wrap with another link, receiver, epoch and byte in it, as it was, and once more.
+    let altered: [&[u8]; 6] = [
+        &[2, 0, 0, 4, 0, 5, 1],
+        &[2, 0, 0, 1],
+        &[2, 0, 0, 2, 3, 0, 1, 0, 0, 0],
+        &[2, 0, 0, 8, 0, 40, 1],
+        &[1, 0, 0],
+        &[1, 0, 0],
+    ];
+    let handed: Vec<u8> = altered.iter().flat_map(|step| [&[0, 0][..], step].concat()).collect();
     let mut seeds = vec![
+        [&[0; 7][..], &[0, 0, 0, 0, 0, 0, 0, 0, 0, 7, 9], &handed].concat(),
         [&[1][..], pair, truth, rotate, wait, unoffered, rotate, wait, truth, lie].concat(),
         [&[1][..], pair, lie].concat(),
         [&[1][..], leaders, pair, truth, rotate, wait, leaders, rotate, wait, leaders].concat(),
