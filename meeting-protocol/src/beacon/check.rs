@@ -322,7 +322,7 @@ pub const LATE: Duration = Duration::from_secs(3);
 const OVERDUE: Duration = Duration::from_millis(1_250);
 /// Counters that a sender uses between two beacons, at most.
 const AHEAD: u64 = 4_096;
-/// After so long without any beacon nothing comes of a sender: one that has streams signs every 1.7 s at least.
+/// After so long without any beacon nothing comes of a sender: one that has streams signs every 1.8 s at least.
 const SILENCE: Duration = Duration::from_secs(5);
 
 #[cfg(test)]

@@ -198,7 +198,7 @@ impl Share {
 const LOOK: Duration = Duration::from_millis(350);
 /// After so long without a frame there are no more for now.
 const QUIET: Duration = Duration::from_secs(1);
-/// How long after a frame a beacon may come that left before it: they are made three times a second.
+/// How long after a frame a beacon may come that left before it: they are made each 450 ms.
 const BEHIND: Duration = Duration::from_millis(500);
 /// How long frames wait for their beacon after a forgery; doubled each time, up to 16 times as long.
 const GUARD: Duration = Duration::from_secs(10);
