@@ -79,7 +79,7 @@ pub const WISHES: Rate = Rate { per_second: 8.0, burst: 192.0 };
 pub const WISHES_OF_ONE: Rate = Rate { per_second: 4.0, burst: 128.0 };
 /// Subscriptions begun and ended: of all messages the relay takes 1,000 a second and 8,192 at once.
 pub const SUBSCRIPTIONS: Rate = Rate { per_second: 500.0, burst: 4_096.0 };
-/// Beacons of one sender that are looked at: three a second are made.
+/// Beacons of one sender that are looked at: about two a second are made.
 pub const BEACONS_OF_ONE: Rate = Rate { per_second: 8.0, burst: 16.0 };
 
 #[cfg(test)]
