@@ -9,6 +9,7 @@ use meeting_protocol::{
     frame::KeyId,
     session::{Command, Phase, Successors},
     testing::Meeting,
+    weakness::{self, Weakness},
 };
 
 const ALICE: usize = 0;
@@ -109,6 +110,20 @@ fn nobody_signs_for_the_frames_of_another() {
     assert!(meeting.nodes[BOB].vouched.is_empty());
     meeting.hand_beacon(BOB, alice, beacon);
     assert_eq!(meeting.nodes[BOB].vouched.len(), 1);
+}
+
+#[test]
+fn without_the_check_of_its_signature_anybodys_beacon_would_do() {
+    let (mut meeting, kid) = three(2);
+    let alice = meeting.nodes[ALICE].session.me();
+    meeting.command(CAROL, Command::Beacon(vec![span(kid, 5)])).unwrap();
+    let beacon = meeting.nodes[CAROL].beacons[0].clone();
+    for (off, taken) in [(None, 0), (Some(Weakness::BeaconUnsigned), 1)] {
+        weakness::set(off);
+        meeting.hand_beacon(BOB, alice, beacon.clone());
+        weakness::set(None);
+        assert_eq!(meeting.nodes[BOB].vouched.len(), taken, "{off:?}");
+    }
 }
 
 #[test]

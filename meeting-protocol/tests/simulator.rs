@@ -106,7 +106,6 @@ fn the_simulator_finds_each_broken_defence() {
         Weakness::ReplayWindowOff,
         Weakness::LeaseIgnored,
         Weakness::CounterRestarts,
-        Weakness::BeaconUnsigned,
         Weakness::BeaconsUnchecked,
         Weakness::CrashForgets,
     ];
@@ -118,7 +117,7 @@ fn finds(weakness: Weakness) -> bool {
     // What shows with an evil leader alone, or with beacons, is looked for there first.
     let kind = match weakness {
         Weakness::CommitmentUnchecked | Weakness::CommitmentRepeated | Weakness::RotationUnchecked => 7,
-        Weakness::BeaconUnsigned | Weakness::BeaconsUnchecked | Weakness::CrashForgets => 1,
+        Weakness::BeaconsUnchecked | Weakness::CrashForgets => 1,
         _ => 0,
     };
     let mut seeds: Vec<u64> = (0..WITHIN).collect();

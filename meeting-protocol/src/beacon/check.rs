@@ -211,6 +211,8 @@ impl Checker {
             }
             None => match key.place(ctr) {
                 Place::Past => {}
+                Place::Taken(refused) if refused == digest => {}
+                Place::Taken(_) => key.hold(ctr, digest, envelope, now),
                 Place::Never => watched.forge(stream, false, now, &mut self.findings),
                 // What waits under its counter goes on first, or the beacon says which of them.
                 Place::Next if guarded || key.held.contains_key(&ctr) => key.hold(ctr, digest, envelope, now),
@@ -278,7 +280,7 @@ impl Checker {
                     for (ctr, digest, envelope) in waited {
                         overdue = Some(What::Unverified);
                         // Of each counter only what came first: elements start anew, and might open both again.
-                        if !key.known.contains_key(&ctr) && !key.gone.contains(ctr) {
+                        if !key.has_used(ctr) {
                             key.went_on(ctr, digest, now);
                             released.push((*id, envelope));
                         }

@@ -30,6 +30,8 @@ pub(super) struct Key {
     closed: Option<u64>,
     /// Went on, and that is all there was room to remember.
     pub gone: Ranges,
+    /// Went on, and beacons that should have spoken of it did not.
+    refused: BTreeMap<u64, FrameDigest>,
     /// When the first of those came for which nobody had signed in time yet.
     forgotten: Option<BootTime>,
     /// When its newest frame came.
@@ -46,6 +48,8 @@ pub(super) enum Place {
     Past,
     /// Beacons have passed it by: its sender has not used it.
     Never,
+    /// This one went on under it and was refused: no other goes on but by its sender's word.
+    Taken(FrameDigest),
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -100,6 +104,7 @@ impl Key {
             past: 0,
             closed: None,
             gone: Ranges::default(),
+            refused: BTreeMap::new(),
             forgotten: None,
             used: now,
         }
@@ -150,6 +155,8 @@ impl Key {
         let room = !before || self.known.len() < MEMORY;
         if ctr < self.past || self.gone.contains(ctr) {
             Place::Past
+        } else if let Some(refused) = self.refused.get(&ctr) {
+            Place::Taken(*refused)
         } else if self.covered.is_none_or(|covered| ctr >= covered) {
             Place::Next
         } else if room && in_hole() {
@@ -211,11 +218,15 @@ impl Key {
                 Some(Known::Signed { .. }) => continue,
                 // It may have come, and would come again.
                 None if ctr < self.past => continue,
-                None => {
-                    let gone = self.gone.contains(ctr);
-                    word.unknown |= gone;
-                    gone
-                }
+                None => match self.refused.remove(&ctr) {
+                    // Its sender has sent it, whatever kept the word of that back.
+                    Some(refused) => refused == digest,
+                    None => {
+                        let gone = self.gone.contains(ctr);
+                        word.unknown |= gone;
+                        gone
+                    }
+                },
             };
             for (held, envelope, _) in self.held.remove(&ctr).unwrap_or_default() {
                 if held == digest && !seen {
@@ -236,14 +247,29 @@ impl Key {
         word
     }
 
-    /// Forgets what went on from this counter on, for nobody sent it; gives whether there was any.
+    /// Refuses what went on from this counter on, for nobody sent it; gives whether there was any. It does not go on again: a
+    /// beacon that was held back refuses what is honest.
     pub fn refuse(&mut self, from: u64, is_due: impl Fn(BootTime) -> bool) -> bool {
         let never_sent = |known: &Known| match known {
             Known::Unsigned { at, .. } => is_due(*at),
             Known::Signed { .. } => false,
         };
+        let mut any = false;
         // What beacons have spoken of is below, and is not looked at: empty spans cost next to nothing.
-        self.known.extract_if(from.., |_, known| never_sent(known)).count() > 0
+        for (ctr, known) in self.known.extract_if(from.., |_, known| never_sent(known)) {
+            let (Known::Unsigned { digest, .. } | Known::Signed { digest, .. }) = known;
+            self.refused.insert(ctr, digest);
+            any = true;
+        }
+        while self.refused.len() > MEMORY {
+            self.refused.pop_first();
+        }
+        any
+    }
+
+    /// Whether something went on under this counter.
+    pub fn has_used(&self, ctr: u64) -> bool {
+        self.known.contains_key(&ctr) || self.gone.contains(ctr) || self.refused.contains_key(&ctr)
     }
 
     /// Notes frames whose beacon should have come after `due`; gives when the newest of them came.

@@ -36,6 +36,33 @@ fn while_frames_wait_for_their_beacon_none_comes_through_a_gap() {
 }
 
 #[test]
+fn what_a_beacon_refused_that_was_held_back_does_not_go_on_again() {
+    let mut scene = Scene::new();
+    scene.honest_thirds(3);
+    // A beacon that says how far Alice is now comes when she is further, and nobody knows how old it is.
+    let (old, signed) = (scene.sent.idle(), scene.ctr);
+    let mut came = Vec::new();
+    for _ in 0..8 {
+        scene.third(|scene, envelope| {
+            scene.come(&envelope);
+            came.push(envelope);
+        });
+    }
+    scene.delay = None;
+    scene.sign(old);
+    assert!(scene.told.contains(&What::Forged), "that is how it looks");
+    let again = |scene: &mut Scene| {
+        let altered = Envelope { pts: Some(1), ..came[0].clone() };
+        came.iter().chain([&altered]).filter(|envelope| scene.come(envelope)).count()
+    };
+    assert_eq!(again(&mut scene), 0);
+    scene.delivered.clear();
+    scene.beacon();
+    scene.tick();
+    assert_eq!((again(&mut scene), scene.delivered.len()), (0, 0), "from counter {signed} on");
+}
+
+#[test]
 fn what_went_on_before_nobody_watched_never_goes_on_again() {
     for forged in [None, Some(7), Some(500)] {
         let mut scene = Scene::new();
