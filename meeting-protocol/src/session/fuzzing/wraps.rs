@@ -74,6 +74,9 @@ impl Paired {
     }
 }
 
+/// An epoch and the link that opened it.
+pub type EpochName = (u64, [u8; 32]);
+
 impl Session {
     /// A pairing with somebody who is in, offered and signed as a leader does. None if this session does not lead them.
     pub fn pair(&self, with: ParticipantId, start: u64, rng: &mut dyn CryptoRng) -> Option<Paired> {
@@ -86,14 +89,14 @@ impl Session {
     }
 
     /// The newest epoch of the chain and the link that opened it. None without a place.
-    pub fn newest(&self) -> Option<(u64, [u8; 32])> {
+    pub fn newest(&self) -> Option<EpochName> {
         let Place::Member(member) = &self.place else { return None };
         let newest = &member.group.epochs.newest;
         Some((newest.epoch, newest.link))
     }
 
     /// The meeting keys it holds, each with its epoch and the link that opened it.
-    pub fn meeting_keys(&self) -> Vec<((u64, [u8; 32]), [u8; 32])> {
+    pub fn meeting_keys(&self) -> Vec<(EpochName, [u8; 32])> {
         let Place::Member(member) = &self.place else { return Vec::new() };
         member.group.epochs.keys().map(|key| ((key.epoch, key.link), *key.key.expose())).collect()
     }
