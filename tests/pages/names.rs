@@ -83,8 +83,8 @@ fn functions(text: &str) -> Vec<(Option<String>, String)> {
             inside.pop_if(|(start, _)| *start == indent);
         } else if let [.., "mod", name, "{"] = line.split(' ').collect::<Vec<_>>()[..] {
             inside.push((indent, name));
-        } else if line.starts_with("#[") {
-            let path = line[2..].split(['(', ']']).next().unwrap_or_default();
+        } else if let Some(attribute) = line.strip_prefix("#[") {
+            let path = attribute.split(['(', ']']).next().unwrap_or_default();
             is_test |= path.rsplit("::").next() == Some("test");
         } else if let Some(rest) = line.strip_prefix("async ").unwrap_or(line).strip_prefix("fn ") {
             if let Some((name, _)) = rest.split_once(['(', '<']).filter(|_| is_test) {

@@ -139,7 +139,7 @@ mod tests {
         sent.take();
         sent.frame(&frame(kid(1, 1), 6, b"x"));
         let at_rest = Span { kid: kid(2, 1), first: 6, frames: Vec::new(), closed: false };
-        assert_eq!(sent.take()[1..], [at_rest.clone()]);
+        assert_eq!(sent.take()[1..], *std::slice::from_ref(&at_rest));
         assert!(sent.take().is_empty(), "nothing was sent");
         assert_eq!(sent.idle()[1..], [at_rest]);
     }
