@@ -114,7 +114,7 @@ fn nobody_signs_for_the_frames_of_another() {
 
 #[test]
 fn without_the_check_of_its_signature_anybodys_beacon_would_do() {
-    let (mut meeting, kid) = three(2);
+    let (mut meeting, kid) = three(12);
     let alice = meeting.nodes[ALICE].session.me();
     meeting.command(CAROL, Command::Beacon(vec![span(kid, 5)])).unwrap();
     let beacon = meeting.nodes[CAROL].beacons[0].clone();
