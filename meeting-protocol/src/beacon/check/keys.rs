@@ -23,10 +23,13 @@ impl Keys {
         let gone = match self.0.iter().position(|key| key.kid == kid) {
             // Its number comes again after 256 epochs.
             Some(at) if self.0[at].epoch.is_some_and(|old| old != epoch) => Some(at),
-            None if self.0.len() >= KEYS + EARLY => {
-                Some(self.0.iter().position(Key::is_settled).unwrap_or(0))
+            Some(at) if self.0[at].epoch.is_some() => None,
+            _ if self.0.len() - self.early() < KEYS => None,
+            _ => {
+                let is_here = |key: &Key| key.epoch.is_some();
+                let settled = self.0.iter().position(|key| is_here(key) && key.is_settled());
+                settled.or_else(|| self.0.iter().position(is_here))
             }
-            _ => None,
         };
         let gone = gone.map(|at| self.0.remove(at));
         let at = self.0.iter().position(|key| key.kid == kid).unwrap_or_else(|| self.push(kid, now));
@@ -125,3 +128,23 @@ pub(super) const KEYS: usize = 16;
 pub(super) const EARLY: usize = 2;
 /// How long what came under a key that never comes is remembered: elements wait less.
 const PATIENCE: Duration = Duration::from_secs(2);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use meeting_wire::StreamId;
+
+    #[test]
+    fn so_many_keys_are_kept_and_early_ones_have_room_beside_them() {
+        let (mut keys, now) = (Keys::default(), BootTime(0));
+        for epoch in 0..40 {
+            keys.opened(KeyId::new(StreamId(1), 3, epoch), epoch, now);
+            for ahead in 1..=3 {
+                keys.of_beacon(KeyId::new(StreamId(1), 3, epoch + ahead), now);
+            }
+            assert!(keys.iter().len() <= KEYS + EARLY);
+            assert!(keys.iter().any(|key| key.epoch == Some(epoch)));
+        }
+        assert_eq!((keys.iter().len(), keys.early()), (KEYS + EARLY, EARLY));
+    }
+}

@@ -21,8 +21,7 @@ impl Checker {
         let keys = streams().map(|stream| stream.keys.iter().len()).max().unwrap_or_default();
         let due = streams().map(|stream| stream.share.due.len()).max().unwrap_or_default();
         [
-            // Those that have come fill the room of early ones too, and two come early all the same.
-            ("keys of a stream", keys, KEYS + 2 * EARLY),
+            ("keys of a stream", keys, KEYS + EARLY),
             ("frames known under a key", most(&|key| key.known.len()), MEMORY),
             ("frames that wait under a key", most(&held), HELD),
             ("their bytes", most(&bytes), HELD_BYTES),
