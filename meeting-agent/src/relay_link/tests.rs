@@ -157,6 +157,14 @@ impl Device {
     }
 }
 
+/// Alice and Bob, connected.
+async fn both(relay: &Running) -> (Device, Device) {
+    let (mut alice, mut bob) = (Device::start(relay.hail(ALICE)), Device::start(relay.hail(BOB)));
+    alice.up().await;
+    bob.up().await;
+    (alice, bob)
+}
+
 /// A sealed frame's header (RFC 9605 4.3) in front of `len` bytes that tell it from others.
 fn frame(stream: u32, n: u64, flags: u8, len: usize) -> Envelope {
     let mut sealed = vec![0; Header::MAX_LEN];
@@ -189,9 +197,7 @@ fn source() -> (Pipeline, mpsc::Receiver<StreamId>) {
 async fn frames_of_every_kind_cross_the_relay_whole_and_in_order() {
     let folder = TempDir::new().unwrap();
     let relay = Running::start(folder.path(), None);
-    let (mut alice, mut bob) = (Device::start(relay.hail(ALICE)), Device::start(relay.hail(BOB)));
-    alice.up().await;
-    bob.up().await;
+    let (mut alice, mut bob) = both(&relay).await;
     alice.publish(&[(1, Kind::Data), (2, Kind::Audio), (3, Kind::Video)]).await;
     bob.subscribe(3).await;
     // asked for last, so the others are subscribed too
@@ -233,9 +239,7 @@ async fn frames_of_every_kind_cross_the_relay_whole_and_in_order() {
 async fn the_last_frames_of_a_closed_stream_arrive() {
     let folder = TempDir::new().unwrap();
     let relay = Running::start(folder.path(), None);
-    let (mut alice, mut bob) = (Device::start(relay.hail(ALICE)), Device::start(relay.hail(BOB)));
-    alice.up().await;
-    bob.up().await;
+    let (mut alice, mut bob) = both(&relay).await;
     alice.publish(&[(3, Kind::Video)]).await;
     bob.subscribe(1).await;
     wanted(&mut alice, 3).await;
@@ -259,9 +263,7 @@ async fn the_last_frames_of_a_closed_stream_arrive() {
 async fn a_pipeline_that_floods_costs_the_others_neither_the_relay_nor_their_streams() {
     let folder = TempDir::new().unwrap();
     let relay = Running::start(folder.path(), None);
-    let (mut alice, mut bob) = (Device::start(relay.hail(ALICE)), Device::start(relay.hail(BOB)));
-    alice.up().await;
-    bob.up().await;
+    let (mut alice, mut bob) = both(&relay).await;
     alice.publish(&[(1, Kind::Data), (3, Kind::Video)]).await;
     bob.subscribe(2).await;
     wanted(&mut alice, 3).await;
@@ -290,9 +292,7 @@ async fn a_pipeline_that_floods_costs_the_others_neither_the_relay_nor_their_str
 async fn a_pipeline_that_sends_more_bytes_than_the_relay_takes_costs_the_others_nothing() {
     let folder = TempDir::new().unwrap();
     let relay = Running::with(folder.path(), |config| config.meetings.max_publish_mbit = 8);
-    let (mut alice, mut bob) = (Device::start(relay.hail(ALICE)), Device::start(relay.hail(BOB)));
-    alice.up().await;
-    bob.up().await;
+    let (mut alice, mut bob) = both(&relay).await;
     alice.publish(&[(1, Kind::Data), (3, Kind::Video)]).await;
     bob.subscribe(2).await;
     wanted(&mut alice, 3).await;
@@ -400,9 +400,7 @@ async fn another_certificate_than_the_links_is_refused() {
 async fn a_lost_relay_is_called_again_and_frames_go_on_with_a_keyframe() {
     let folder = TempDir::new().unwrap();
     let relay = Running::start(folder.path(), None);
-    let (mut alice, mut bob) = (Device::start(relay.hail(ALICE)), Device::start(relay.hail(BOB)));
-    alice.up().await;
-    bob.up().await;
+    let (mut alice, mut bob) = both(&relay).await;
     let address = relay.stop().await;
     assert!(matches!(alice.event().await, LinkEvent::Down(_)));
     assert!(matches!(bob.event().await, LinkEvent::Down(_)));
@@ -462,9 +460,7 @@ async fn a_keyframe_that_is_wanted_too_soon_is_asked_for_later() {
 async fn a_goodbye_reaches_the_others() {
     let folder = TempDir::new().unwrap();
     let relay = Running::start(folder.path(), None);
-    let (mut alice, mut bob) = (Device::start(relay.hail(ALICE)), Device::start(relay.hail(BOB)));
-    alice.up().await;
-    bob.up().await;
+    let (alice, mut bob) = both(&relay).await;
     let body = Bytes::from_static(b"last words");
     alice.link.out.send(ToRelay::Post { slot: Slot::Log, body: body.clone() }).await.unwrap();
     alice.link.goodbye().await;
