@@ -298,11 +298,12 @@ class Recorder:
         GLib.timeout_add_seconds(10, self.loop.quit)
         return True
 
-    def run(self):
+    def run(self, me):
         for number in (signal.SIGINT, signal.SIGTERM):
             GLib.unix_signal_add(GLib.PRIORITY_DEFAULT, number, self.end)
         GLib.timeout_add_seconds(1, self.look)
-        self.pipeline.set_state(Gst.State.PLAYING)
+        if self.pipeline.set_state(Gst.State.PLAYING) != Gst.StateChangeReturn.FAILURE:
+            say(f"in the meeting as {me['name']}, recorder: waiting for people (Ctrl-C finishes)")
         self.loop.run()
         self.pipeline.set_state(Gst.State.NULL)
         return 1 if self.failed else 0
@@ -337,8 +338,7 @@ def main():
     if free < arguments.reserve * MIB:
         sys.exit(f"record: {arguments.into} has {free // MIB} MiB left and {arguments.reserve} stay reserved: make room, or lower --reserve")
     Gst.init(None)
-    say(f"in the meeting as {me['name']}, recorder: waiting for people (Ctrl-C finishes)")
-    return Recorder(arguments, agent).run()
+    return Recorder(arguments, agent).run(me)
 
 
 if __name__ == "__main__":

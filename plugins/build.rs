@@ -1,4 +1,4 @@
-//! Tells the plug-in its commit and date.
+//! Tells the plugin its commit and date.
 
 fn main() {
     gst_plugin_version_helper::info()

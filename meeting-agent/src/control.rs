@@ -161,8 +161,8 @@ pub struct Status {
     /// Whether this user has compared the code that holds now with the leader's.
     #[serde(default)]
     pub verified: bool,
-    /// `green`: encrypted and compared; `amber`: encrypted, not compared; `red`: nothing to rely on, or somebody's
-    /// frames are forged; `off`: not in it.
+    /// `green`: encrypted and compared; `amber`: encrypted, not compared; `red`: nobody vouches for the leader, or somebody's
+    /// frames are forged; `grey`: stale, or not in it, so nothing is sealed or opened.
     #[serde(default)]
     pub shield: String,
     /// Whether nobody new is let in.

@@ -60,8 +60,9 @@ pub fn shield(phase: &str, status: &Status) -> &'static str {
         "live" if status.streams.iter().any(|stream| stream.trust == trust(Trust::Forged)) => "red",
         "live" if status.verified => "green",
         "live" if status.leading || status.leader_verified => "amber",
-        "live" | "stale" => "red",
-        _ => "off",
+        "live" => "red",
+        // Nothing is sealed or opened.
+        _ => "grey",
     }
 }
 
@@ -249,6 +250,15 @@ mod tests {
         let said = |count: usize| event(&Event::LetIn(vec!["Bob".to_owned(); count])).unwrap_or_default();
         assert_eq!(said(1), "can hear from now on, whether seen or not: Bob");
         assert!(said(64).ends_with("Bob, Bob, Bob, 61 more"));
+    }
+
+    #[test]
+    fn the_shield_is_grey_where_nothing_is_sealed_or_opened() {
+        let compared = Status { verified: true, leader_verified: true, ..Status::default() };
+        for phase in ["joining", "stale", "ended"] {
+            assert_eq!(shield(phase, &compared), "grey", "{phase}");
+        }
+        assert_eq!(shield("live", &Status::default()), "red", "nobody vouches for the leader");
     }
 
     #[test]

@@ -12,17 +12,21 @@ use meeting_wire::{Kind, ParticipantId, StreamId};
 use tokio::sync::mpsc;
 use zeroize::Zeroizing;
 
-use crate::local::may_command;
+use crate::private::may_command;
 
 /// A message behind its length, wiped when dropped.
-pub type Frame = Zeroizing<Vec<u8>>;
+pub type Packed = Zeroizing<Vec<u8>>;
 
 /// Everybody on this machine who holds keys of one meeting.
 #[derive(Debug, Default)]
 pub struct KeyHolders {
     holders: HashMap<u64, Holder>,
     streams: BTreeMap<StreamId, Own>,
-    keys: BTreeMap<(ParticipantId, StreamId, u64), OpenKey>,
+    /// Streams that are closed and whose last frames are not with the relay yet.
+    closing: BTreeMap<StreamId, Own>,
+    /// Streams of this stay that users opened who share this agent.
+    opened_by_guests: usize,
+    keys: BTreeMap<(ParticipantId, StreamId, u64), TheirKey>,
     lease: Option<BootTime>,
     retired: Option<(u64, BootTime)>,
     state: MeetingState,
@@ -32,7 +36,7 @@ pub struct KeyHolders {
 #[derive(Debug)]
 struct Holder {
     user: u32,
-    out: mpsc::Sender<Frame>,
+    out: mpsc::Sender<Packed>,
     opens: bool,
 }
 
@@ -41,15 +45,19 @@ struct Holder {
 pub struct Own {
     /// The connection that asked for it.
     pub holder: u64,
+    /// The user of that.
+    pub user: u32,
     /// The label.
     pub track: String,
     /// What it carries.
     pub kind: Kind,
+    /// The bytes of its caps.
+    pub caps: usize,
 }
 
 /// A key of somebody else's stream; bounded by [`MAX_KEYS`].
 #[derive(Debug)]
-pub struct OpenKey {
+pub struct TheirKey {
     /// The sender's name.
     pub name: String,
     /// The label.
@@ -70,7 +78,7 @@ pub struct OpenKey {
 
 impl KeyHolders {
     /// A connection of purpose `Keys` and its user: it hears the state, the lease and what is retired.
-    pub fn add(&mut self, id: u64, user: u32, out: mpsc::Sender<Frame>) {
+    pub fn add(&mut self, id: u64, user: u32, out: mpsc::Sender<Packed>) {
         self.holders.insert(id, Holder { user, out, opens: false });
         self.tell(id, &FromAgent::State(self.state.clone()));
         if let Some(until) = self.lease {
@@ -87,11 +95,48 @@ impl KeyHolders {
         self.streams.iter().filter(|(_, own)| own.holder == id).map(|(stream, _)| *stream).collect()
     }
 
-    /// Whether a connection's user has as many streams as one may who shares this agent; its own user may have all.
-    pub fn has_its_share(&self, id: u64) -> bool {
-        let Some(user) = self.user(id).filter(|user| !may_command(*user)) else { return false };
-        let theirs = self.streams.values().filter(|own| self.user(own.holder) == Some(user));
-        theirs.count() >= MAX_SHARED
+    /// Whether a user may have one more stream, with caps of so many bytes; else why not. Users who share this agent leave
+    /// some to its own user.
+    pub fn room(&self, user: u32, caps: usize) -> Result<(), String> {
+        if may_command(user) {
+            return Ok(());
+        }
+        let theirs = self.streams.values().filter(|own| own.user == user);
+        let text = if theirs.count() >= MAX_SHARED {
+            "you have as many streams as one user may who shares this agent: close one"
+        } else if self.of_guests().count() >= MAX_OF_GUESTS {
+            "all who share this agent have as many streams as they may together: one of them has to close one"
+        } else if !self.guests_may_have(caps, None) {
+            "the caps of all who share this agent are too long together: one of them has to close a stream"
+        } else if self.opened_by_guests >= MAX_USED_BY_GUESTS {
+            "all who share this agent have opened as many streams as they may in one stay: its own user has \
+             to leave the meeting and join again"
+        } else {
+            return Ok(());
+        };
+        Err(text.into())
+    }
+
+    /// Whether a stream may have new caps of this length beside those of all who share this agent.
+    pub fn takes_caps(&self, stream: StreamId, caps: usize) -> bool {
+        let whose = self.streams.get(&stream).map(|own| own.user);
+        whose.is_some_and(may_command) || self.guests_may_have(caps, Some(stream))
+    }
+
+    /// A stream has caps of this length now.
+    pub fn new_caps(&mut self, stream: StreamId, caps: usize) {
+        if let Some(own) = self.streams.get_mut(&stream) {
+            own.caps = caps;
+        }
+    }
+
+    fn guests_may_have(&self, caps: usize, instead_of: Option<StreamId>) -> bool {
+        let others = self.of_guests().filter(|(stream, _)| Some(**stream) != instead_of);
+        caps + others.map(|(_, own)| own.caps).sum::<usize>() <= MAX_CAPS_OF_GUESTS
+    }
+
+    fn of_guests(&self) -> impl Iterator<Item = (&StreamId, &Own)> {
+        self.streams.iter().chain(&self.closing).filter(|(_, own)| !may_command(own.user))
     }
 
     /// Whose connection it is, if it is still here.
@@ -144,6 +189,7 @@ impl KeyHolders {
 
     /// A stream of this device was opened.
     pub fn opened(&mut self, stream: StreamId, own: Own) {
+        self.opened_by_guests += usize::from(!may_command(own.user));
         self.streams.insert(stream, own);
     }
 
@@ -154,7 +200,14 @@ impl KeyHolders {
 
     /// A stream of this device is closed.
     pub fn closed(&mut self, stream: StreamId) {
-        self.streams.remove(&stream);
+        if let Some(own) = self.streams.remove(&stream) {
+            self.closing.insert(stream, own);
+        }
+    }
+
+    /// And its last frames are with the relay.
+    pub fn drained(&mut self, stream: StreamId) {
+        self.closing.remove(&stream);
     }
 
     /// Streams of this device.
@@ -171,7 +224,7 @@ impl KeyHolders {
     }
 
     /// A key to open with.
-    pub fn open(&mut self, from: ParticipantId, stream: StreamId, key: OpenKey) {
+    pub fn open(&mut self, from: ParticipantId, stream: StreamId, key: TheirKey) {
         let message = key.message(from, stream);
         self.tell_openers(&message);
         let place = (from, stream, u64::from(key.kid));
@@ -260,7 +313,7 @@ impl KeyHolders {
     }
 }
 
-impl OpenKey {
+impl TheirKey {
     fn message(&self, from: ParticipantId, stream: StreamId) -> FromAgent {
         FromAgent::OpenKey {
             from,
@@ -278,13 +331,64 @@ impl OpenKey {
 }
 
 fn send(holder: &Holder, message: &FromAgent) -> bool {
-    holder.out.try_send(local::to_frame(message)).is_ok()
+    holder.out.try_send(local::packed(message)).is_ok()
 }
 
 /// Streams of a user who shares the agent: half of what a device may have.
 const MAX_SHARED: usize = 32;
+/// Streams of all such users, those that are closing among them: of the 64 of a device some are its own user's.
+const MAX_OF_GUESTS: usize = 56;
+/// The bytes of caps that they have: three quarters of what all streams of a device have together.
+const MAX_CAPS_OF_GUESTS: usize = 96 * 1024;
+/// Streams that they open in one stay: half of the numbers that it has (PROTOCOL.md 3.7).
+const MAX_USED_BY_GUESTS: usize = 32 * 1024;
 /// Keys in force: five streams each of 1,000 people in three epochs.
 const MAX_KEYS: usize = 16_384;
 
 /// Messages that wait for one connection: every key in force, and room.
 pub const QUEUED: usize = MAX_KEYS + 256;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_shares_an_agent_leaves_its_user_streams_and_numbers() {
+        let me = rustix::process::getuid().as_raw();
+        let (one, other) = (me + 1, me + 2);
+        let mut holders = KeyHolders::default();
+        let open = |holders: &mut KeyHolders, user| {
+            let caps = 1024;
+            holders.room(user, caps)?;
+            let stream = holders.next_stream();
+            let own = Own { holder: 0, user, track: String::new(), kind: Kind::Data, caps };
+            holders.opened(stream, own);
+            Ok::<_, String>(stream)
+        };
+        let opened = |holders: &mut KeyHolders, user| -> Vec<StreamId> {
+            (0..100).map_while(|_| open(holders, user).ok()).collect()
+        };
+        let theirs = [one, other].map(|user| opened(&mut holders, user));
+        assert_eq!(theirs.each_ref().map(Vec::len), [32, 24]);
+        assert_eq!(opened(&mut holders, me).len(), 100, "how many its own user may have the session says");
+
+        let closes = theirs[0][0];
+        holders.closed(closes);
+        assert!(open(&mut holders, one).is_err(), "its last frames are still on their way");
+        holders.drained(closes);
+        assert!(open(&mut holders, one).is_ok());
+
+        let [long, closes] = [theirs[1][0], theirs[1][1]];
+        assert!(holders.takes_caps(long, 41 * 1024) && !holders.takes_caps(long, 41 * 1024 + 1));
+        holders.new_caps(long, 41 * 1024);
+        holders.closed(closes);
+        holders.drained(closes);
+        assert!(holders.room(other, 1024).is_ok() && holders.room(other, 1025).is_err());
+
+        assert_eq!(holders.opened_by_guests, 57, "all that they ever opened");
+        holders.opened_by_guests = MAX_USED_BY_GUESTS;
+        assert!(open(&mut holders, other).is_err() && open(&mut holders, me).is_ok());
+        holders.dismiss();
+        assert!(open(&mut holders, other).is_ok(), "a new stay has its own numbers");
+    }
+}

@@ -18,7 +18,6 @@
 //! * `cli`: the commands; they speak to the daemon in the JSON of [`control`].
 
 mod agent;
-mod bucket;
 pub mod cli;
 mod clock;
 mod config;
@@ -33,8 +32,10 @@ mod identity_file;
 mod keyholders;
 mod local;
 mod meeting;
+mod people;
 mod private;
 mod publish;
+mod rates;
 mod relay_link;
 pub mod show;
 mod task;

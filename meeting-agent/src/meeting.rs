@@ -7,7 +7,6 @@
 //! ```
 
 mod driver;
-pub(crate) mod people;
 
 pub use driver::TRYING;
 
@@ -70,7 +69,7 @@ pub enum ToMeeting {
     /// A glance.
     Look(oneshot::Sender<Status>),
     /// A connection that holds keys, of this user.
-    Keys(u64, u32, mpsc::Sender<keyholders::Frame>),
+    Keys(u64, u32, mpsc::Sender<keyholders::Packed>),
     /// What such a connection says.
     Said(u64, ToAgent),
     /// Such a connection is gone.

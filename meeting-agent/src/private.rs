@@ -1,4 +1,4 @@
-//! Directories and files that are nobody else's: made so, checked to be so, and refused otherwise.
+//! What is nobody else's: directories and files, made so, checked to be so and refused otherwise, and commands.
 
 use std::{
     fs,
@@ -99,6 +99,11 @@ pub fn write(path: &Path, bytes: &[u8], replace: bool) -> Result<(), AgentError>
     })();
     let _ = fs::remove_file(&draft);
     written.map_err(AgentError::io(failed()))
+}
+
+/// Whether this user may command the agent: its own, and root.
+pub fn may_command(user: u32) -> bool {
+    user == rustix::process::getuid().as_raw() || user == 0
 }
 
 fn check(path: &Path, meta: &fs::Metadata, closed: u32, chmod: &str) -> Result<(), AgentError> {

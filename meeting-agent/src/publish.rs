@@ -11,6 +11,7 @@
 //! behind loses its rest, never the next keyframe. A pipeline writes into the streams of its own user, and no faster than
 //! the relay takes it.
 
+mod allowance;
 mod queue;
 mod writer;
 
@@ -20,6 +21,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use allowance::{Allowance, Allowances};
 use bytes::Bytes;
 use meeting_protocol::{
     beacon::{BEACONS, Sent, Span},
@@ -27,11 +29,14 @@ use meeting_protocol::{
 };
 use meeting_wire::{Envelope, Flags, Kind, StreamId};
 use queue::Queue;
-use tokio::sync::mpsc;
+use tokio::{
+    sync::mpsc,
+    time::{sleep, timeout},
+};
 
 use crate::{
-    bucket::{self, Bucket},
     counters::{Counters, reason},
+    rates,
     task::Task,
 };
 
@@ -60,10 +65,7 @@ pub struct Publisher {
 struct Publishing {
     connection: Option<quinn::Connection>,
     streams: HashMap<StreamId, Stream>,
-    bucket: Bucket,
-    /// What the relay takes, in Mbit/s, and what is left of it.
-    mbit: u32,
-    bytes: Bucket,
+    allowances: Allowances,
 }
 
 #[derive(Debug)]
@@ -73,8 +75,7 @@ struct Stream {
     user: Option<u32>,
     /// The newest key that it was to be sealed under: beacons sign for its frames, and for no others.
     kid: Option<KeyId>,
-    bucket: Bucket,
-    bytes: Bucket,
+    allowance: Allowance,
     queue: Arc<Queue>,
     writer: Option<Task>,
     source: Option<KeyframeWishes>,
@@ -86,9 +87,8 @@ struct Stream {
 impl Publisher {
     /// No streams, no connection.
     pub fn new(counters: Arc<Counters>) -> Arc<Self> {
-        let now = Instant::now();
-        let (bucket, bytes) = (Bucket::new(bucket::FRAMES, now), Bucket::new(bucket::bytes(0), now));
-        let state = Publishing { connection: None, streams: HashMap::new(), bucket, mbit: 0, bytes };
+        let allowances = Allowances::new(0, Instant::now());
+        let state = Publishing { connection: None, streams: HashMap::new(), allowances };
         Arc::new(Self { state: Mutex::new(state), sent: Mutex::default(), counters })
     }
 
@@ -108,15 +108,12 @@ impl Publisher {
         let mut state = self.lock();
         let queue = Arc::new(Queue::new(kind));
         let writer = state.connection.clone().map(|link| self.writer(id, kind, link, queue.clone()));
-        let now = Instant::now();
-        let bucket = Bucket::new(bucket::FRAMES_OF_ONE, now);
-        let bytes = Bucket::new(bucket::bytes_of_one(state.mbit), now);
+        let allowance = state.allowances.of_stream(Instant::now());
         let stream = Stream {
             kind,
             user,
             kid: None,
-            bucket,
-            bytes,
+            allowance,
             queue,
             writer,
             source: None,
@@ -159,14 +156,30 @@ impl Publisher {
         *self.sent() = Sent::default();
     }
 
-    /// No more frames of this stream; ends when those that wait are with the relay.
+    /// No more frames of this stream; ends when the last ones are with the relay, and have had time to go on from there.
     pub fn close(self: &Arc<Self>, stream: StreamId) -> impl Future<Output = ()> + use<> {
+        let closed = self.close_within(stream, Duration::MAX);
+        async move {
+            closed.await;
+            sleep(ONWARD).await;
+        }
+    }
+
+    /// No more frames of this stream; ends when the last ones are with the relay. What is not on its way after so long never goes
+    /// out.
+    pub fn close_within(
+        self: &Arc<Self>,
+        stream: StreamId,
+        most: Duration,
+    ) -> impl Future<Output = ()> + use<> {
         let closed = self.lock().streams.remove(&stream);
         let publisher = self.clone();
         async move {
             if let Some(Stream { queue, writer: Some(mut writer), .. }) = closed {
                 queue.close();
-                writer.ended().await;
+                if timeout(most, writer.ended()).await.is_err() {
+                    writer.stop().await;
+                }
             }
             publisher.sent().ended(stream);
         }
@@ -183,9 +196,10 @@ impl Publisher {
     pub fn attach(self: &Arc<Self>, connection: quinn::Connection, mbit: u32) {
         let mut state = self.lock();
         let now = Instant::now();
-        (state.mbit, state.bytes) = (mbit, Bucket::new(bucket::bytes(mbit), now));
-        for (id, stream) in &mut state.streams {
-            stream.bytes = Bucket::new(bucket::bytes_of_one(mbit), now);
+        state.allowances = Allowances::new(mbit, now);
+        let Publishing { streams, allowances, .. } = &mut *state;
+        for (id, stream) in streams {
+            stream.allowance = allowances.of_stream(now);
             stream.queue.restart();
             stream.writer = Some(self.writer(*id, stream.kind, connection.clone(), stream.queue.clone()));
         }
@@ -205,7 +219,7 @@ impl Publisher {
     /// Takes a frame from a pipeline, which hears when a keyframe is needed.
     pub fn push(&self, id: StreamId, envelope: Envelope, from: &Pipeline, now: Instant) {
         let mut state = self.lock();
-        let Publishing { connection, streams, bucket, bytes, .. } = &mut *state;
+        let Publishing { connection, streams, allowances } = &mut *state;
         let Some(stream) = streams.get_mut(&id).filter(|stream| stream.user == Some(from.user)) else {
             return self.counters.dropped(reason::UNKNOWN, 1);
         };
@@ -219,21 +233,13 @@ impl Publisher {
         if connection.is_none() {
             return self.counters.dropped(reason::OFFLINE, 1);
         }
-        let cost = bucket::cost(stream.kind, envelope.flags);
-        let size = envelope.sealed.len() as f64;
-        let mut costs = [
-            (&mut stream.bucket, cost),
-            (&mut *bucket, cost),
-            (&mut stream.bytes, size),
-            (&mut *bytes, size),
-        ];
-        if !costs.iter_mut().all(|(bucket, cost)| bucket.has(*cost, now)) {
+        let cost = (rates::cost(stream.kind, envelope.flags), rates::size(&envelope));
+        if !allowances.take(from.user, &mut stream.allowance, cost, now) {
             // what leans on it helps nobody
             let rest = if stream.kind == Kind::Video { stream.queue.give_up_group() } else { 0 };
             stream.owed |= stream.kind == Kind::Video;
             return self.counters.dropped(reason::RATE, 1 + rest);
         }
-        costs.iter_mut().for_each(|(bucket, cost)| bucket.take(*cost));
         stream.owed &= !envelope.flags.has(Flags::KEYFRAME);
         let lost = stream.queue.push(envelope, now);
         if let Some((why, n)) = lost {
@@ -309,5 +315,9 @@ impl Stream {
     }
 }
 
-/// A keyframe costs everybody: at most two a second for one stream.
-const KEYFRAME_EVERY: Duration = Duration::from_millis(500);
+/// A keyframe costs everybody: at most two a second are asked for of one stream, ours or another's.
+pub const KEYFRAME_EVERY: Duration = Duration::from_millis(500);
+
+/// QUIC tells that bytes are on the relay's machine, not that the relay has read them: a stream, or a member, that goes at once
+/// takes its last frames along.
+pub const ONWARD: Duration = Duration::from_millis(300);

@@ -3,7 +3,7 @@
 //! ```text
 //!  idle --dial--> hello --welcome--> up ( control both ways | group streams | datagrams ) --lost--> idle
 //!    ^                                                                                         |
-//!    +---------------------------- 250 ms .. 5 s, with jitter ---------------------------------+
+//!    +------------------ 125 .. 750 ms for half a minute, later up to 7.5 s -------------------+
 //! ```
 //!
 //! For half a minute after a loss the pauses stay short: a relay that was started anew should find its meetings
@@ -13,15 +13,20 @@
 
 mod dial;
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
 
-use bytes::Bytes;
 use meeting_protocol::BootTime;
 use meeting_wire::{
-    Admission, Claim, Decode, Encode, FromRelay, MeetingId, NEWCOMER, ParticipantId, Refusal, Slot, ToRelay,
-    VERSION, Writer, frame_len,
+    Admission, Claim, Decode, FromRelay, MeetingId, ParticipantId, Refusal, ToRelay, VERSION, message_len,
+    packed,
 };
-use quinn::{Connection, RecvStream, SendStream};
+use quinn::{Connection, ConnectionError, RecvStream, SendStream};
 use tokio::{sync::mpsc, time::timeout};
 use tracing::{debug, info};
 
@@ -44,6 +49,8 @@ pub struct Hail {
     pub claim: Claim,
     /// Our right to be there.
     pub admission: Admission,
+    /// The newest log post of this stay that the session has: what came after it is asked for, on each connection.
+    pub since: Arc<AtomicU64>,
 }
 
 /// The media ends of the connection.
@@ -84,7 +91,7 @@ impl RelayLink {
         let dialler = dial::Dialler::new(&hail)?;
         let (out, messages) = mpsc::channel(QUEUED);
         let (happened, events) = mpsc::channel(QUEUED);
-        let caller = Caller { hail, dialler, media, messages, happened, since: NEWCOMER };
+        let caller = Caller { hail, dialler, media, messages, happened };
         Ok(Self { out, events, task: Task::spawn(caller.run()) })
     }
 
@@ -103,7 +110,6 @@ struct Caller {
     media: Media,
     messages: mpsc::Receiver<ToRelay>,
     happened: mpsc::Sender<LinkEvent>,
-    since: u64,
 }
 
 /// How one connection ended.
@@ -188,7 +194,7 @@ impl Caller {
             meeting: self.hail.meeting,
             participant: self.hail.participant,
             claim: self.hail.claim,
-            since: self.since,
+            since: self.hail.since.load(Ordering::Relaxed),
             admission: self.hail.admission.clone(),
         };
         let (send, recv, mbit) = match self.unless_goodbye(timeout(PATIENCE, greet(&connection, hello))).await
@@ -213,7 +219,7 @@ impl Caller {
         self.media.publisher.attach(connection.clone(), mbit);
         let end = tokio::select! {
             end = speak(send, &mut self.messages) => end,
-            end = listen(recv, &self.happened, &mut self.since) => end,
+            end = listen(recv, &self.happened) => end,
             () = watch::run(&connection, &self.media.watching) => {
                 End::Lost("the connection to the relay was lost".into())
             }
@@ -223,6 +229,7 @@ impl Caller {
             // closing at once would discard what is still on its way: the relay closes when it has read it
             let _ = timeout(FAREWELL / 2, connection.closed()).await;
         }
+        let end = named(end, &connection);
         connection.close(0u32.into(), b"");
         (end, Reached::Meeting)
     }
@@ -243,15 +250,22 @@ impl Caller {
 }
 
 async fn greet(connection: &Connection, hello: ToRelay) -> Result<(SendStream, RecvStream, u32), End> {
-    let lost = || End::Lost("the relay hung up at hello".into());
-    let (mut send, mut recv) = connection.open_bi().await.map_err(|_| lost())?;
-    // nothing may overtake what says which streams there are
-    let _ = send.set_priority(10);
-    send.write_all(&packed(&hello)).await.map_err(|_| lost())?;
-    match read(&mut recv).await {
-        Some(FromRelay::Welcome { max_publish_mbit, .. }) => Ok((send, recv, max_publish_mbit)),
-        Some(FromRelay::Refused(refusal)) => Err(refused(refusal)),
-        _ => Err(lost()),
+    let answered = async {
+        let (mut send, mut recv) = connection.open_bi().await.ok()?;
+        // nothing may overtake what says which streams there are
+        let _ = send.set_priority(10);
+        send.write_all(&packed(&hello)).await.ok()?;
+        let answer = read(&mut recv).await?;
+        Some((send, recv, answer))
+    };
+    match answered.await {
+        Some((send, recv, FromRelay::Welcome { max_publish_mbit, .. })) => Ok((send, recv, max_publish_mbit)),
+        Some((_, _, FromRelay::Refused(refusal))) => Err(refused(refusal)),
+        _ => {
+            // the streams may end a moment before it is said why
+            let _ = timeout(FAREWELL / 2, connection.closed()).await;
+            Err(named(End::Lost("the relay hung up at hello".into()), connection))
+        }
     }
 }
 
@@ -261,6 +275,20 @@ fn refused(refusal: Refusal) -> End {
         Refusal::Version | Refusal::Token => End::Refused(refusal),
         // the creator may still come, somebody may leave, an older connection of ours may still be ending
         _ => End::Lost(refusal.to_string()),
+    }
+}
+
+/// A relay that has read no hello, such as one of another version, says by its code alone why it closes (PROTOCOL.md 2.1).
+fn named(end: End, connection: &Connection) -> End {
+    let code = match connection.close_reason() {
+        Some(ConnectionError::ApplicationClosed(close)) => close.error_code.into_inner(),
+        _ => 0,
+    };
+    let code = code.checked_sub(1).and_then(|code| u8::try_from(code).ok());
+    let refusal = code.and_then(|code| Refusal::from_bytes(&[code]).ok());
+    match (end, refusal) {
+        (End::Lost(_), Some(refusal)) => refused(refusal),
+        (end, _) => end,
     }
 }
 
@@ -279,12 +307,10 @@ async fn speak(mut send: SendStream, messages: &mut mpsc::Receiver<ToRelay>) -> 
     }
 }
 
-async fn listen(mut recv: RecvStream, happened: &mpsc::Sender<LinkEvent>, since: &mut u64) -> End {
+async fn listen(mut recv: RecvStream, happened: &mpsc::Sender<LinkEvent>) -> End {
     while let Some(message) = read(&mut recv).await {
-        match &message {
-            FromRelay::Post(post) if post.slot == Slot::Log => *since = post.seq,
-            FromRelay::Refused(refusal) => return refused(*refusal),
-            _ => {}
+        if let FromRelay::Refused(refusal) = message {
+            return refused(refusal);
         }
         if happened.send(LinkEvent::Message(message)).await.is_err() {
             return std::future::pending().await;
@@ -309,15 +335,9 @@ async fn silence(connection: &Connection) {
 async fn read(recv: &mut RecvStream) -> Option<FromRelay> {
     let mut len = [0; 4];
     recv.read_exact(&mut len).await.ok()?;
-    let mut message = vec![0; frame_len(len).ok()?];
+    let mut message = vec![0; message_len(len).ok()?];
     recv.read_exact(&mut message).await.ok()?;
     FromRelay::from_bytes(&message).inspect_err(|error| debug!(%error, "the relay makes no sense")).ok()
-}
-
-fn packed(message: &ToRelay) -> Bytes {
-    let mut out = Writer::default();
-    out.bytes(&message.to_bytes());
-    out.into_bytes().into()
 }
 
 /// The right to create, without the token that a relay may ask for.
@@ -325,14 +345,20 @@ const BARE: Admission = Admission::Create { token: String::new() };
 
 /// Messages that wait either way: a leader's wraps for a meeting of 1,000.
 const QUEUED: usize = 4_096;
+/// The first pause, doubled each time. Jitter makes each pause between half and one and a half of it, so that not all call at
+/// once when the relay is back.
 const FIRST_WAIT: Duration = Duration::from_millis(250);
+/// The longest pause: a relay that was away for long is found again within seconds.
 const LAST_WAIT: Duration = Duration::from_secs(5);
-/// The longest pause while a connection was lost less than [`SOON`] ago; jitter makes it half as long again at most.
+/// The longest pause while a connection was lost less than [`SOON`] ago.
 const SOON_WAIT: Duration = Duration::from_millis(500);
+/// For so long after a loss it is worth being quick: a relay that is started anew is back by then.
 const SOON: Duration = Duration::from_secs(30);
 /// For a dial, and for a hello: three retransmissions.
 const PATIENCE: Duration = Duration::from_secs(5);
+/// How long a goodbye may take, half of it to arrive and half until the relay closes: a user waits for it.
 const FAREWELL: Duration = Duration::from_secs(1);
+/// Between two looks at what has come: keep-alives are twice as far apart.
 const LOOK: Duration = Duration::from_millis(500);
 /// Three seconds, in which a relay that lives answers two keep-alives.
 const SILENT_LOOKS: u32 = 6;

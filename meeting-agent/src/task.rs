@@ -18,6 +18,12 @@ impl Task {
     pub async fn ended(&mut self) {
         let _ = (&mut self.0).await;
     }
+
+    /// Ends it, and waits until it does nothing more.
+    pub async fn stop(mut self) {
+        self.0.abort();
+        self.ended().await;
+    }
 }
 
 impl Drop for Task {

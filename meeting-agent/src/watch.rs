@@ -30,7 +30,7 @@ use meeting_protocol::{
     frame::KeyId,
     local::{self, FromAgent},
 };
-use meeting_wire::{Envelope, Kind, MAX_SUBSCRIPTIONS, ParticipantId, Route, StreamId, ToRelay};
+use meeting_wire::{Bucket, Envelope, Kind, MAX_SUBSCRIPTIONS, ParticipantId, Route, StreamId, ToRelay};
 
 use fair::fair;
 use listening::Listening;
@@ -41,10 +41,9 @@ pub use tally::Tally;
 use tokio::sync::mpsc;
 
 use crate::{
-    bucket::{self, Bucket},
     clock,
     counters::{Counters, reason},
-    meeting::people,
+    people, rates,
 };
 
 /// A stream of somebody.
@@ -67,6 +66,8 @@ struct State {
     watchers: HashMap<u64, Watcher>,
     checkers: HashMap<ParticipantId, Checker>,
     listening: Listening,
+    /// Of each sender, for those of its beacons that are looked at.
+    beacons: HashMap<ParticipantId, Bucket>,
 }
 
 /// What beacons, or that none came, led to.
@@ -84,8 +85,6 @@ struct Offer {
     kind: Kind,
     subscribed: bool,
     tally: Tally,
-    /// For those of its sender's beacons that are looked at.
-    beacons: Bucket,
 }
 
 /// What the sender of a stream said of it under the meeting's key.
@@ -168,10 +167,7 @@ impl Watching {
         if state.offered.len() >= MAX_OFFERS {
             return Vec::new();
         }
-        let beacons = Bucket::new(bucket::BEACONS_OF_ONE, Instant::now());
-        state
-            .offered
-            .insert(route, Offer { source, kind, subscribed: false, tally: Tally::default(), beacons });
+        state.offered.insert(route, Offer { source, kind, subscribed: false, tally: Tally::default() });
         state.settle()
     }
 
@@ -250,9 +246,15 @@ impl Watching {
         stated.map(|stated| (stated.name.clone(), stated.track.clone())).unwrap_or_default()
     }
 
-    /// The relay's name for a stream, for asking for a keyframe.
+    /// Whether there may be more to tell of whose frames a stream has.
+    pub fn checks(&self, (from, stream): Source) -> bool {
+        self.lock().checkers.get(&from).is_some_and(|checker| checker.knows(stream))
+    }
+
+    /// The relay's name for a video stream that it sends us, for asking for a keyframe: it passes over any other.
     pub fn route(&self, source: Source) -> Option<Route> {
-        self.lock().offered.iter().find(|(_, offer)| offer.source == source).map(|(route, _)| *route)
+        let comes = |offer: &Offer| offer.source == source && offer.subscribed && offer.kind == Kind::Video;
+        self.lock().offered.iter().find(|(_, offer)| comes(offer)).map(|(route, _)| *route)
     }
 
     /// How much of a stream got here since the relay last offered it.
@@ -270,17 +272,19 @@ impl Watching {
     fn deliver(&self, route: Route, envelope: Envelope) {
         let digest = FrameDigest::of(&envelope);
         let mut state = self.lock();
-        let State { offered, checkers, .. } = &mut *state;
+        let State { offered, checkers, beacons, .. } = &mut *state;
         let Some(offer) = offered.get_mut(&route) else {
             return self.counters.dropped(reason::UNKNOWN, 1);
         };
         let (from, stream) = offer.source;
         if stream == BEACONS {
-            // What one sender makes too many of costs no other their place.
-            if !offer.beacons.has(1.0, Instant::now()) {
+            // What one sender makes too many of costs no other their place, under whatever route it comes.
+            let now = Instant::now();
+            let fits = beacons.len() < MAX_OFFERS || beacons.contains_key(&from);
+            let full = || Bucket::new(rates::BEACONS_OF_ONE, now);
+            if !fits || !beacons.entry(from).or_insert_with(full).take(1.0, now) {
                 return self.counters.dropped(reason::RATE, 1);
             }
-            offer.beacons.take(1.0);
             // one that finds no place is as good as lost on its way
             let _ = self.beacons.try_send((from, envelope.sealed));
             return;
@@ -313,7 +317,9 @@ impl Watching {
     pub fn tick(&self) -> Outcome {
         let mut state = self.lock();
         let now = clock::now();
-        let State { ended, checkers, .. } = &mut *state;
+        let State { ended, checkers, beacons, .. } = &mut *state;
+        // One that is full again is as good as a new one.
+        beacons.retain(|_, bucket| !bucket.has(rates::BEACONS_OF_ONE.burst, Instant::now()));
         ended.retain(|(from, stream), _| checkers.get(from).is_some_and(|checker| checker.knows(*stream)));
         let released: Vec<_> =
             state.checkers.iter_mut().map(|(from, checker)| (*from, checker.tick(now))).collect();
@@ -357,10 +363,10 @@ impl State {
         let (from, stream) = source;
         let keyframe = envelope.flags.has(meeting_wire::Flags::KEYFRAME | meeting_wire::Flags::HEADER);
         let message = FromAgent::Frame { from, stream, envelope };
-        let frame: Bytes = local::to_frame(&message).to_vec().into();
+        let bytes: Bytes = local::packed(&message).to_vec().into();
         let watchers = self.watchers.values().filter(|watcher| watcher.frames);
         for watcher in watchers.filter(|watcher| watcher.shown.contains(&source)) {
-            let parcel = Parcel { source, kind, keyframe, bytes: frame.clone() };
+            let parcel = Parcel { source, kind, keyframe, bytes: bytes.clone() };
             counters.dropped(reason::FULL, watcher.queue.push(parcel));
         }
     }
@@ -388,9 +394,9 @@ impl State {
         for watcher in watchers.values_mut() {
             let gone: Vec<Source> =
                 watcher.shown.iter().filter(|source| !stated.contains_key(source)).copied().collect();
-            for (from, stream) in gone {
-                watcher.shown.remove(&(from, stream));
-                watcher.queue.say(&FromAgent::TrackGone { from, stream });
+            for source in gone {
+                watcher.shown.remove(&source);
+                watcher.queue.gone(source);
             }
             for offer in offered.values() {
                 let Some(track) = stated.get(&offer.source) else { continue };

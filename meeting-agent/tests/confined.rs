@@ -54,7 +54,7 @@ fn start(folder: &Path) -> Running {
 /// What it says to somebody who wants a meeting on a relay that a public authority vouches for; there is none.
 fn asked_for_a_meeting(folder: &Path) -> String {
     let mut command = program(folder);
-    command.args(["create", "--relay", "127.0.0.1:9", "--wait", "4", "--socket"]);
+    command.args(["create", "--relay", "127.0.0.1:9", "--wait", "6", "--socket"]);
     let output = command.arg(folder.join("run/agent.sock")).output().unwrap();
     assert!(!output.status.success());
     String::from_utf8(output.stderr).unwrap()

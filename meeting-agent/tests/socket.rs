@@ -135,8 +135,8 @@ async fn garbage_ends_its_own_connection_alone() {
     let folder = TempDir::new().unwrap();
     let agent = Running::start(folder.path(), "Alice");
     let mut bystander = agent.control().await;
-    let hello = local::to_frame(&ToAgent::Hello { version: local::VERSION, purpose: Purpose::Control });
-    let frame = local::to_frame(&ToAgent::Frame {
+    let hello = local::packed(&ToAgent::Hello { version: local::VERSION, purpose: Purpose::Control });
+    let frame = local::packed(&ToAgent::Frame {
         stream: StreamId(1),
         envelope: Envelope {
             pts: None,
@@ -183,7 +183,7 @@ async fn a_request_the_agent_does_not_know_is_refused_without_an_echo() {
 async fn silent_connections_are_closed_and_in_nobodys_way() {
     let folder = TempDir::new().unwrap();
     let mut config = config(folder.path(), "Alice");
-    config.handshake = Duration::from_millis(500);
+    config.handshake = Duration::from_secs(2);
     config.max_clients = 110;
     let agent = Running::with(config);
     let mut silent = Vec::new();
@@ -215,8 +215,7 @@ async fn above_the_limit_connections_are_closed_at_once() {
     within("a free place", async {
         loop {
             let mut client = agent.client().await;
-            let hello =
-                local::to_frame(&ToAgent::Hello { version: local::VERSION, purpose: Purpose::Control });
+            let hello = local::packed(&ToAgent::Hello { version: local::VERSION, purpose: Purpose::Control });
             if client.0.write_all(&hello).await.is_ok() && client.hear().await.is_some() {
                 return;
             }

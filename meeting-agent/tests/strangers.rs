@@ -73,12 +73,24 @@ fn start(folder: &Path, user: Option<u32>, more: &[&str]) -> Killed {
         command.uid(user).gid(GROUP);
     }
     let agent = Killed(command.spawn().unwrap());
+    until_it_answers(&folder.join("run/agent.sock"));
+    agent
+}
+
+/// The socket takes connections a moment before it has its mode; an agent that answers has done all of that.
+fn until_it_answers(socket: &Path) {
+    let hello = ToAgent::Hello { version: local::VERSION, purpose: Purpose::Control };
+    let answer = || -> std::io::Result<()> {
+        let mut stream = UnixStream::connect(socket)?;
+        stream.set_read_timeout(Some(Duration::from_secs(20)))?;
+        stream.write_all(&local::packed(&hello))?;
+        stream.read_exact(&mut [0])
+    };
     let end = Instant::now() + Duration::from_secs(20);
-    while UnixStream::connect(folder.join("run/agent.sock")).is_err() {
-        assert!(Instant::now() < end, "no socket");
+    while answer().is_err() {
+        assert!(Instant::now() < end, "no answer");
         std::thread::sleep(Duration::from_millis(5));
     }
-    agent
 }
 
 /// This very test, run by `user`: says what became of a hello on the socket.
@@ -119,10 +131,10 @@ fn knocking_process() {
         _ => Purpose::Control,
     };
     let hello = ToAgent::Hello { version: local::VERSION, purpose };
-    let _ = stream.write_all(&local::to_frame(&hello));
+    let _ = stream.write_all(&local::packed(&hello));
     let mut len = [0; 4];
     let answer = stream.read_exact(&mut len).is_ok().then(|| {
-        let mut message = vec![0; local::frame_len(len).unwrap()];
+        let mut message = vec![0; local::message_len(len).unwrap()];
         stream.read_exact(&mut message).unwrap();
         FromAgent::from_bytes(&message).unwrap()
     });
@@ -247,11 +259,7 @@ fn a_careless_umask_opens_nothing() {
         .arg(folder.path())
         .stderr(Stdio::null());
     let _agent = Killed(shell.spawn().unwrap());
-    let end = Instant::now() + Duration::from_secs(20);
-    while UnixStream::connect(folder.path().join("run/agent.sock")).is_err() {
-        assert!(Instant::now() < end, "no socket");
-        std::thread::sleep(Duration::from_millis(5));
-    }
+    until_it_answers(&folder.path().join("run/agent.sock"));
     for (path, mode) in
         [("run", 0o700), ("run/agent.sock", 0o600), ("state", 0o700), ("state/device.key", 0o600)]
     {

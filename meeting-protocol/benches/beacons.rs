@@ -12,8 +12,8 @@ use std::{hint::black_box, time::Duration};
 use ed25519_dalek::{Signature, Signer, SigningKey};
 use meeting_protocol::{
     BootTime,
-    beacon::{Checker, FrameDigest, Sent},
-    frame::{CipherSuite, Lease, Sealer},
+    beacon::{Checker, EVERY, FrameDigest, Sent},
+    frame::{CipherSuite, SealKey, Sealer},
     secret::Secret,
     session::{Command, Input, Output, Session, Successors},
     testing::Meeting,
@@ -26,7 +26,7 @@ const ROUNDS: usize = 31;
 /// Of media, in each round.
 const SECONDS: usize = 18;
 /// Between two beacons of an agent, in ms.
-const EVERY: usize = 450;
+const TICK: usize = EVERY.as_millis() as usize;
 /// Kind and length of a record, and the head of an envelope without times.
 const RECORD: usize = 5 + 3;
 /// IPv4, UDP, and QUIC with the frame of its stream: a beacon is a packet of its own.
@@ -66,7 +66,7 @@ fn run(medium: &Medium) {
     let now = [ALICE, BOB].map(|node| meeting.local(node));
     let mut rng = ChaCha20Rng::seed_from_u64(1);
     let mut sealer =
-        Sealer::new(Lease::new(kid, CipherSuite::default(), Secret::init_with(|key| key.fill(1))));
+        Sealer::new(SealKey::new(kid, CipherSuite::default(), Secret::init_with(|key| key.fill(1))));
     let (mut sent, mut checker, mut clock) = (Sent::default(), Checker::default(), now[BOB]);
     checker.opened(kid, 1, clock);
     checker.watch(camera, clock);
@@ -76,9 +76,9 @@ fn run(medium: &Medium) {
     let (mut bytes, mut vouched) = (0, 0);
     for _ in 0..ROUNDS {
         let [mut sending, mut receiving, mut hashing, mut signing, mut verifying] = [0.0; 5];
-        for n in 0..SECONDS * 1_000 / EVERY {
+        for n in 0..SECONDS * 1_000 / TICK {
             // 23, then 22 of 50 a second.
-            let until = |n: usize| (n * medium.per_second * EVERY).div_ceil(1_000);
+            let until = |n: usize| (n * medium.per_second * TICK).div_ceil(1_000);
             let frames: Vec<Envelope> =
                 (until(n)..until(n + 1)).map(|_| frame(&mut sealer, medium.bytes)).collect();
             let mut beacon = None;
@@ -94,7 +94,7 @@ fn run(medium: &Medium) {
             });
             let body = beacon.expect("a beacon");
             bytes += body.len() + RECORD + HEADERS;
-            clock = clock + Duration::from_millis(EVERY as u64);
+            clock = clock + EVERY;
             receiving +=
                 cpu(|| {
                     for frame in &frames {

@@ -15,7 +15,7 @@ use aes_gcm::{
 };
 use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
 use meeting_protocol::{
-    frame::{CipherSuite, KeyId, Lease, OpenKey, Opener, Sealer},
+    frame::{CipherSuite, KeyId, OpenKey, Opener, SealKey, Sealer},
     secret::Secret,
 };
 use meeting_wire::StreamId;
@@ -93,7 +93,7 @@ fn seal_contestants(size: usize) -> [Contestant; 4] {
     let frame = vec![0x5a; size];
     let ours: Contestant = {
         let (frame, mut out) = (frame.clone(), vec![0; size + Sealer::OVERHEAD + PAGE]);
-        let mut sealer = Sealer::new(lease());
+        let mut sealer = Sealer::new(seal_key());
         Box::new(move |frames, shift| {
             cpu(|| {
                 for _ in 0..frames {
@@ -156,7 +156,7 @@ fn seal_contestants(size: usize) -> [Contestant; 4] {
 fn open_contestants(size: usize) -> [Contestant; 4] {
     let frame = vec![0x5a; size];
     let ours: Contestant = {
-        let mut sealer = Sealer::new(lease());
+        let mut sealer = Sealer::new(seal_key());
         let mut opener = Opener::new();
         opener.insert(OpenKey { kid: KID, suite: CipherSuite::default(), base_key: base_key(), floor: 0 });
         let mut sealed = vec![vec![0; size + Sealer::OVERHEAD]; RING];
@@ -301,6 +301,6 @@ fn base_key() -> Secret<32> {
     Secret::init_with(|key| *key = KEY)
 }
 
-fn lease() -> Lease {
-    Lease::new(KID, CipherSuite::default(), base_key())
+fn seal_key() -> SealKey {
+    SealKey::new(KID, CipherSuite::default(), base_key())
 }

@@ -17,6 +17,7 @@ use rand_core::CryptoRng;
 use zeroize::Zeroizing;
 
 use crate::{
+    MAX_CAPS,
     crypto::{kdf::HkdfSha256, labels, once},
     frame::{CipherSuite, KeyId},
     secret::Secret,
@@ -319,7 +320,6 @@ const HEADER: usize = MAGIC.len() + 1 + 3 * 4 + SALT;
 /// What a header may ask for at most: nobody's machine is to be filled by a file.
 const MOST: Cost = Cost { memory: 1024 * 1024, passes: 16, lanes: 16 };
 const MAX_NAME: usize = 256;
-const MAX_CAPS: usize = 16 * 1024;
 /// The longest entry with all its texts.
 const MAX_ENTRY: usize = MAX_CAPS + 1024;
 /// A day of 50 people with three streams and a key every two minutes is under half of it.

@@ -38,3 +38,7 @@ pub mod weakness;
 mod weakness;
 
 pub use time::BootTime;
+
+/// The longest caps string in bytes, codec headers included: in a stream's statement (PROTOCOL.md 3.7), between agent and
+/// elements (6) and in a key file (8).
+pub const MAX_CAPS: usize = 16 * 1024;

@@ -74,7 +74,7 @@ pub enum ToAgent {
         kind: Kind,
         /// The label, at most 64 bytes; empty lets the agent choose `video`, `audio`, `video-2`, ...
         track: String,
-        /// Caps string, at most 16 KiB.
+        /// Caps string, at most [`MAX_CAPS`](crate::MAX_CAPS) bytes.
         caps: String,
         /// The element's half of the stream instance id.
         random: [u8; 16],
@@ -336,20 +336,20 @@ pub fn trusts(user: u32, peer: u32, directory: &Directory) -> bool {
 }
 
 /// Reads a message's length, refusing one above [`MAX_MESSAGE`] before anything is allocated.
-pub fn frame_len(bytes: [u8; 4]) -> Result<usize, DecodeError> {
+pub fn message_len(bytes: [u8; 4]) -> Result<usize, DecodeError> {
     let len = u32::from_be_bytes(bytes) as usize;
     if len > MAX_MESSAGE { Err(DecodeError::TooLong("a local message")) } else { Ok(len) }
 }
 
 /// A message behind its length, in memory that is wiped when dropped.
-pub fn to_frame(message: &impl Encode) -> Zeroizing<Vec<u8>> {
+pub fn packed(message: &impl Encode) -> Zeroizing<Vec<u8>> {
     let mut out = Writer::with_capacity(256);
     out.u32(0);
     message.encode(&mut out);
-    let mut frame = Zeroizing::new(out.into_bytes());
-    let len = (frame.len() - 4) as u32;
-    frame[..4].copy_from_slice(&len.to_be_bytes());
-    frame
+    let mut packed = Zeroizing::new(out.into_bytes());
+    let len = (packed.len() - 4) as u32;
+    packed[..4].copy_from_slice(&len.to_be_bytes());
+    packed
 }
 
 /// Where anybody may make a directory of any name.

@@ -31,6 +31,14 @@ pub enum Weakness {
     StatementUnsigned,
     /// Anybody's signature under a link does.
     LinkUnsigned,
+    /// Anybody's signature under a heartbeat does.
+    HeartbeatUnsigned,
+    /// Anybody's signature under a *leave* does.
+    LeaveUnsigned,
+    /// Anybody's signature under the word that a meeting is over does.
+    OverUnsigned,
+    /// A pulse needs neither its sender's signature nor its proof.
+    PulseUnproved,
     /// A takeover needs no majority.
     TakeoverUncounted,
     /// Elements: the old key is used until the new one is there.

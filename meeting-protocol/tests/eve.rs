@@ -8,8 +8,8 @@ use getrandom::SysRng;
 use meeting_protocol::{
     crypto::aead::{Aead, TAG_LEN, aws_lc, pure_rust},
     frame::{
-        CipherSuite, FrameKey, Header, KeyId, Lease, MAX_CTR, MAX_KEYS, OpenError, OpenKey, Opener,
-        SealError, Sealer, WINDOW,
+        CipherSuite, FrameKey, Header, KeyId, MAX_CTR, MAX_KEYS, OpenError, OpenKey, Opener, SealError,
+        SealKey, Sealer, WINDOW,
     },
     secret::Secret,
 };
@@ -150,7 +150,7 @@ on_both! {
     fn one_stream_is_not_another<A: Aead>() {
         let (mut alice, _) = pair::<A>(ALICE);
         let base_key = random();
-        let mut eve = Sealer::<A>::with_backend(lease(BOB, &base_key));
+        let mut eve = Sealer::<A>::with_backend(seal_key(BOB, &base_key));
         let mut bob = opener::<A>(BOB, &base_key);
         // Another key under Alice's KID, as a stream of another label or meeting would have.
         bob.insert(OpenKey { kid: ALICE, suite: CipherSuite::default(), base_key: random(), floor: 0 });
@@ -172,7 +172,7 @@ on_both! {
         assert_ne!(salt(five, ALICE), salt(five, BOB));
         assert_ne!(salt(four, ALICE), salt(five, ALICE));
 
-        let mut alice = Sealer::<A>::with_backend(lease(ALICE, &base_key));
+        let mut alice = Sealer::<A>::with_backend(seal_key(ALICE, &base_key));
         let sealed = alice.seal(b"frame").expect("sealed");
         let (_, len) = Header::parse(&sealed).expect("a header");
         let mut bob = opener::<A>(BOB, &base_key);
@@ -214,11 +214,11 @@ on_both! {
         assert!(bob.open(&alice.seal(b"old").expect("sealed")).is_ok());
         let next = KeyId::new(ALICE.stream(), ALICE.index(), 4);
         let base_key = random();
-        assert_eq!(alice.switch(lease(ALICE, &base_key)), Err(SealError::LeaseUsed));
+        assert_eq!(alice.switch(seal_key(ALICE, &base_key)), Err(SealError::KeyUsed));
         assert_eq!((alice.kid(), alice.ctr()), (ALICE, 1));
-        alice.switch(lease(next, &base_key)).expect("the next epoch");
+        alice.switch(seal_key(next, &base_key)).expect("the next epoch");
         assert_eq!((alice.kid(), alice.ctr()), (next, 1));
-        assert_eq!(alice.switch(lease(ALICE, &random())), Err(SealError::LeaseUsed));
+        assert_eq!(alice.switch(seal_key(ALICE, &random())), Err(SealError::KeyUsed));
 
         let sealed = alice.seal(b"new").expect("sealed");
         assert_eq!(Header::parse(&sealed).map(|(header, _)| header), Some(Header { kid: next.into(), ctr: 1 }));
@@ -230,7 +230,7 @@ on_both! {
     #[test]
     fn a_restarted_opener_accepts_nothing_below_its_floor<A: Aead>() {
         let base_key = random();
-        let mut alice = Sealer::<A>::with_backend(lease(ALICE, &base_key));
+        let mut alice = Sealer::<A>::with_backend(seal_key(ALICE, &base_key));
         let mut bob = opener::<A>(ALICE, &base_key);
         let old: Vec<_> = (0..20).map(|_| alice.seal(b"old").expect("sealed")).collect();
         assert!(old.iter().all(|sealed| bob.open(sealed).is_ok()));
@@ -247,7 +247,7 @@ on_both! {
     #[test]
     fn the_same_key_again_keeps_its_window<A: Aead>() {
         let base_key = random();
-        let mut alice = Sealer::<A>::with_backend(lease(ALICE, &base_key));
+        let mut alice = Sealer::<A>::with_backend(seal_key(ALICE, &base_key));
         let mut bob = opener::<A>(ALICE, &base_key);
         let sealed: Vec<_> = (0..10).map(|_| alice.seal(b"frame").expect("sealed")).collect();
         assert!(bob.open(&sealed[3]).is_ok());
@@ -270,7 +270,7 @@ on_both! {
         let mut senders: Vec<_> = (0..5)
             .map(|index| {
                 let (kid, base_key) = (KeyId::new(StreamId(1), index, 0), random());
-                let sealer = Sealer::<A>::with_backend(lease(kid, &base_key));
+                let sealer = Sealer::<A>::with_backend(seal_key(kid, &base_key));
                 bob.insert(OpenKey { kid, suite: CipherSuite::default(), base_key, floor: 0 });
                 sealer
             })
@@ -296,7 +296,7 @@ on_both! {
         }
         assert!((0..10).all(|n| !bob.knows(kid(n))));
         assert!((10..MAX_KEYS + 10).all(|n| bob.knows(kid(n))));
-        let mut alice = Sealer::<A>::with_backend(lease(kid(MAX_KEYS), &base_key));
+        let mut alice = Sealer::<A>::with_backend(seal_key(kid(MAX_KEYS), &base_key));
         assert!(bob.open(&alice.seal(b"frame").expect("sealed")).is_ok());
     }
 
@@ -304,8 +304,8 @@ on_both! {
     #[should_panic(expected = "nonce ledger")]
     fn the_ledger_sees_a_second_seal_with_one_nonce<A: Aead>() {
         let base_key = random();
-        let mut one = Sealer::<A>::with_backend(lease(ALICE, &base_key));
-        let mut two = Sealer::<A>::with_backend(lease(ALICE, &base_key));
+        let mut one = Sealer::<A>::with_backend(seal_key(ALICE, &base_key));
+        let mut two = Sealer::<A>::with_backend(seal_key(ALICE, &base_key));
         one.seal(b"frame").expect("sealed");
         let _ = two.seal(b"another");
     }
@@ -314,7 +314,7 @@ on_both! {
 #[test]
 fn the_counter_stops_for_good() {
     let base_key = random();
-    let mut alice = Sealer::starting_at(lease(ALICE, &base_key), MAX_CTR - 3);
+    let mut alice = Sealer::starting_at(seal_key(ALICE, &base_key), MAX_CTR - 3);
     let mut bob = opener::<aws_lc::AeadKey>(ALICE, &base_key);
     for left in (0..3).rev() {
         assert!(bob.open(&alice.seal(b"frame").expect("sealed")).is_ok());
@@ -323,7 +323,7 @@ fn the_counter_stops_for_good() {
     let mut out = [0xee; 5 + Sealer::OVERHEAD];
     assert_eq!(alice.seal_into(b"frame", &mut out), Err(SealError::Exhausted));
     assert_eq!(out, [0xee; 5 + Sealer::OVERHEAD]);
-    alice.switch(lease(BOB, &random())).expect("another key");
+    alice.switch(seal_key(BOB, &random())).expect("another key");
     assert_eq!(alice.seal(b"frame"), Err(SealError::Exhausted));
 }
 
@@ -332,8 +332,9 @@ fn the_back_ends_open_each_other() {
     for suite in [CipherSuite::Aes128GcmSha256_128, CipherSuite::Aes256GcmSha512_128] {
         let (one, two) = (random(), random());
         let key = |key: &Secret<32>| OpenKey { kid: ALICE, suite, base_key: key.duplicate(), floor: 0 };
-        let mut aws = Sealer::<aws_lc::AeadKey>::with_backend(Lease::new(ALICE, suite, one.duplicate()));
-        let mut rust = Sealer::<pure_rust::AeadKey>::with_backend(Lease::new(ALICE, suite, two.duplicate()));
+        let mut aws = Sealer::<aws_lc::AeadKey>::with_backend(SealKey::new(ALICE, suite, one.duplicate()));
+        let mut rust =
+            Sealer::<pure_rust::AeadKey>::with_backend(SealKey::new(ALICE, suite, two.duplicate()));
         let mut by_rust = Opener::<pure_rust::AeadKey>::with_backend();
         by_rust.insert(key(&one));
         let mut by_aws = Opener::<aws_lc::AeadKey>::with_backend();
@@ -358,7 +359,7 @@ fn another_implementation_opens_our_frames_and_we_its() {
         (CipherSuite::Aes256GcmSha512_128, Theirs::AesGcm256Sha512),
     ] {
         let (from_us, from_them) = (random(), random());
-        let mut sealer = Sealer::new(Lease::new(ALICE, ours, from_us.duplicate()));
+        let mut sealer = Sealer::new(SealKey::new(ALICE, ours, from_us.duplicate()));
         let key = DecryptionKey::derive_from(theirs, u64::from(ALICE), from_us.expose()).expect("their key");
         let their_key =
             EncryptionKey::derive_from(theirs, u64::from(BOB), from_them.expose()).expect("their key");
@@ -421,8 +422,8 @@ fn random() -> Secret<32> {
     Secret::random(&mut UnwrapErr(SysRng))
 }
 
-fn lease(kid: KeyId, base_key: &Secret<32>) -> Lease {
-    Lease::new(kid, CipherSuite::default(), base_key.duplicate())
+fn seal_key(kid: KeyId, base_key: &Secret<32>) -> SealKey {
+    SealKey::new(kid, CipherSuite::default(), base_key.duplicate())
 }
 
 fn opener<A: Aead>(kid: KeyId, base_key: &Secret<32>) -> Opener<A> {
@@ -433,7 +434,7 @@ fn opener<A: Aead>(kid: KeyId, base_key: &Secret<32>) -> Opener<A> {
 
 fn pair<A: Aead>(kid: KeyId) -> (Sealer<A>, Opener<A>) {
     let base_key = random();
-    (Sealer::with_backend(lease(kid, &base_key)), opener(kid, &base_key))
+    (Sealer::with_backend(seal_key(kid, &base_key)), opener(kid, &base_key))
 }
 
 /// A frame of `n` bytes.

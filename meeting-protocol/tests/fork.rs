@@ -1,14 +1,14 @@
 //! A process that forks while it seals. Alone in its process, since a fork takes one thread with it and every lock.
 
 use meeting_protocol::{
-    frame::{CipherSuite, KeyId, Lease, SealError, Sealer},
+    frame::{CipherSuite, KeyId, SealError, SealKey, Sealer},
     secret::Secret,
 };
 use secret_memory::testing::in_a_fork;
 
 fn sealer(kid: u64) -> Sealer {
     let base_key = Secret::init_with(|key| key[..8].copy_from_slice(&kid.to_be_bytes()));
-    Sealer::new(Lease::new(KeyId::from(kid), CipherSuite::default(), base_key))
+    Sealer::new(SealKey::new(KeyId::from(kid), CipherSuite::default(), base_key))
 }
 
 #[test]

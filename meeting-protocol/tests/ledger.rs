@@ -4,7 +4,7 @@ use std::{env, path::Path, process::Command};
 
 use getrandom::SysRng;
 use meeting_protocol::{
-    frame::{CipherSuite, KeyId, Lease, Sealer},
+    frame::{CipherSuite, KeyId, SealKey, Sealer},
     ledger,
     secret::Secret,
 };
@@ -34,7 +34,7 @@ fn sealer_process() {
     let Ok(key) = env::var(KEY) else { return };
     let key = hex::decode(key).expect("hex");
     let base_key = Secret::init_with(|bytes| bytes.copy_from_slice(&key));
-    let mut sealer = Sealer::new(Lease::new(KeyId::from(1), CipherSuite::default(), base_key));
+    let mut sealer = Sealer::new(SealKey::new(KeyId::from(1), CipherSuite::default(), base_key));
     for _ in 0..3 {
         sealer.seal(b"frame").expect("sealed");
     }

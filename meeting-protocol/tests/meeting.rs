@@ -222,6 +222,25 @@ fn who_is_silent_for_ninety_seconds_is_gone() {
 }
 
 #[test]
+fn who_missed_more_links_than_are_kept_is_told_who_came_meanwhile() {
+    let mut meeting = Meeting::of(3, 0xfa4, Successors::Nobody);
+    meeting.disconnect(2);
+    let frank = meeting.join("Frank");
+    meeting.run_until(s(5), |meeting| meeting.phase(frank) == Phase::Live);
+    for _ in 0..70 {
+        meeting.command(0, Command::Rotate).unwrap();
+        meeting.run(s(1));
+    }
+    meeting.forget();
+    meeting.connect(2);
+    meeting.run_until(s(10), |meeting| meeting.together(&[0, 1, 2, frank]));
+    let told = |event: &Event| matches!(event, Event::LetIn(names) if names.iter().eq(["Frank"]));
+    let arrived = |event: &Event| matches!(event, Event::Arrived { name, .. } if name == "Frank");
+    let events = &meeting.nodes[2].events;
+    assert!(events.iter().any(told) && events.iter().any(arrived), "{events:?}");
+}
+
+#[test]
 fn streams_are_restated_closed_and_floored() {
     let mut meeting = Meeting::of(2, 40, Successors::Nobody);
     let camera = meeting.stream(0, "camera");

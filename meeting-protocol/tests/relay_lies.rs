@@ -76,8 +76,8 @@ fn heartbeats_that_drip_do_not_keep_a_stale_meeting_alive() {
         }
     }));
     meeting.run_until(s(20), |meeting| meeting.phase(1) == Phase::Stale);
-    // What the leader said last arrived with its age: at most 8 s old when it stopped counting.
-    assert!(meeting.now - start < 16_000, "{}", meeting.now - start);
+    // What the leader said comes with its age: the first that dripped was said within two seconds, and counts for eight from then.
+    assert!(meeting.now - start <= 10_001, "{}", meeting.now - start);
     let lease = *meeting.nodes[1].leases.last().unwrap();
     assert!(lease.1 <= meeting.local(1));
 }

@@ -5,7 +5,7 @@
 use std::fmt::Debug;
 
 use meeting_protocol::{
-    frame::{CipherSuite, KeyId, Lease, OpenKey, Sealer},
+    frame::{CipherSuite, KeyId, OpenKey, SealKey, Sealer},
     identity::DeviceKey,
     keyfile::RecordedKey,
     link::MeetingLink,
@@ -64,8 +64,8 @@ fn every_type_with_a_key_is_silent() {
     silent("KeyChange::Seal", &seal());
     silent("KeyChange::Open", &open);
     silent("Output", &Output::Keys(seal()));
-    silent("Lease", &Lease::new(kid, suite, secret()));
-    silent("Sealer", &Sealer::new(Lease::new(kid, suite, secret())));
+    silent("SealKey", &SealKey::new(kid, suite, secret()));
+    silent("Sealer", &Sealer::new(SealKey::new(kid, suite, secret())));
     silent("OpenKey", &OpenKey { kid, suite, base_key: secret(), floor: 0 });
     let recorded = RecordedKey {
         from: ParticipantId([1; 16]),

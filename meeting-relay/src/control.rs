@@ -4,13 +4,15 @@ use std::time::Instant;
 
 use bytes::Bytes;
 use meeting_wire::{
-    Decode, DecodeError, FromRelay, Kind, Reader, Refusal, Slot, ToRelay, VERSION, frame_len,
+    Bucket, Decode, DecodeError, FromRelay, Kind, Reader, Refusal, Slot, ToRelay, VERSION, message_len,
+    packed,
 };
 use quinn::{ReadExactError, RecvStream, SendStream};
 use tokio::sync::{mpsc, oneshot};
 
-use crate::limits::{self, Bucket, Charge};
-use crate::outlet::{Outgoing, packed};
+use crate::budget::Charge;
+use crate::limits;
+use crate::outlet::Outgoing;
 use crate::session::{End, Member, Misbehaviour};
 use crate::whole::{Unfinished, read_on};
 
@@ -76,7 +78,7 @@ impl Ear {
             Err(ReadExactError::FinishedEarly(_)) => return Err(Misbehaviour::Truncated(MESSAGE).into()),
             Err(ReadExactError::ReadError(_)) => return Err(End::Lost),
         }
-        let len = frame_len(len).map_err(|error| Misbehaviour::Bytes { at: MESSAGE, error })?;
+        let len = message_len(len).map_err(|error| Misbehaviour::Bytes { at: MESSAGE, error })?;
         Ok(Some(len))
     }
 
@@ -100,13 +102,7 @@ impl Ear {
 
 /// Takes an agent's messages until the end.
 pub async fn listen(mut ear: Ear, member: &Member) -> End {
-    let now = Instant::now();
-    let mut rates = Rates {
-        messages: Bucket::new(limits::MESSAGES, now),
-        log: Bucket::new(limits::LOG, now),
-        bytes: Bucket::new(limits::POST_BYTES, now),
-        to_all: Bucket::holding(limits::TO_ALL_AT_FIRST, limits::TO_ALL, now),
-    };
+    let mut rates = Rates::new(Instant::now());
     loop {
         let (message, room) = match ear.message(member).await {
             Ok(Some(message)) => message,
@@ -116,7 +112,8 @@ pub async fn listen(mut ear: Ear, member: &Member) -> End {
         if matches!(message, ToRelay::Goodbye) {
             return End::Goodbye;
         }
-        if let Err(misbehaviour) = rates.take(&message).and_then(|()| act(message, room, member)) {
+        let allowed = rates.take(&message, Instant::now());
+        if let Err(misbehaviour) = allowed.and_then(|()| act(message, room, member)) {
             return misbehaviour.into();
         }
     }
@@ -163,8 +160,16 @@ struct Rates {
 }
 
 impl Rates {
-    fn take(&mut self, message: &ToRelay) -> Result<(), Misbehaviour> {
-        let now = Instant::now();
+    fn new(now: Instant) -> Self {
+        Self {
+            messages: Bucket::new(limits::MESSAGES, now),
+            log: Bucket::new(limits::LOG, now),
+            bytes: Bucket::new(limits::POST_BYTES, now),
+            to_all: Bucket::holding(limits::TO_ALL_AT_FIRST, limits::TO_ALL, now),
+        }
+    }
+
+    fn take(&mut self, message: &ToRelay, now: Instant) -> Result<(), Misbehaviour> {
         if !self.messages.take(1.0, now) {
             return Err(Misbehaviour::TooMany("messages"));
         }
@@ -224,3 +229,23 @@ fn other_version(bytes: &[u8]) -> bool {
 
 const HELLO: &str = "the hello";
 const MESSAGE: &str = "a control message";
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn who_states_all_its_streams_anew_thrice_a_second_goes_on() {
+        let start = Instant::now();
+        let mut rates = Rates::new(start);
+        let statement = ToRelay::Post { slot: Slot::Log, body: Bytes::from_static(&[7; 600]) };
+        for epoch in 0..180_u32 {
+            let now = start + epoch * Duration::from_millis(333);
+            for _ in 1..limits::STREAMS {
+                assert_eq!(rates.take(&statement, now), Ok(()), "epoch {epoch}");
+            }
+        }
+    }
+}

@@ -56,7 +56,7 @@ counters! {
     frames_out "frames_out_total",
     /// Records not sent to a subscriber because they, or something before them, came too late.
     frames_dropped_late "frames_dropped_late_total",
-    /// Records not sent to a subscriber because its queue was full.
+    /// Records not sent to a subscriber because its queue was full, or not taken because too much came at one time.
     frames_dropped_full "frames_dropped_full_total",
     /// Records and datagrams of streams that are not published.
     frames_unrouted "frames_unrouted_total",

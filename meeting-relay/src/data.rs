@@ -15,20 +15,18 @@ use crate::limits;
 /// Held by whichever of a publisher's groups of data is written now: however many it opens, they have the room of one.
 pub type Turn = Mutex<()>;
 
-/// Writes all of it, piece by piece.
-pub async fn write(turn: &Turn, stream: &mut SendStream, chunks: [Bytes; 2]) -> Result<(), WriteError> {
-    for mut chunk in chunks {
-        while !chunk.is_empty() {
-            let piece = chunk.split_to(chunk.len().min(limits::DATA_PIECE));
-            let turn = turn.lock().await;
-            let mut writing = pin!(behind_others(stream.write_chunk(piece)));
-            match timeout(limits::DATA_TURN, &mut writing).await {
-                Ok(written) => written?,
-                // It may be that the subscriber does not read this stream alone.
-                Err(_) => {
-                    drop(turn);
-                    writing.await?;
-                }
+/// Writes a record piece by piece.
+pub async fn write(turn: &Turn, stream: &mut SendStream, mut record: Bytes) -> Result<(), WriteError> {
+    while !record.is_empty() {
+        let piece = record.split_to(record.len().min(limits::DATA_PIECE));
+        let turn = turn.lock().await;
+        let mut writing = pin!(behind_others(stream.write_chunk(piece)));
+        match timeout(limits::DATA_TURN, &mut writing).await {
+            Ok(written) => written?,
+            // It may be that the subscriber does not read this stream alone.
+            Err(_) => {
+                drop(turn);
+                writing.await?;
             }
         }
     }

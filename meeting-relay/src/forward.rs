@@ -21,9 +21,10 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, timeout};
 
 use crate::age::{Turn, out_of_patience, turn};
+use crate::budget::{Budget, Charge};
 use crate::counters::Counters;
 use crate::data;
-use crate::limits::{self, Budget, Charge};
+use crate::limits;
 use crate::outlet::Outlet;
 use crate::room::Audience;
 
@@ -279,12 +280,17 @@ impl Carrier {
             self.urgent = Some(arrival.urgent);
             let _ = stream.set_priority(if arrival.urgent { priority::URGENT } else { priority::ORDINARY });
         }
-        let mut chunks = [header.unwrap_or_default(), arrival.record.clone()];
-        let bytes = chunks.iter().map(Bytes::len).sum();
+        let (header, record) = (header.unwrap_or_default(), arrival.record.clone());
+        let bytes = header.len() + record.len();
         let written = async {
             match &self.turn {
-                Some(turn) if !arrival.urgent => data::write(turn, stream, chunks).await,
-                _ => stream.write_all_chunks(&mut chunks).await,
+                Some(turn) if !arrival.urgent => {
+                    // It waits for no turn: until it comes the subscriber cannot tell whose stream this is, and holds up
+                    // the later ones of everybody.
+                    stream.write_all(&header).await?;
+                    data::write(turn, stream, record).await
+                }
+                _ => stream.write_all_chunks(&mut [header, record]).await,
             }
         };
         tokio::select! {

@@ -14,7 +14,7 @@
 //!    |         \-> sound     datagrams, as far as a path takes them
 //!  control               both read what has a length by `whole`
 //!    |
-//!  meeting    a lock around each room, deliveries       outlet (the way out to one agent), shares, window
+//!  meeting    a lock around each room, deliveries       outlet (the way out to one agent), budget, shares, window
 //!    |
 //!  room       pure: who is in, who offers what, who gets what
 //!    |
@@ -32,6 +32,7 @@ pub mod privileges;
 
 mod age;
 mod board;
+mod budget;
 mod certificate;
 mod claims;
 mod control;

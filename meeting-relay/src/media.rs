@@ -6,13 +6,15 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use bytes::Bytes;
-use meeting_wire::{AudioDatagram, Decode, Flags, GroupHeader, Kind, Record, RecordKind, StreamId};
+use meeting_wire::{
+    AudioDatagram, BEACONS, Bucket, Decode, Flags, GroupHeader, Kind, Record, RecordKind, StreamId,
+};
 use quinn::{ReadExactError, RecvStream};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 use crate::forward::{Arrival, Group};
-use crate::limits::{self, Bucket};
+use crate::limits;
 use crate::session::{End, Member, Misbehaviour};
 use crate::sound::{self, Sound};
 use crate::whole::{Unfinished, read_on};
@@ -194,8 +196,12 @@ async fn record(recv: &mut RecvStream, member: &Member) -> Result<Next, Misbehav
         Err(ReadExactError::ReadError(_)) => return Ok(Next::Broken),
     }
     let (kind, len) = Record::head(head).map_err(|error| Misbehaviour::Bytes { at: "a record", error })?;
-    let _charge =
-        member.assembling.charge(len).ok_or(Misbehaviour::TooMany("bytes of unfinished records"))?;
+    let rest = if len > limits::AHEAD { limits::BESIDE_LARGE } else { 0 };
+    // Whoever sends two large pictures at one time does no wrong: the rest of this group is not read, and the next one comes.
+    let Some(_charge) = member.assembling.charge_leaving(len, rest) else {
+        member.counters.frames_dropped_full.one();
+        return Ok(Next::Broken);
+    };
     let whole = Record::HEAD + len;
     // Who claims little has it at once.
     let first = if member.assembling.used() <= limits::AHEAD { whole } else { whole.min(limits::PACKET) };
@@ -254,9 +260,6 @@ fn datagram(bytes: &Bytes, member: &Member) -> Result<(), Misbehaviour> {
     }
     Ok(())
 }
-
-/// Where a publisher's beacons go: small, and of little use when they are late.
-const BEACONS: StreamId = StreamId(0);
 
 #[cfg(test)]
 mod tests {

@@ -8,13 +8,14 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use bytes::Bytes;
 use meeting_wire::{
     Admission, Claim, FromRelay, Kind, MeetingId, ParticipantId, Post, Refusal, Route, Slot, StreamId,
-    ToRelay,
+    ToRelay, packed,
 };
 use tokio::sync::mpsc;
 
+use crate::budget::{Budget, Charge};
 use crate::config::Meetings as Rules;
-use crate::limits::{self, Budget, Charge};
-use crate::outlet::{Outgoing, Outlet, Taken, packed};
+use crate::limits;
+use crate::outlet::{Outgoing, Outlet, Taken};
 use crate::room::{Asked, Audience, Delivery, Fault, Room, Seat, Terms};
 use crate::window::Windows;
 

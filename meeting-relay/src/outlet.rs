@@ -4,11 +4,12 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Instant;
 
 use bytes::Bytes;
-use meeting_wire::{Encode, FromRelay, ParticipantId, Refusal, Writer};
+use meeting_wire::{ParticipantId, Refusal};
 use tokio::sync::{Notify, OwnedSemaphorePermit, mpsc};
 
+use crate::budget::{Budget, Charge};
 use crate::data;
-use crate::limits::{self, Budget, Charge};
+use crate::limits;
 use crate::shares::{Each, Shares};
 use crate::sound::Pile;
 use crate::window::Window;
@@ -157,10 +158,10 @@ impl Outlet {
         self.turns.get(publisher, Arc::default)
     }
 
-    /// Whether datagrams that are more than a voice may go, or would keep all else waiting.
-    pub fn takes_more_sound(&self, now: Instant) -> bool {
+    /// Whether a datagram may go, or would, being more than a voice, keep all else waiting.
+    pub fn takes_sound(&self, loud: bool, now: Instant) -> bool {
         let piled = self.connection.datagram_send_buffer_space() < limits::DATAGRAM_SEND / 2;
-        self.pile.lock().unwrap_or_else(PoisonError::into_inner).takes_more(piled, now)
+        self.pile.lock().unwrap_or_else(PoisonError::into_inner).takes(loud, piled, now)
     }
 
     /// Ends the connection with a reason; the first reason counts.
@@ -179,11 +180,4 @@ impl Outlet {
             self.expulsion.notified().await;
         }
     }
-}
-
-/// A control message as on the wire.
-pub fn packed(message: &FromRelay) -> Bytes {
-    let mut out = Writer::default();
-    out.bytes(&message.to_bytes());
-    out.into_bytes().into()
 }

@@ -9,22 +9,23 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::{Duration, Instant};
 
-use meeting_wire::{FromRelay, Refusal, ToRelay, VERSION};
+use meeting_wire::{FromRelay, Refusal, ToRelay, VERSION, packed};
 use quinn::{Connection, Incoming, RecvStream, SendStream, VarInt};
 use thiserror::Error;
 use tokio::sync::{Notify, Semaphore, oneshot};
 use tokio::time::timeout;
 use tracing::{debug, info};
 
+use crate::budget::Budget;
 use crate::control::{self, Ear};
 use crate::counters::Counters;
 use crate::forward::priority;
-use crate::limits::{self, Budget};
+use crate::limits;
 use crate::lobby::Lobby;
 use crate::media;
 use crate::meeting::{Entry, Meeting, Meetings};
 use crate::newest::Newest;
-use crate::outlet::{Outlet, Taken, packed};
+use crate::outlet::{Outlet, Taken};
 use crate::record::Recorder;
 use crate::room::{Fault, Seat};
 
@@ -212,6 +213,8 @@ pub async fn serve(incoming: Incoming, house: &House) {
     };
     let speaker = tokio::spawn(control::speak(send, greeting, queue, ending));
     let end = tokio::select! {
+        biased;
+        // First: what was said before the connection ended counts.
         end = control::listen(ear, &member) => end,
         end = media::groups(&member) => end,
         end = media::datagrams(&member) => end,

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use meeting_wire::ParticipantId;
 
-use crate::limits::Budget;
+use crate::budget::Budget;
 
 /// An account of which nobody holds more than a share.
 #[derive(Debug)]

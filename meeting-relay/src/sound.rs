@@ -38,8 +38,15 @@ pub struct Pile {
 }
 
 impl Pile {
-    /// Whether the path takes more than voices, where so much waits for it now or not.
-    pub fn takes_more(&mut self, piled: bool, now: Instant) -> bool {
+    /// Whether a datagram goes by this path, where so much waits for it now or not: a voice always does. Each has to be told
+    /// of, or what waits at two moments would seem to wait all the time between.
+    pub fn takes(&mut self, loud: bool, piled: bool, now: Instant) -> bool {
+        let more = self.takes_more(piled, now);
+        !loud || more
+    }
+
+    /// Whether the path takes more than voices.
+    fn takes_more(&mut self, piled: bool, now: Instant) -> bool {
         if !piled {
             self.since = None;
         } else if now.duration_since(*self.since.get_or_insert(now)) >= limits::PILED {
@@ -53,7 +60,7 @@ impl Pile {
 pub fn pass(sound: Sound<'_>, audience: &Audience<Arc<Outlet>>, counters: &Arc<Counters>) {
     let datagram = datagram(audience.route, sound.envelope);
     for outlet in audience.to.iter() {
-        if sound.loud && !outlet.takes_more_sound(Instant::now()) {
+        if !outlet.takes_sound(sound.loud, Instant::now()) {
             counters.frames_dropped_full.one();
             continue;
         }
@@ -116,5 +123,13 @@ mod tests {
         assert!(!at(60, false) && !at(1_049, false), "the rest goes first");
         assert!(at(1_050, false) && at(1_060, true), "and then it is tried again");
         assert!(!at(1_110, true));
+    }
+
+    #[test]
+    fn what_is_loud_at_two_moments_goes_where_nothing_waits_between() {
+        let (mut pile, start) = (Pile::default(), Instant::now());
+        let mut at = |ms, loud, piled| pile.takes(loud, piled, start + Duration::from_millis(ms));
+        assert!(at(0, true, true) && at(500, false, false) && at(1_000, true, true));
+        assert!(at(1_050, false, true) && !at(1_051, true, true), "in the end voices alone");
     }
 }

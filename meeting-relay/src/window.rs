@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use crate::limits::{self, Budget, Charge, WINDOWS};
+use crate::budget::{Budget, Charge};
+use crate::limits::{self, WINDOWS};
 
 /// Where windows are charged.
 #[derive(Clone, Debug)]

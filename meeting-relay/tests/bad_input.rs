@@ -24,7 +24,6 @@ enum Evil {
     Group(&'static [u8]),
     GroupHeaderAnd(&'static [u8]),
     HugeRecord,
-    ManyHugeRecords,
     Datagram(&'static [u8]),
     SecondHello,
     ManyStreams,
@@ -57,7 +56,6 @@ const ALL: &[(Evil, &str)] = &[
     (Evil::GroupHeaderAnd(&[0, 0, 0]), "a record ends too early"),
     (Evil::GroupHeaderAnd(&[0, 0, 0, 0, 9, 1, 2]), "a record ends too early"),
     (Evil::HugeRecord, "longer than allowed"),
-    (Evil::ManyHugeRecords, "unfinished records"),
     (Evil::Datagram(&[]), "a datagram"),
     (Evil::Datagram(&[0, 0, 0, 1, 0, 0]), "a datagram"),
     (Evil::Datagram(&[0xff; 40]), "a datagram"),
@@ -114,15 +112,6 @@ async fn commit(evil: Evil, eve: &mut Agent) {
         Evil::Group(bytes) => send_group(eve, &[bytes]).await,
         Evil::GroupHeaderAnd(bytes) => send_group(eve, &[&header, bytes]).await,
         Evil::HugeRecord => send_group(eve, &[&header, &claim(Record::MAX + 1)]).await,
-        Evil::ManyHugeRecords => {
-            let mut open = Vec::new();
-            for _ in 0..limits::ASSEMBLING / Record::MAX + 1 {
-                let mut send = eve.connection.open_uni().await.expect("allowed");
-                let _ = send.write_all(&[&header[..], &claim(Record::MAX)].concat()).await;
-                open.push(send);
-            }
-            soon(eve.connection.closed()).await;
-        }
         Evil::Datagram(bytes) => {
             eve.connection.send_datagram(Bytes::from_static(bytes)).expect("small enough");
         }
@@ -141,10 +130,7 @@ async fn commit(evil: Evil, eve: &mut Agent) {
             let body = Bytes::from(vec![0; limits::CELL + 1]);
             say_anyway(eve, ToRelay::Post { slot: Slot::Cell, body }).await;
         }
-        Evil::FloodOfPosts => {
-            // Posts pass at their rate while Eve is at it, however slow this machine is.
-            while say_anyway(eve, ToRelay::Post { slot: Slot::Log, body: Bytes::new() }).await {}
-        }
+        Evil::FloodOfPosts => repeat(eve, &[ToRelay::Post { slot: Slot::Log, body: Bytes::new() }]).await,
         Evil::FloodOfPostBytes => {
             let body = Bytes::from(vec![0; meeting_wire::MAX_POST]);
             while say_anyway(eve, ToRelay::Post { slot: Slot::Direct(CAROL), body: body.clone() }).await {}

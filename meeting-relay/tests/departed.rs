@@ -4,10 +4,11 @@
 mod common;
 
 use std::fs;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use common::program::Program;
 use common::*;
+use meeting_relay::limits;
 use meeting_wire::{
     Admission, Encode, FromRelay, Kind, ParticipantId, RecordKind, Refusal, Route, Slot, StreamId, ToRelay,
 };
@@ -26,11 +27,19 @@ async fn whoever_leaves_is_let_go_of_while_nothing_comes_of_a_group() {
     alice.say(ToRelay::Publish { stream: CHAT, kind: Kind::Data }).await;
 
     let (mut open, mut at_first, mut refused) = (Vec::new(), 0, 0);
+    let mut begun: Vec<Instant> = Vec::new();
     for round in 0..60 {
         let mut visitors = Vec::new();
         for n in 0..5 {
             visitors.push(soon(visit(&relay, ParticipantId([100 + n; 16]), &mut refused)).await);
+            // Whoever got a group is held by it for so long at least, however slow the machine is; Alice has a place too.
+            let held = 5 * begun.iter().filter(|begun| begun.elapsed() < limits::SETTLES).count();
+            assert!(
+                visitors.len() + held < PLACES,
+                "a place was given away while what its memory is for is there"
+            );
         }
+        begun.push(Instant::now());
         let mut group = alice.open_group(CHAT, round, 0).await;
         group.write_all(&record(RecordKind::Frame, 1, 100).to_bytes()).await.expect("sent");
         open.push(group);
@@ -50,7 +59,6 @@ async fn whoever_leaves_is_let_go_of_while_nothing_comes_of_a_group() {
     let grown = relay.memory().saturating_sub(at_first);
     println!("220 who came and went: {grown} KiB more, {refused} had to wait for a place");
     assert!(grown < 8 * 1024, "{grown} KiB");
-    assert!(refused > 0, "a place is not given away while what its memory is for is there");
 }
 
 /// Somebody who subscribes to what Alice says, as soon as there is a place.

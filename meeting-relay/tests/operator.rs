@@ -8,7 +8,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::time::Duration;
 
-use common::program::{Program, certificate, command, says};
+use common::program::{Program, certificate, command, copy_of_relay, says};
 use common::*;
 use meeting_relay::check_health;
 use meeting_wire::Slot;
@@ -92,8 +92,7 @@ fn nobody(folder: &Path) -> Vec<String> {
     if !nix::unistd::geteuid().is_root() {
         return Vec::new();
     }
-    let relay = folder.join("relay");
-    fs::copy(env!("CARGO_BIN_EXE_meeting-relay"), &relay).expect("copied");
+    let relay = copy_of_relay(folder);
     // The last argument of `sh -c` is where it would have been found; the copy runs instead.
     let script =
         format!("shift; exec setpriv --reuid=65534 --regid=65534 --clear-groups {} \"$@\"", relay.display());

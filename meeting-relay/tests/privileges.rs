@@ -9,8 +9,9 @@ use std::fs;
 use std::net::{Ipv4Addr, UdpSocket};
 use std::os::unix::fs::{PermissionsExt, chown};
 use std::path::Path;
+use std::sync::Mutex;
 
-use common::program::{Program, certificate, command, says};
+use common::program::{Program, certificate, command, copy_of_relay, says};
 use common::*;
 use did_not_run::did_not_run;
 use meeting_wire::Slot;
@@ -35,10 +36,13 @@ fn nobodys_folder() -> tempfile::TempDir {
     folder
 }
 
-/// An address below 1024 that nobody has.
+/// An address below 1024 that nobody has, another one for each test.
 fn low() -> String {
+    static TAKEN: Mutex<u16> = Mutex::new(1024);
+    let mut taken = TAKEN.lock().expect("no panic");
     let free = |port: &u16| UdpSocket::bind((Ipv4Addr::LOCALHOST, *port)).is_ok();
-    format!("127.0.0.1:{}", (512..1024).rev().find(free).expect("a free port"))
+    *taken = (512..*taken).rev().find(free).expect("a free port");
+    format!("127.0.0.1:{taken}")
 }
 
 /// The same line of each thread's status.
@@ -155,8 +159,7 @@ fn a_user_that_it_cannot_become_is_named_with_the_way_out() {
 
 /// A program below which the relay is `nobody`'s; a copy of it is where everybody finds it.
 fn as_nobody(folder: &Path, more: &str) -> Vec<String> {
-    let relay = folder.join("relay");
-    fs::copy(env!("CARGO_BIN_EXE_meeting-relay"), &relay).expect("copied");
+    let relay = copy_of_relay(folder);
     // The last argument of `sh -c` is where it would have been found; the copy runs instead.
     let script = format!(
         "shift; exec setpriv --reuid={NOBODY} --regid={NOBODY} --clear-groups {more} {} \"$@\"",

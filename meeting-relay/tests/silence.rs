@@ -4,6 +4,7 @@
 mod common;
 
 use std::collections::VecDeque;
+use std::time::Instant;
 
 use bytes::Bytes;
 use common::program::Program;
@@ -20,10 +21,11 @@ async fn silence(crowd: usize) {
     let relay = Program::start(folder.path(), &["--stats", "stats"]).await;
     let mut alice = relay.agent(ALICE).await;
     let before = relay.memory();
-    let mut silent: VecDeque<Connection> = VecDeque::new();
-    let (mut most, mut busy) = (0, 0);
+    let mut silent: VecDeque<(Instant, Connection)> = VecDeque::new();
+    let (mut most, mut busy, mut soon_after) = (0, 0, 0);
     for n in 1..=crowd {
-        silent.push_back(relay.connect(&relay.certificate).await);
+        let begun = Instant::now();
+        silent.push_back((begun, relay.connect(&relay.certificate).await));
         if n % 200 == 0 {
             // Bob comes, and comes again in place of himself.
             let mut bob = relay.agent(BOB).await;
@@ -33,7 +35,9 @@ async fn silence(crowd: usize) {
         }
         // Those before the last that have a place had to go: for another, or, on a slow machine, for their silence.
         if silent.len() > limits::LOBBY_OF_NETWORK {
-            let code = match soon(silent.pop_front().expect("many").closed()).await {
+            let (begun, first) = silent.pop_front().expect("many");
+            soon_after += usize::from(begun.elapsed() < limits::HELLO / 2);
+            let code = match soon(first.closed()).await {
                 ConnectionError::ApplicationClosed(close) => close.error_code.into_inner() as u32,
                 other => panic!("closed by the relay expected: {other}"),
             };
@@ -43,7 +47,8 @@ async fn silence(crowd: usize) {
     }
     let grown = most.saturating_sub(before);
     println!("{crowd} silent connections: {busy} made room for others, {grown} KiB more at most");
-    assert!(busy > 0, "256 newcomers came within 5 s, and nobody made room for them");
+    // On a machine on which as many take longer to come, all may have had to go for their silence.
+    assert!(busy > 0 || soon_after == 0, "256 newcomers came within 2.5 s, and nobody made room for them");
     assert!(grown < 64 * 1024, "{grown} KiB");
 }
 

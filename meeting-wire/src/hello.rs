@@ -171,9 +171,16 @@ pub enum Refusal {
 }
 
 /// Reads a control message's length, refusing one above [`MAX_CONTROL`] before anything is allocated.
-pub fn frame_len(bytes: [u8; 4]) -> Result<usize, DecodeError> {
+pub fn message_len(bytes: [u8; 4]) -> Result<usize, DecodeError> {
     let len = u32::from_be_bytes(bytes) as usize;
     if len > MAX_CONTROL { Err(DecodeError::TooLong("a control message")) } else { Ok(len) }
+}
+
+/// A control message behind its length, as it travels.
+pub fn packed(message: &impl Encode) -> Bytes {
+    let mut out = Writer::default();
+    out.bytes(&message.to_bytes());
+    out.into_bytes().into()
 }
 
 impl Encode for ToRelay {

@@ -94,6 +94,9 @@ impl fmt::Debug for Claim {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct StreamId(pub u32);
 
+/// The stream that carries a participant's beacons: small, and of little use when they are late. Elements' streams count from 1.
+pub const BEACONS: StreamId = StreamId(0);
+
 /// The relay's short name for (participant, stream) towards one subscriber.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Route(pub u32);

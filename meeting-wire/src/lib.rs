@@ -6,10 +6,10 @@
 //! ```text
 //!  agent                                relay
 //!    | control stream (one, both ways)    |   hello::{ToRelay, FromRelay}
-//!    |----------------------------------->|     length-prefixed, see `frame_len`
+//!    |----------------------------------->|     length-prefixed, see `message_len`
 //!    | media stream (one per group)       |   media::{GroupHeader, Record}
 //!    |----------------------------------->|     video: one stream per group of pictures and layer
-//!    | datagram                           |   media::Datagram
+//!    | datagram                           |   media::AudioDatagram
 //!    |----------------------------------->|     audio: one frame each
 //! ```
 //!
@@ -21,15 +21,18 @@ mod envelope;
 mod hello;
 mod ids;
 mod media;
+mod rate;
 
 pub use board::{MAX_POST, Post, Slot};
 pub use codec::{Decode, DecodeError, Encode, Reader, Writer};
 pub use envelope::{Envelope, Flags, MAX_FRAME};
 pub use hello::{
-    Admission, FromRelay, MAX_CONTROL, MAX_SUBSCRIPTIONS, NEWCOMER, Refusal, ToRelay, VERSION, frame_len,
+    Admission, FromRelay, MAX_CONTROL, MAX_SUBSCRIPTIONS, NEWCOMER, Refusal, ToRelay, VERSION, message_len,
+    packed,
 };
-pub use ids::{Claim, Hex, InstanceId, MeetingId, ParticipantId, Route, StreamId};
+pub use ids::{BEACONS, Claim, Hex, InstanceId, MeetingId, ParticipantId, Route, StreamId};
 pub use media::{AudioDatagram, GroupHeader, Kind, Record, RecordKind};
+pub use rate::{Bucket, Rate};
 
 /// The ALPN protocol name of QUIC connections between agent and relay (PROTOCOL.md 2).
 pub const ALPN: &[u8] = b"e2ee-meeting/1";

@@ -4,7 +4,7 @@
 use bytes::Bytes;
 use meeting_wire::{
     Admission, AudioDatagram, Decode, Encode, Envelope, Flags, FromRelay, GroupHeader, Kind, MeetingId,
-    ParticipantId, Post, Reader, Record, Refusal, Route, Slot, StreamId, ToRelay, Writer, frame_len,
+    ParticipantId, Post, Reader, Record, Refusal, Route, Slot, StreamId, ToRelay, Writer, message_len,
 };
 use proptest::collection::vec;
 use proptest::option;
@@ -174,7 +174,7 @@ proptest! {
             let _ = Record::head(*head);
         }
         if let Some(len) = bytes.first_chunk() {
-            let _ = frame_len(*len);
+            let _ = message_len(*len);
         }
     }
 

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use meeting_wire::{
     ALPN, Admission, AudioDatagram, Decode, DecodeError, Encode, Envelope, Flags, FromRelay, GroupHeader,
     Hex, Kind, MAX_CONTROL, MAX_FRAME, MAX_POST, MeetingId, ParticipantId, Post, Record, RecordKind, Refusal,
-    Route, Slot, StreamId, ToRelay, VERSION, frame_len,
+    Route, Slot, StreamId, ToRelay, VERSION, message_len,
 };
 
 const MEETING: MeetingId = MeetingId([0x11; 16]);
@@ -133,8 +133,8 @@ fn numbers() {
 #[test]
 fn limits_are_refused_before_anything_is_allocated() {
     let at = |n: usize| (n as u32).to_be_bytes();
-    assert_eq!(frame_len(at(MAX_CONTROL)), Ok(MAX_CONTROL));
-    assert_eq!(frame_len(at(MAX_CONTROL + 1)), Err(DecodeError::TooLong("a control message")));
+    assert_eq!(message_len(at(MAX_CONTROL)), Ok(MAX_CONTROL));
+    assert_eq!(message_len(at(MAX_CONTROL + 1)), Err(DecodeError::TooLong("a control message")));
     let head = |n: usize| Record::head([&[0], &at(n)[..]].concat().try_into().expect("five bytes"));
     assert_eq!(head(Record::MAX), Ok((RecordKind::Frame, Record::MAX)));
     assert_eq!(head(Record::MAX + 1), Err(DecodeError::TooLong("a record")));

@@ -12,13 +12,13 @@
 //!
 //! - [`seal`] and [`open`] mirror each other: `imp.rs` is the shell GStreamer sees, the other file the logic.
 //! - [`rtp`] is the road through any RTP transport in place of the meeting's relay.
-//! - [`store`] holds the keys, [`context`] brings them to the elements, [`rules`] says until when they are good.
+//! - [`store`] holds the keys, [`context`] brings them to the elements, [`Rules`](meeting_protocol::frame::Rules) say until when they are good.
 //! - [`recording`] writes sealed frames into a file and reads them, also without keys.
 //! - [`bounds`] keeps pictures and sounds from decoders that are larger than makes sense.
 //! - [`device`] lists the tracks of the others for applications that list cameras.
 //! - [`link`] talks to the agent; [`loopback`] stands in for it where `meetingkey loopback=true`.
 //!
-//! Nothing secret is a property, a caps field, a message or a log line; the plug-in logs through GStreamer alone.
+//! Nothing secret is a property, a caps field, a message or a log line; the plugin logs through GStreamer alone.
 
 pub mod address;
 pub mod bounds;
@@ -43,6 +43,7 @@ pub mod store;
 pub mod throttle;
 pub mod wish;
 
+mod lock;
 mod plugin;
 
 use std::sync::LazyLock;

@@ -10,7 +10,7 @@ use std::{
     io::{Read, Write},
     os::unix::{fs::MetadataExt, net::UnixStream},
     path::{Path, PathBuf},
-    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Condvar, Mutex, MutexGuard},
     thread::{self, JoinHandle},
     time::Duration,
 };
@@ -23,7 +23,7 @@ use rustix::{
 };
 use zeroize::Zeroizing;
 
-use crate::outbox::Outbox;
+use crate::{lock::lock, outbox::Outbox};
 
 /// Why there is no connection. The text is for a person and says what to type.
 #[derive(Debug, thiserror::Error)]
@@ -46,8 +46,8 @@ pub enum LinkError {
     /// It accepted and said nothing.
     #[error("the agent on {0} does not answer: stop it and start it anew with `meeting-agent run`")]
     Silent(PathBuf),
-    /// Agent and plug-in are from different versions.
-    #[error("the agent on {0} speaks another version: install agent and plug-in of the same release")]
+    /// Agent and plugin are from different versions.
+    #[error("the agent on {0} speaks another version: install agent and plugin of the same release")]
     Version(PathBuf),
     /// The agent said no and why.
     #[error("{0}")]
@@ -136,7 +136,7 @@ impl Drop for Link {
 
 impl Shared {
     fn live(&self) -> MutexGuard<'_, Live> {
-        self.live.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.live)
     }
 
     fn run(&self, first: Option<Connection>, outbox: &Arc<Outbox>, client: &dyn Client) {
@@ -239,7 +239,7 @@ impl Connection {
 
         let hello = ToAgent::Hello { version: local::VERSION, purpose };
         socket.set_read_timeout(Some(patience * 3 / 4)).map_err(no_agent)?;
-        socket.write_all(&local::to_frame(&hello)).map_err(|_| LinkError::Silent(here()))?;
+        socket.write_all(&local::packed(&hello)).map_err(|_| LinkError::Silent(here()))?;
         let answer = read(&mut socket).ok_or_else(|| LinkError::Silent(here()))?;
         socket.set_read_timeout(None).map_err(no_agent)?;
         socket.set_write_timeout(None).map_err(no_agent)?;
@@ -262,7 +262,7 @@ fn connect(path: &Path, patience: Duration) -> rustix::io::Result<UnixStream> {
 fn read(socket: &mut UnixStream) -> Option<FromAgent> {
     let mut len = [0; 4];
     socket.read_exact(&mut len).ok()?;
-    let mut body = Zeroizing::new(vec![0; local::frame_len(len).ok()?]);
+    let mut body = Zeroizing::new(vec![0; local::message_len(len).ok()?]);
     socket.read_exact(&mut body).ok()?;
     FromAgent::from_bytes(&body).ok()
 }
@@ -271,5 +271,7 @@ fn read(socket: &mut UnixStream) -> Option<FromAgent> {
 const LAST_WORDS: Duration = Duration::from_millis(200);
 /// Under the 2 s within which an element says what is wrong.
 pub const PATIENCE: Duration = Duration::from_millis(1800);
+/// The first pause before connecting again, each one doubled after it: an agent whose stay ended is there again at once.
 const FIRST_BACKOFF: Duration = Duration::from_millis(100);
+/// The longest pause: an element notices an agent that was started anew within 2 s.
 const LAST_BACKOFF: Duration = Duration::from_secs(2);

@@ -2,7 +2,7 @@
 
 use std::{
     collections::BTreeMap,
-    sync::{Mutex, PoisonError, Weak},
+    sync::{Mutex, Weak},
     time::Duration,
 };
 
@@ -14,8 +14,10 @@ use meeting_protocol::{
 use meeting_wire::{Kind, ParticipantId, StreamId};
 
 use crate::{
-    clock, random,
-    store::{KeyStore, Uplink, never},
+    clock,
+    lock::lock,
+    random,
+    store::{KeyStore, Uplink, for_ever},
 };
 
 /// Answers what an agent would, for one participant who hears only themselves.
@@ -42,7 +44,7 @@ impl Loopback {
 
     /// Lets sealing and opening begin.
     pub fn start(&self) {
-        self.tell(|_, out| out.push(FromAgent::Lease { until: never() }));
+        self.tell(|_, out| out.push(FromAgent::Lease { until: for_ever() }));
     }
 
     /// Begins a new epoch: a new key for each stream; the one before is good for openers a while longer.
@@ -54,12 +56,12 @@ impl Loopback {
             out.push(FromAgent::Retire { before: state.epoch, at: clock::boot_now() + GRACE });
             out.push(FromAgent::Expire { before: state.epoch.saturating_sub(1) });
         });
-        self.state.lock().unwrap_or_else(PoisonError::into_inner).epoch
+        lock(&self.state).epoch
     }
 
     /// The store hears the answers in the order they were made.
     fn tell(&self, answer: impl FnOnce(&mut State, &mut Vec<FromAgent>)) {
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut state = lock(&self.state);
         let mut out = Vec::new();
         answer(&mut state, &mut out);
         if let Some(store) = self.store.upgrade() {

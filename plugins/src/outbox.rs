@@ -10,6 +10,8 @@ use meeting_protocol::local;
 use meeting_wire::Encode;
 use zeroize::Zeroizing;
 
+use crate::lock::lock;
+
 /// A bounded queue of encoded messages.
 #[derive(Default)]
 pub struct Outbox {
@@ -29,7 +31,7 @@ struct Queue {
 impl Outbox {
     /// Queues a message; while there is no room, waits for at most `patience`. False if it is not going to be sent.
     pub fn push(&self, message: &impl Encode, patience: Duration) -> bool {
-        let bytes = local::to_frame(message);
+        let bytes = local::packed(message);
         let waited = self
             .changed
             .wait_timeout_while(self.queue(), patience, |queue| !queue.closed && queue.is_full(bytes.len()));
@@ -77,7 +79,7 @@ impl Outbox {
     }
 
     fn queue(&self) -> MutexGuard<'_, Queue> {
-        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.queue)
     }
 }
 
@@ -95,7 +97,28 @@ const MAX_BYTES: usize = 4 * 1024 * 1024;
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicBool, Ordering};
+
     use super::*;
+
+    #[test]
+    fn a_last_word_is_waited_for() {
+        let (outbox, written) = (Outbox::default(), AtomicBool::new(false));
+        assert!(outbox.push(&1u16, Duration::ZERO));
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                let word = outbox.pop();
+                std::thread::sleep(Duration::from_millis(20));
+                written.store(word.is_some(), Ordering::Release);
+                // Whoever comes for more has written it.
+                drop(outbox.pop());
+            });
+            outbox.drain(Duration::from_secs(60));
+            let in_time = written.load(Ordering::Acquire);
+            outbox.close();
+            assert!(in_time);
+        });
+    }
 
     #[test]
     fn a_full_box_refuses_in_time_and_a_closed_one_at_once() {

@@ -1,11 +1,11 @@
 //! Small things that several elements say in the same way.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::Mutex;
 
 use gst::{glib, prelude::*};
 use gst_base::subclass::prelude::*;
 
-use crate::address;
+use crate::{address, lock::lock};
 
 /// The property `meeting`, the same wherever it is.
 pub fn meeting_property() -> glib::ParamSpec {
@@ -107,7 +107,7 @@ impl Refusal {
         if element.current_state().max(element.pending_state()) < gst::State::Paused {
             return;
         }
-        let told = self.0.lock().unwrap_or_else(PoisonError::into_inner).replace(refused.clone());
+        let told = lock(&self.0).replace(refused.clone());
         if told.as_ref() != Some(&refused) {
             gst::element_warning!(element, gst::StreamError::WrongType, ("{}", advice(&refused)));
         }

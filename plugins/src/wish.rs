@@ -41,6 +41,9 @@ impl Wish {
     }
 }
 
+/// How often a sender is asked at most: a keyframe costs everybody.
+pub const ASK_EVERY: Duration = Duration::from_secs(1);
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use fake::{ALICE, FakeAgent, MEETING};
 use gst::prelude::*;
 use meeting_protocol::local::ToAgent;
-use support::{PATIENCE, Pipeline, init};
+use support::{PATIENCE, Pipeline, init, takes_less, until};
 
 /// GStreamer has one object of each provider in a process, so what it does is told in one test.
 #[test]
@@ -23,21 +23,25 @@ fn devices_come_and_go_with_the_tracks() {
 
     // Nobody answers: nothing is listed, soon, and that is no error.
     provider.set_property("agent", "/nowhere/agent.sock");
-    let started = Instant::now();
-    assert!(provider.devices().is_empty());
-    provider.start().unwrap();
-    assert!(provider.devices().is_empty());
-    provider.stop();
-    assert!(started.elapsed() < QUICK, "{:?}", started.elapsed());
+    takes_less(QUICK, || {
+        let started = Instant::now();
+        assert!(provider.devices().is_empty());
+        provider.start().unwrap();
+        assert!(provider.devices().is_empty());
+        provider.stop();
+        started.elapsed()
+    });
 
     // Somebody takes the call and says nothing, as a stopped agent does.
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("agent.sock");
     let _silent = std::os::unix::net::UnixListener::bind(&path).unwrap();
     provider.set_property("agent", path.to_str());
-    let started = Instant::now();
-    assert!(provider.devices().is_empty());
-    assert!(started.elapsed() < QUICK, "{:?}", started.elapsed());
+    takes_less(QUICK, || {
+        let started = Instant::now();
+        assert!(provider.devices().is_empty());
+        started.elapsed()
+    });
 
     let agent = FakeAgent::start();
     provider.set_property("agent", agent.socket());
@@ -73,11 +77,11 @@ fn devices_come_and_go_with_the_tracks() {
     // A monitor costs nobody a frame.
     assert!(!agent.has_heard(|said| matches!(said, ToAgent::KeyframeRequest { .. })));
 
-    // One look sees the same while nothing follows.
+    // One look sees the same while nothing follows; it waits for 100 ms at most, in which a slow agent says nothing.
     monitor.stop();
-    assert_eq!(provider.devices().len(), 1);
+    until("the device shows", || provider.devices().len() == 1);
     monitor.start().unwrap();
-    assert_eq!(monitor.devices().len(), 1);
+    until("the device shows again", || monitor.devices().len() == 1);
 
     // The device's element gives the track.
     let source = device.create_element(Some("from-device")).unwrap();
@@ -95,7 +99,8 @@ fn devices_come_and_go_with_the_tracks() {
     assert!(out.try_pull_sample(gst::ClockTime::from_seconds(PATIENCE.as_secs())).is_some());
     drop(plays);
 
-    drop(publishes);
+    // In READY the connection is still there: what is said last has all the time it takes.
+    publishes.0.set_state(gst::State::Ready).unwrap();
     assert_eq!(said(&monitor, gst::MessageType::DeviceRemoved).display_name(), "Alice (screen)");
     assert!(monitor.devices().is_empty());
     monitor.stop();

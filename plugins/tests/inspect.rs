@@ -1,4 +1,4 @@
-//! What `gst-inspect-1.0` shows of the built plug-in: texts for a person, and no secret.
+//! What `gst-inspect-1.0` shows of the built plugin: texts for a person, and no secret.
 
 #![allow(clippy::unwrap_used)]
 
@@ -172,11 +172,11 @@ fn the_loader_takes_the_built_file() {
     let deps: PathBuf = exe.parent().unwrap().to_owned();
     let built = [deps.parent().unwrap(), &deps].into_iter().find(|dir| dir.join("libgste2ee.so").exists());
     let (Some(folder), Ok(_)) = (built, Command::new("gst-inspect-1.0").arg("--version").output()) else {
-        did_not_run("no built plug-in, or no gst-inspect-1.0");
+        did_not_run("no built plugin, or no gst-inspect-1.0");
         return;
     };
     let registry = tempfile::tempdir().unwrap();
-    // Of a device provider it says no more than its plug-in's list does.
+    // Of a device provider it says no more than its plugin's list does.
     let plugin = ("e2ee", &["meetingdeviceprovider: Meeting device provider"][..]);
     for (name, properties) in ELEMENTS.into_iter().chain([plugin]) {
         let output = Command::new("gst-inspect-1.0")

@@ -10,7 +10,7 @@ use std::{
     io::Read,
     os::unix::{
         fs::{PermissionsExt, chown},
-        net::UnixListener,
+        net::{UnixListener, UnixStream},
         process::CommandExt,
     },
     process::{Child, Command, Stdio},
@@ -69,7 +69,8 @@ fn an_agent_of_another_user_is_told_nothing() {
             .spawn()
             .unwrap(),
     );
-    until("Eve listens", || socket.exists());
+    // That it stands there does not say that she listens.
+    until("Eve listens", || UnixStream::connect(&socket).is_ok());
     for (owner, reason) in [(SOMEBODY_ELSE, "can be written by others"), (0, "belongs to another user")] {
         // With the directory ours again only the socket's peer tells.
         chown(&run, Some(owner), Some(owner)).unwrap();
@@ -82,6 +83,6 @@ fn an_agent_of_another_user_is_told_nothing() {
         }
     }
     let heard = || std::fs::read_to_string(&said).unwrap();
-    until("all three came and went, twice", || heard().matches("HEARD").count() == 6);
-    assert_eq!(heard().matches("HEARD 0 bytes").count(), 6, "{}", heard());
+    until("we and all three, twice, came and went", || heard().matches("HEARD").count() == 7);
+    assert_eq!(heard().matches("HEARD 0 bytes").count(), 7, "{}", heard());
 }

@@ -84,14 +84,14 @@ impl Client {
     }
 
     pub fn say(&mut self, message: &ToAgent) -> anyhow::Result<()> {
-        self.0.write_all(&local::to_frame(message)).context("the agent hung up: look at its log")
+        self.0.write_all(&local::packed(message)).context("the agent hung up: look at its log")
     }
 
     fn hear(&mut self) -> anyhow::Result<FromAgent> {
         let hung_up = "the agent hung up or does not answer: look at its log, or restart `meeting-agent run`";
         let mut len = [0; 4];
         self.0.read_exact(&mut len).context(hung_up)?;
-        let mut message = Zeroizing::new(vec![0; local::frame_len(len)?]);
+        let mut message = Zeroizing::new(vec![0; local::message_len(len)?]);
         self.0.read_exact(&mut message).context(hung_up)?;
         Ok(FromAgent::from_bytes(&message)?)
     }
@@ -103,7 +103,7 @@ pub async fn hear(stream: &mut tokio::net::UnixStream) -> anyhow::Result<Option<
     if stream.read_exact(&mut len).await.is_err() {
         return Ok(None);
     }
-    let mut message = Zeroizing::new(vec![0; local::frame_len(len)?]);
+    let mut message = Zeroizing::new(vec![0; local::message_len(len)?]);
     if stream.read_exact(&mut message).await.is_err() {
         return Ok(None);
     }

@@ -151,9 +151,10 @@ fn glance(status: &Status, colours: bool) -> String {
             ("○ encrypted, but somebody speaks as another", 31)
         }
         ("live", _) => ("○ encrypted to a leader nobody vouches for", 31),
-        ("joining", _) => ("○ joining", 33),
-        ("stale", _) => ("○ stale", 31),
-        _ => ("○ ended", 31),
+        // Faint stands for the shield's grey, which is the background of some terminals.
+        ("joining", _) => ("○ joining", 2),
+        ("stale", _) => ("○ stale", 2),
+        _ => ("○ ended", 2),
     };
     let mut lines = vec![format!(
         "{}  meeting {}  epoch {} ({} seen){}{}",

@@ -29,9 +29,7 @@ use super::{Client, Common, client::hear, hidden};
 use crate::{
     clock,
     control::{Request, Status},
-    hygiene,
-    meeting::people,
-    private,
+    hygiene, people, private,
     show::{harmless, sentence},
 };
 

@@ -8,12 +8,12 @@ use super::{
     wire::{read, write_bytes},
 };
 use crate::{
-    keyholders::{Frame, QUEUED},
+    keyholders::{Packed, QUEUED},
     meeting::{Meeting, ToMeeting},
 };
 
 pub async fn serve(mut stream: UnixStream, id: u64, user: u32, meeting: Meeting) -> Result<(), ClientError> {
-    let (out, mut messages) = mpsc::channel::<Frame>(QUEUED);
+    let (out, mut messages) = mpsc::channel::<Packed>(QUEUED);
     let (commands, pace) = (meeting.commands.clone(), meeting.pace.clone());
     // not `meeting` itself: a meeting that ends takes its connections with it
     drop(meeting);
@@ -29,8 +29,8 @@ pub async fn serve(mut stream: UnixStream, id: u64, user: u32, meeting: Meeting)
                 | ToAgent::CloseStream { .. }
                 | ToAgent::WantOpenKeys
                 | ToAgent::Floor { .. } => {
-                    if matches!(message, ToAgent::OpenStream { .. } | ToAgent::StreamCaps { .. }) {
-                        pace.turn(user).await;
+                    if let ToAgent::OpenStream { caps, .. } | ToAgent::StreamCaps { caps, .. } = &message {
+                        pace.turn(user, caps.len()).await;
                     }
                     if commands.send(ToMeeting::Said(id, message)).await.is_err() {
                         break;
@@ -42,8 +42,8 @@ pub async fn serve(mut stream: UnixStream, id: u64, user: u32, meeting: Meeting)
         Ok(())
     };
     let writing = async {
-        while let Some(frame) = messages.recv().await {
-            write_bytes(&mut to, &frame).await?;
+        while let Some(packed) = messages.recv().await {
+            write_bytes(&mut to, &packed).await?;
         }
         Ok(())
     };

@@ -121,7 +121,7 @@ impl Places {
 
     fn take(&self, stream: &UnixStream) -> Option<(OwnedSemaphorePermit, Option<OwnedSemaphorePermit>)> {
         let user = stream.peer_cred().ok()?.uid();
-        let of_others = match super::may_command(user) {
+        let of_others = match private::may_command(user) {
             true => None,
             false => Some(self.of_others.clone().try_acquire_owned().ok()?),
         };

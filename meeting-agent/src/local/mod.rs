@@ -5,6 +5,7 @@
 //!                                                    publish  media::publish
 //!                                                    watch    media::watch
 //!                                                    control  control::serve
+//!                                                    tracks   media::watch, without frames
 //! ```
 //!
 //! Whatever one connection says, it can end no other.
@@ -28,7 +29,7 @@ use tokio::{net::UnixStream, time::timeout};
 use tracing::debug;
 use wire::{read, write};
 
-use crate::{agent::Shared, meeting::Meeting, watch::Watcher};
+use crate::{agent::Shared, meeting::Meeting, private::may_command, watch::Watcher};
 
 /// Why a local connection ends early; the fault is the client's, and only its connection is affected.
 #[derive(Debug, Error)]
@@ -108,11 +109,6 @@ async fn admit(mut stream: UnixStream, shared: &Arc<Shared>) -> Result<(), Clien
         Purpose::Tracks { .. } => media::watch(stream, id, meeting, Watcher::of_names(Arc::default())).await,
         Purpose::Control => Ok(()),
     }
-}
-
-/// The agent's own user, and root.
-pub(crate) fn may_command(user: u32) -> bool {
-    user == rustix::process::getuid().as_raw() || user == 0
 }
 
 async fn refuse(stream: &mut UnixStream, text: String) -> Result<(), ClientError> {

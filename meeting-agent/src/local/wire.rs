@@ -21,7 +21,7 @@ pub async fn read(stream: &mut (impl AsyncRead + Unpin), max: usize) -> Result<O
         Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(None),
         Err(error) => return Err(error.into()),
     }
-    let len = local::frame_len(len)?;
+    let len = local::message_len(len)?;
     if len > max {
         return Err(DecodeError::TooLong("a local message").into());
     }
@@ -38,12 +38,12 @@ pub async fn read(stream: &mut (impl AsyncRead + Unpin), max: usize) -> Result<O
 
 /// Writes a message. A client that does not read for a while is gone.
 pub async fn write(stream: &mut (impl AsyncWrite + Unpin), message: &FromAgent) -> io::Result<()> {
-    write_bytes(stream, &local::to_frame(message)).await
+    write_bytes(stream, &local::packed(message)).await
 }
 
-/// Writes what [`local::to_frame`] made.
-pub async fn write_bytes(stream: &mut (impl AsyncWrite + Unpin), frame: &[u8]) -> io::Result<()> {
-    match timeout(PATIENCE, stream.write_all(frame)).await {
+/// Writes what [`local::packed`] made.
+pub async fn write_bytes(stream: &mut (impl AsyncWrite + Unpin), packed: &[u8]) -> io::Result<()> {
+    match timeout(PATIENCE, stream.write_all(packed)).await {
         Ok(written) => written,
         Err(_) => Err(io::ErrorKind::TimedOut.into()),
     }

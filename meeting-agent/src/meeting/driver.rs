@@ -8,7 +8,10 @@ mod wishes;
 
 use std::{
     collections::{BTreeSet, HashMap, VecDeque},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -17,9 +20,12 @@ use meeting_protocol::{
     BootTime,
     session::{Command, Creating, EndReason, Input, Joining, Output, Phase, Session, State, WaitReason},
 };
-use meeting_wire::{Admission, Claim, FromRelay, ParticipantId, StreamId, ToRelay};
+use meeting_wire::{Admission, Claim, FromRelay, NEWCOMER, ParticipantId, Slot, StreamId, ToRelay};
 use rand_core::Rng as _;
-use tokio::sync::{mpsc, watch};
+use tokio::{
+    sync::{mpsc, watch},
+    task::JoinSet,
+};
 use tracing::{info, warn};
 
 use self::{
@@ -48,8 +54,11 @@ pub struct Driver {
     session: Session,
     link: Option<RelayLink>,
     asks: Asks,
-    claim: Claim,
+    /// How this stay calls the relay.
+    hail: Hail,
     holders: KeyHolders,
+    /// Streams on their way out: [`ToMeeting::Drained`] is the end of each.
+    closing: JoinSet<()>,
     names: HashMap<ParticipantId, String>,
     asked: HashMap<(ParticipantId, StreamId), BootTime>,
     /// Beacons of others, as they came.
@@ -71,6 +80,8 @@ pub struct Driver {
     next: BootTime,
     /// A new stay begins then.
     rejoin: Option<BootTime>,
+    /// A new link is tried then, where none could be made.
+    redial: Option<BootTime>,
     /// Whether a creator looks for somebody who leads already.
     seeking: bool,
     /// Until when it looks; only while connected.
@@ -88,7 +99,7 @@ impl Driver {
         own: mpsc::WeakSender<ToMeeting>,
         seen: watch::Sender<Glance>,
     ) -> Result<Self, AgentError> {
-        let (session, link, claim) = begin(&plan, start, &media)?;
+        let (session, link, hail) = begin(&plan, start, &media)?;
         let now = clock::now();
         let seeking = start == Start::Join && plan.creator.is_some();
         Ok(Self {
@@ -101,8 +112,9 @@ impl Driver {
             session,
             link: Some(link),
             asks: Asks::new(Instant::now()),
-            claim,
+            hail,
             holders: KeyHolders::default(),
+            closing: JoinSet::new(),
             names: HashMap::new(),
             asked: HashMap::new(),
             beacons,
@@ -117,6 +129,7 @@ impl Driver {
             refused: false,
             next: now,
             rejoin: None,
+            redial: None,
             seeking,
             create: None,
         })
@@ -152,7 +165,8 @@ impl Driver {
 
     /// Until the next thing is due; at most a second, because the timer stops while the machine sleeps.
     fn wait(&self) -> Duration {
-        let due = [Some(self.next), self.rejoin, self.create.map(|seek| seek.until()), self.vouching_due()];
+        let create = self.create.map(|seek| seek.until());
+        let due = [Some(self.next), self.rejoin, self.redial, create, self.vouching_due()];
         let due = due.into_iter().flatten().min();
         let most = if self.asks.waits() { Duration::from_millis(50) } else { Duration::from_secs(1) };
         due.unwrap_or_default().since(clock::now()).min(most)
@@ -170,6 +184,9 @@ impl Driver {
                 info!(meeting = %self.plan.link.meeting, "nobody leads: leading");
                 self.restart(Start::Create);
             }
+        }
+        if self.redial.is_some_and(|at| at <= now) {
+            self.relink();
         }
         if self.vouching_due().is_some_and(|at| at <= now) {
             self.vouch();
@@ -277,12 +294,14 @@ impl Driver {
 
     /// A new connection for the same stay.
     fn relink(&mut self) {
-        self.link = None;
+        (self.link, self.redial) = (None, None);
         self.disconnected();
-        let hail = hail(&self.plan, &self.session, self.claim);
-        match RelayLink::start(hail, self.media.clone()) {
+        match RelayLink::start(self.hail.clone(), self.media.clone()) {
             Ok(link) => self.link = Some(link),
-            Err(error) => self.down = Some(error.to_string()),
+            Err(error) => {
+                (self.down, self.redial) = (Some(error.to_string()), Some(clock::now() + REDIAL));
+                self.show();
+            }
         }
     }
 
@@ -323,7 +342,11 @@ impl Driver {
         match message {
             FromRelay::Post(post) => {
                 let heard = self.session.heartbeats();
+                let read = (post.slot == Slot::Log).then_some(post.seq);
                 let _ = self.feed(Input::Post(post));
+                if let Some(read) = read {
+                    self.hail.since.store(read, Ordering::Relaxed);
+                }
                 if let Some(seek) = &mut self.create
                     && self.session.heartbeats() > heard
                 {
@@ -336,6 +359,7 @@ impl Driver {
                 self.send(messages);
             }
             FromRelay::Unpublished { route } => {
+                self.asks.gone(route);
                 let messages = self.media.watching.withdrawn(route);
                 self.send(messages);
             }
@@ -347,7 +371,7 @@ impl Driver {
 
     /// A new stay in the same meeting.
     fn restart(&mut self, start: Start) {
-        (self.rejoin, self.create, self.link) = (None, None, None);
+        (self.rejoin, self.redial, self.create, self.link) = (None, None, None, None);
         self.asks = Asks::new(Instant::now());
         (self.connected, self.down, self.refused) = (false, None, false);
         self.media.watching.all_ended();
@@ -360,8 +384,8 @@ impl Driver {
         self.asked.clear();
         self.doubted.clear();
         match begin(&self.plan, start, &self.media) {
-            Ok((session, link, claim)) => {
-                (self.session, self.link, self.claim) = (session, Some(link), claim);
+            Ok((session, link, hail)) => {
+                (self.session, self.link, self.hail) = (session, Some(link), hail);
                 self.seeking = start == Start::Join && self.plan.creator.is_some();
             }
             Err(error) => {
@@ -391,7 +415,7 @@ async fn next(link: &mut Option<RelayLink>) -> Option<LinkEvent> {
     }
 }
 
-fn begin(plan: &Plan, start: Start, media: &Media) -> Result<(Session, RelayLink, Claim), AgentError> {
+fn begin(plan: &Plan, start: Start, media: &Media) -> Result<(Session, RelayLink, Hail), AgentError> {
     let mut rng = clock::rng()?;
     let (link, device, name, role) =
         (plan.link.duplicate(), plan.device.clone(), plan.name.clone(), plan.role);
@@ -405,24 +429,23 @@ fn begin(plan: &Plan, start: Start, media: &Media) -> Result<(Session, RelayLink
     };
     let mut claim = [0; 16];
     rng.fill_bytes(&mut claim);
-    let claim = Claim(claim);
-    let relay = RelayLink::start(hail(plan, &session, claim), media.clone())?;
-    Ok((session, relay, claim))
-}
-
-fn hail(plan: &Plan, session: &Session, claim: Claim) -> Hail {
-    Hail {
+    let hail = Hail {
         relay: plan.link.relay.clone(),
         certificate: plan.link.relay_certificate,
         meeting: session.meeting(),
         participant: session.me(),
-        claim,
+        claim: Claim(claim),
         admission: match &plan.creator {
             Some(creator) => Admission::Create { token: creator.token.clone() },
             None => Admission::Join,
         },
-    }
+        since: Arc::new(AtomicU64::new(NEWCOMER)),
+    };
+    let relay = RelayLink::start(hail.clone(), media.clone())?;
+    Ok((session, relay, hail))
 }
 
+/// Until a link is tried again that could not be made: for want of file descriptors, say.
+const REDIAL: Duration = Duration::from_secs(1);
 /// Ends the detail of a meeting without a relay connection.
 pub const TRYING: &str = "; trying again";

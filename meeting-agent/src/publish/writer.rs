@@ -58,9 +58,8 @@ pub async fn run(
             Ok(Ok(())) => sent(&frame.envelope),
             Ok(Err(WriteError::ConnectionLost(_))) => return,
             Ok(Err(_)) | Err(_) => {
-                if let Some(mut group) = group.take() {
-                    let _ = group.stream.reset(VarInt::from_u32(LATE));
-                }
+                // cut off midway, which resets it
+                group = None;
                 counters
                     .dropped(reason::LATE, 1 + if kind == Kind::Video { queue.give_up_group() } else { 0 });
                 if kind == Kind::Video {
@@ -71,7 +70,7 @@ pub async fn run(
     }
     if let Some(mut last) = group {
         let _ = last.stream.finish();
-        // the relay forgets a stream's frames with the stream: it is told only after it has them all
+        // the relay forgets a stream's frames with the stream: it is told after it has the last ones
         let _ = timeout(FAREWELL, last.stream.stopped()).await;
     }
 }
@@ -80,6 +79,17 @@ pub async fn run(
 struct Group {
     stream: SendStream,
     records: usize,
+    /// Whether a part of what is being written may be on its way.
+    midway: bool,
+}
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        // quinn would finish the stream, and the relay end the connection for a record that ends too early
+        if self.midway {
+            let _ = self.stream.reset(VarInt::from_u32(LATE));
+        }
+    }
 }
 
 fn finish(group: &mut Option<Group>) {
@@ -107,12 +117,14 @@ async fn write(
         let stream = link.open_uni().await?;
         let _ = stream.set_priority(priority(kind));
         let header = GroupHeader { route: Route(id.0), group: queue.next_group(), layer: 0 };
-        let opened = group.insert(Group { stream, records: 0 });
+        let opened = group.insert(Group { stream, records: 0, midway: true });
         opened.stream.write_all(&header.to_bytes()).await?;
     }
     let Some(group) = group else { return Err(WriteError::ClosedStream) };
-    group.records += 1;
-    group.stream.write_all_chunks(&mut [Bytes::from(Record::frame(&frame.envelope).to_bytes())]).await
+    (group.records, group.midway) = (group.records + 1, true);
+    group.stream.write_all_chunks(&mut [Bytes::from(Record::frame(&frame.envelope).to_bytes())]).await?;
+    group.midway = false;
+    Ok(())
 }
 
 /// Whether the path takes the frame as a datagram.

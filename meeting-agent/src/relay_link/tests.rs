@@ -1,207 +1,33 @@
 #![allow(clippy::unwrap_used)]
 
-use std::{net::SocketAddr, path::Path, time::Instant};
+mod rig;
 
+use std::time::Instant;
+
+use bytes::Bytes;
 use meeting_protocol::{
-    beacon::Vouch,
     frame::{Header, KeyId},
     local::FromAgent,
 };
-use meeting_relay::{Config, Relay};
-use meeting_wire::{Envelope, Flags, Kind, StreamId};
+use meeting_relay::{SHUTDOWN, close_code};
+use meeting_wire::{BEACONS, Envelope, Flags, Kind, Slot, StreamId};
+use rig::{
+    ALICE, BOB, Device, PATIENCE, Running, both, frame, guest, hangs_up, over_again, source, wanted, watched,
+};
 use tempfile::TempDir;
-use tokio::sync::oneshot;
 
 use super::*;
-use crate::{
-    counters::{Counters, reason},
-    publish::Pipeline,
-    watch::{Queue, Stated, Watcher},
-};
-
-const MEETING: MeetingId = MeetingId([7; 16]);
-const ALICE: ParticipantId = ParticipantId([0xa; 16]);
-const BOB: ParticipantId = ParticipantId([0xb; 16]);
-const PATIENCE: Duration = Duration::from_secs(20);
-
-/// A relay of one test; dropped, it stops.
-struct Running {
-    address: SocketAddr,
-    certificate: [u8; 32],
-    stop: Option<oneshot::Sender<()>>,
-    task: tokio::task::JoinHandle<()>,
-}
-
-impl Running {
-    fn start(folder: &Path, listen: Option<SocketAddr>) -> Self {
-        Self::with(folder, |config| config.listen = listen.unwrap_or(config.listen))
-    }
-
-    fn with(folder: &Path, change: impl Fn(&mut Config)) -> Self {
-        let bind = || {
-            let mut config = Config::development(folder);
-            change(&mut config);
-            Relay::bind(config)
-        };
-        // a port is free again only when the former relay's last task has seen its end
-        let until = Instant::now() + PATIENCE;
-        let relay = loop {
-            match bind() {
-                Err(_) if Instant::now() < until => std::thread::yield_now(),
-                bound => break bound.unwrap(),
-            }
-        };
-        let (address, certificate) = (relay.local_addr(), relay.certificate_hash());
-        let (stop, stopped) = oneshot::channel::<()>();
-        let task = tokio::spawn(async move {
-            relay.run(async { stopped.await.unwrap_or(()) }).await.unwrap();
-        });
-        Self { address, certificate, stop: Some(stop), task }
-    }
-
-    async fn stop(mut self) -> SocketAddr {
-        drop(self.stop.take());
-        (&mut self.task).await.unwrap();
-        self.address
-    }
-
-    fn hail(&self, participant: ParticipantId) -> Hail {
-        Hail {
-            relay: self.address.to_string(),
-            certificate: Some(self.certificate),
-            meeting: MEETING,
-            participant,
-            claim: Claim(participant.0),
-            admission: Admission::Create { token: String::new() },
-        }
-    }
-}
-
-/// One device without a session.
-struct Device {
-    link: RelayLink,
-    media: Media,
-    counters: Arc<Counters>,
-    queue: Arc<Queue>,
-}
-
-impl Device {
-    fn start(hail: Hail) -> Self {
-        let counters = Arc::new(Counters::default());
-        let media = Media {
-            publisher: Publisher::new(counters.clone()),
-            watching: Watching::new(counters.clone(), mpsc::channel(8).0),
-        };
-        let queue = Arc::new(Queue::default());
-        media.watching.add(1, Watcher::new(String::new(), String::new(), queue.clone()));
-        let link = RelayLink::start(hail, media.clone()).unwrap();
-        Self { link, media, counters, queue }
-    }
-
-    async fn event(&mut self) -> LinkEvent {
-        timeout(PATIENCE, self.link.events.recv()).await.unwrap().unwrap()
-    }
-
-    async fn up(&mut self) {
-        loop {
-            match self.event().await {
-                LinkEvent::Up => return,
-                LinkEvent::Down(_) => {}
-                other => panic!("{other:?}"),
-            }
-        }
-    }
-
-    /// Offers streams as the driver does.
-    async fn publish(&self, streams: &[(u32, Kind)]) {
-        for (id, kind) in streams {
-            self.open(StreamId(*id), *kind);
-            self.link.out.send(ToRelay::Publish { stream: StreamId(*id), kind: *kind }).await.unwrap();
-        }
-    }
-
-    /// Opens a stream, whose key is there at once.
-    fn open(&self, stream: StreamId, kind: Kind) {
-        self.media.publisher.open(stream, kind, USER);
-        self.media.publisher.sealed_under(stream, KeyId::new(stream, 1, 1));
-    }
-
-    /// Subscribes to what is offered, as the driver does, up to `n` streams.
-    async fn subscribe(&mut self, n: usize) {
-        for _ in 0..n {
-            let LinkEvent::Message(FromRelay::Published { from, stream, kind, route }) = self.event().await
-            else {
-                panic!("no stream")
-            };
-            let caps = String::new();
-            self.media.watching.offered(route, (from, stream), kind);
-            let stated = Stated { name: "Alice".into(), track: stream.0.to_string(), kind, caps };
-            let key = (KeyId::new(stream, 1, 1), 1);
-            let stated = self.media.watching.stated((from, stream), stated, key);
-            let heard = self.media.watching.vouched(from, &Vouch { spans: Vec::new(), delay: None });
-            for message in stated.into_iter().chain(heard.messages) {
-                self.link.out.send(message).await.unwrap();
-            }
-        }
-    }
-
-    async fn frame(&self) -> (StreamId, Envelope) {
-        loop {
-            let bytes = timeout(PATIENCE, self.queue.pop()).await.expect("a frame").unwrap();
-            if let FromAgent::Frame { from: ALICE, stream, envelope } =
-                FromAgent::from_bytes(&bytes[4..]).unwrap()
-            {
-                return (stream, envelope);
-            }
-        }
-    }
-}
-
-/// Alice and Bob, connected.
-async fn both(relay: &Running) -> (Device, Device) {
-    let (mut alice, mut bob) = (Device::start(relay.hail(ALICE)), Device::start(relay.hail(BOB)));
-    alice.up().await;
-    bob.up().await;
-    (alice, bob)
-}
-
-/// A sealed frame's header (RFC 9605 4.3) in front of `len` bytes that tell it from others.
-fn frame(stream: u32, n: u64, flags: u8, len: usize) -> Envelope {
-    let mut sealed = vec![0; Header::MAX_LEN];
-    let kid = KeyId::new(StreamId(stream), 1, 1).into();
-    let header = Header { kid, ctr: n }.emit(sealed.first_chunk_mut().unwrap());
-    sealed.truncate(header);
-    sealed.resize(header + len, n as u8);
-    Envelope { pts: Some(n), dts: None, duration: None, flags: Flags(flags), layer: 0, sealed: sealed.into() }
-}
-
-/// Waits for the relay's word that somebody subscribed to this stream of ours.
-async fn wanted(device: &mut Device, id: u32) {
-    loop {
-        if let LinkEvent::Message(FromRelay::KeyframeWanted { stream }) = device.event().await {
-            assert_eq!(stream, StreamId(id));
-            return;
-        }
-    }
-}
-
-/// The user of all pipelines here.
-const USER: u32 = 1000;
-
-fn source() -> (Pipeline, mpsc::Receiver<StreamId>) {
-    let (wishes, wished) = mpsc::channel(8);
-    (Pipeline { user: USER, wishes }, wished)
-}
+use crate::{counters::reason, publish::Pipeline};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn frames_of_every_kind_cross_the_relay_whole_and_in_order() {
+    over_again(frames_of_every_kind_cross).await;
+}
+
+async fn frames_of_every_kind_cross() -> bool {
     let folder = TempDir::new().unwrap();
     let relay = Running::start(folder.path(), None);
-    let (mut alice, mut bob) = both(&relay).await;
-    alice.publish(&[(1, Kind::Data), (2, Kind::Audio), (3, Kind::Video)]).await;
-    bob.subscribe(3).await;
-    // asked for last, so the others are subscribed too
-    wanted(&mut alice, 3).await;
+    let (alice, bob) = watched(&relay, &[(1, Kind::Data), (2, Kind::Audio), (3, Kind::Video)]).await;
 
     let (wishes, _wished) = source();
     let mut sent = 0;
@@ -221,7 +47,7 @@ async fn frames_of_every_kind_cross_the_relay_whole_and_in_order() {
     }
     let mut got: [Vec<u64>; 3] = Default::default();
     for _ in 0..sent {
-        let (stream, envelope) = bob.frame().await;
+        let Some((stream, envelope)) = relay.unless_late(&alice, bob.frame()).await else { return false };
         let n = envelope.pts.unwrap();
         let (_, header) = Header::parse(&envelope.sealed).unwrap();
         assert!(envelope.sealed[header..].iter().all(|byte| *byte == n as u8));
@@ -233,16 +59,18 @@ async fn frames_of_every_kind_cross_the_relay_whole_and_in_order() {
     assert_eq!(got[1], all, "audio in order");
     assert_eq!((alice.counters.read().0, bob.counters.read().1), (270, 270));
     assert!(bob.counters.read().2.is_empty(), "{:?}", bob.counters.read());
+    true
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_last_frames_of_a_closed_stream_arrive() {
+    over_again(last_frames_arrive).await;
+}
+
+async fn last_frames_arrive() -> bool {
     let folder = TempDir::new().unwrap();
     let relay = Running::start(folder.path(), None);
-    let (mut alice, mut bob) = both(&relay).await;
-    alice.publish(&[(3, Kind::Video)]).await;
-    bob.subscribe(1).await;
-    wanted(&mut alice, 3).await;
+    let (alice, bob) = watched(&relay, &[(3, Kind::Video)]).await;
     let (wishes, _wished) = source();
     for n in 0..20 {
         alice.media.publisher.push(
@@ -255,47 +83,103 @@ async fn the_last_frames_of_a_closed_stream_arrive() {
     alice.media.publisher.close(StreamId(3)).await;
     alice.link.out.send(ToRelay::Unpublish { stream: StreamId(3) }).await.unwrap();
     for n in 0..20 {
-        assert_eq!(bob.frame().await.1.pts, Some(n));
+        let Some((_, envelope)) = relay.unless_late(&alice, bob.frame()).await else { return false };
+        assert_eq!(envelope.pts, Some(n));
     }
+    true
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_pipeline_that_floods_costs_the_others_neither_the_relay_nor_their_streams() {
     let folder = TempDir::new().unwrap();
     let relay = Running::start(folder.path(), None);
-    let (mut alice, mut bob) = both(&relay).await;
-    alice.publish(&[(1, Kind::Data), (3, Kind::Video)]).await;
-    bob.subscribe(2).await;
-    wanted(&mut alice, 3).await;
+    let (mut alice, bob) = watched(&relay, &[(1, Kind::Data), (3, Kind::Video)]).await;
     let (wishes, _wished) = source();
     let publisher = &alice.media.publisher;
-    for n in 0..40_000 {
-        publisher.push(StreamId(1), frame(1, n, 0, 1), &wishes, Instant::now());
-        if n % 64 == 0 {
-            tokio::time::sleep(Duration::from_millis(1)).await;
+    let flood = async {
+        for n in 0..40_000 {
+            publisher.push(StreamId(1), frame(1, n, 0, 1), &wishes, Instant::now());
+            if n % 64 == 0 {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
         }
-    }
-    publisher.push(StreamId(3), frame(3, 0, Flags::KEYFRAME, 10), &wishes, Instant::now());
-    while bob.frame().await.0 != StreamId(3) {}
+        publisher.push(StreamId(3), frame(3, 0, Flags::KEYFRAME, 10), &wishes, Instant::now());
+    };
+    let seen = async { while bob.frame().await.0 != StreamId(3) {} };
+    tokio::join!(flood, seen);
     assert!(alice.link.events.try_recv().is_err(), "connected all the time");
     let dropped = alice.counters.read().2;
     assert!(dropped[reason::RATE] > 0 && !dropped.contains_key(reason::UNKNOWN), "{dropped:?}");
 
     assert!(publisher.open_beacons());
-    publisher.push(StreamId(0), frame(0, 0, 0, 1), &wishes, Instant::now());
-    let stranger = Pipeline { user: USER + 1, ..source().0 };
+    publisher.push(BEACONS, frame(0, 0, 0, 1), &wishes, Instant::now());
+    let stranger = Pipeline { user: guest(), ..source().0 };
     publisher.push(StreamId(3), frame(3, 1, Flags::KEYFRAME, 10), &stranger, Instant::now());
     assert_eq!(alice.counters.read().2[reason::UNKNOWN], 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn pipelines_of_a_guest_that_flood_with_many_streams_leave_the_agents_user_a_quarter() {
+    let folder = TempDir::new().unwrap();
+    let relay = Running::start(folder.path(), None);
+    let (mut alice, bob) = watched(&relay, &[(3, Kind::Video)]).await;
+    let ((wishes, _wished), (theirs, _heard)) = (source(), source());
+    let theirs = Pipeline { user: guest(), ..theirs };
+    let floods = (4..8).map(StreamId);
+    for stream in floods.clone() {
+        alice.open_for(guest(), stream, Kind::Data);
+        alice.link.out.send(ToRelay::Publish { stream, kind: Kind::Data }).await.unwrap();
+    }
+    let publisher = &alice.media.publisher;
+    for n in 0..10_000 {
+        for stream in floods.clone() {
+            publisher.push(stream, frame(stream.0, n, 0, 1), &theirs, Instant::now());
+        }
+        if n % 16 == 0 {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    }
+    publisher.push(StreamId(3), frame(3, 0, Flags::KEYFRAME, 10), &wishes, Instant::now());
+    assert_eq!(bob.frame().await.0, StreamId(3));
+    assert!(alice.link.events.try_recv().is_err(), "connected all the time");
+    assert!(alice.counters.read().2[reason::RATE] > 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stream_that_is_cut_off_in_the_middle_of_a_frame_costs_the_others_nothing() {
+    over_again(cut_off_in_the_middle).await;
+}
+
+async fn cut_off_in_the_middle() -> bool {
+    let folder = TempDir::new().unwrap();
+    let relay = Running::start(folder.path(), None);
+    let (mut alice, bob) = watched(&relay, &[(3, Kind::Video), (4, Kind::Video)]).await;
+    let (wishes, _wished) = source();
+    let publisher = &alice.media.publisher;
+    let large = frame(3, 0, Flags::KEYFRAME, 12 * 1024 * 1024);
+    let begun = Instant::now();
+    publisher.push(StreamId(3), large, &wishes, begun);
+    tokio::time::sleep(Duration::from_millis(10)).await;
+    publisher.close_within(StreamId(3), Duration::ZERO).await;
+    let closed = begun.elapsed();
+    // in which the relay would end the connection
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    publisher.push(StreamId(4), frame(4, 0, Flags::KEYFRAME, 10), &wishes, Instant::now());
+    let first = bob.frame().await.0;
+    if first == StreamId(3) && closed > Duration::from_millis(100) {
+        // it had the time to go out whole
+        return false;
+    }
+    assert_eq!(first, StreamId(4), "the other one had not gone out whole");
+    assert!(alice.link.events.try_recv().is_err(), "connected all the time");
+    true
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_pipeline_that_sends_more_bytes_than_the_relay_takes_costs_the_others_nothing() {
     let folder = TempDir::new().unwrap();
     let relay = Running::with(folder.path(), |config| config.meetings.max_publish_mbit = 8);
-    let (mut alice, mut bob) = both(&relay).await;
-    alice.publish(&[(1, Kind::Data), (3, Kind::Video)]).await;
-    bob.subscribe(2).await;
-    wanted(&mut alice, 3).await;
+    let (mut alice, bob) = watched(&relay, &[(1, Kind::Data), (3, Kind::Video)]).await;
     let (wishes, _wished) = source();
     let publisher = &alice.media.publisher;
     for n in 0..200 {
@@ -476,6 +360,27 @@ async fn a_goodbye_reaches_the_others() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_the_session_has_not_read_comes_again_by_the_next_link() {
+    let folder = TempDir::new().unwrap();
+    let relay = Running::start(folder.path(), None);
+    let bob = relay.hail(BOB);
+    let (mut alice, mut first) = (Device::start(relay.hail(ALICE)), Device::start(bob.clone()));
+    alice.up().await;
+    first.up().await;
+    for word in ["read", "unread", "unread too"] {
+        alice.link.out.send(ToRelay::Post { slot: Slot::Log, body: word.into() }).await.unwrap();
+    }
+    let post = first.post().await;
+    assert_eq!(post.body, "read");
+    // as the driver does, when the session has it
+    bob.since.store(post.seq, Ordering::Relaxed);
+    drop(first.post().await);
+    drop(first);
+    let mut second = Device::start(bob);
+    assert_eq!([second.post().await.body, second.post().await.body], ["unread", "unread too"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_meeting_nobody_has_opened_is_tried_again_until_somebody_does() {
     let folder = TempDir::new().unwrap();
     let relay = Running::start(folder.path(), None);
@@ -503,4 +408,16 @@ async fn a_creator_without_its_token_enters_what_is_open() {
         ..relay.hail(ParticipantId([0xc; 16]))
     });
     assert!(matches!(wrong.event().await, LinkEvent::Refused(Refusal::Token)), "a wrong token is no mistake");
+}
+
+#[tokio::test]
+async fn a_relay_that_says_by_its_code_alone_why_it_hangs_up_is_understood() {
+    let mut alice = Device::start(hangs_up(close_code(Refusal::Version)));
+    let LinkEvent::Refused(refusal) = alice.event().await else { panic!("called again") };
+    assert_eq!(refusal, Refusal::Version, "which calling again does not change");
+    for (code, words) in [(close_code(Refusal::Full), "full"), (0, "hung up"), (SHUTDOWN, "hung up")] {
+        let mut alice = Device::start(hangs_up(code));
+        let LinkEvent::Down(reason) = alice.event().await else { panic!("not called again for {code}") };
+        assert!(reason.contains(words), "{code}: {reason}");
+    }
 }

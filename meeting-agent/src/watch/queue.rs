@@ -1,14 +1,15 @@
 //! The queue in front of one local connection that watches. A slow element loses old frames, never the
-//! daemon's memory: video whole groups at a time, audio from the oldest on.
+//! daemon's memory: video whole groups at a time, audio from the oldest on. Where all together are too many, those of the sender
+//! who has most there give way, whatever number of streams they are of.
 
 use std::{
-    collections::{BTreeSet, VecDeque},
+    collections::{BTreeSet, HashMap, VecDeque},
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
 use bytes::Bytes;
 use meeting_protocol::local::{self, FromAgent};
-use meeting_wire::{Kind, MAX_FRAME};
+use meeting_wire::{Kind, MAX_FRAME, ParticipantId};
 use tokio::sync::Notify;
 
 use super::Source;
@@ -36,12 +37,20 @@ pub struct Queue {
 #[derive(Debug, Default)]
 struct State {
     items: VecDeque<Item>,
-    frames: usize,
+    load: Load,
     messages: usize,
-    bytes: usize,
     /// Video streams that lost a frame: nothing more of them before a keyframe.
     skipping: BTreeSet<Source>,
     closed: bool,
+}
+
+/// The frames that wait.
+#[derive(Debug, Default)]
+struct Load {
+    frames: usize,
+    bytes: usize,
+    /// What those of each sender take ([`Parcel::room`]).
+    room: HashMap<ParticipantId, usize>,
 }
 
 #[derive(Debug)]
@@ -53,7 +62,7 @@ enum Item {
 impl Queue {
     /// Queues a message that must arrive. A connection that does not even read those is closed.
     pub fn say(&self, message: &FromAgent) {
-        let bytes = Bytes::from(local::to_frame(message).to_vec());
+        let bytes = Bytes::from(local::packed(message).to_vec());
         let mut state = self.lock();
         if state.messages >= MAX_MESSAGES {
             state.closed = true;
@@ -65,6 +74,12 @@ impl Queue {
         self.filled.notify_one();
     }
 
+    /// Says that a track is gone.
+    pub fn gone(&self, (from, stream): Source) {
+        self.lock().skipping.remove(&(from, stream));
+        self.say(&FromAgent::TrackGone { from, stream });
+    }
+
     /// Queues a frame and says how many frames were dropped, this one included.
     pub fn push(&self, parcel: Parcel) -> usize {
         let mut state = self.lock();
@@ -74,23 +89,25 @@ impl Queue {
         } else if state.skipping.contains(&parcel.source) {
             return 1;
         }
-        let mut dropped = 0;
-        if !state.fits(&parcel) {
-            dropped = match parcel.kind {
-                Kind::Video => state.drop_where(|old| old.source == parcel.source, usize::MAX),
-                Kind::Audio => state.drop_where(|old| old.source == parcel.source, 1),
+        let mut dropped = state.relieve(&parcel);
+        if !state.load.fits(&parcel) {
+            let mut one = true;
+            dropped += match parcel.kind {
+                Kind::Video => state.drop_where(|_, old| old.source == parcel.source),
+                Kind::Audio => {
+                    state.drop_where(|_, old| old.source == parcel.source && std::mem::take(&mut one))
+                }
                 Kind::Data => 0,
             };
             // a newer group makes the older frames worthless; a frame in the middle needs them
-            if !state.fits(&parcel) || (video && !parcel.keyframe) {
+            if !state.load.fits(&parcel) || (video && !parcel.keyframe) {
                 if video {
                     state.skipping.insert(parcel.source);
                 }
                 return dropped + 1;
             }
         }
-        state.frames += 1;
-        state.bytes += parcel.bytes.len();
+        state.load.add(&parcel);
         state.items.push_back(Item::Frame(parcel));
         drop(state);
         self.filled.notify_one();
@@ -120,10 +137,6 @@ impl Queue {
 }
 
 impl State {
-    fn fits(&self, parcel: &Parcel) -> bool {
-        self.frames == 0 || (self.frames < MAX_FRAMES && self.bytes + parcel.bytes.len() <= MAX_BYTES)
-    }
-
     fn take(&mut self) -> Option<Bytes> {
         Some(match self.items.pop_front()? {
             Item::Message(bytes) => {
@@ -131,26 +144,82 @@ impl State {
                 bytes
             }
             Item::Frame(parcel) => {
-                self.frames -= 1;
-                self.bytes -= parcel.bytes.len();
+                self.load.remove(&parcel);
                 parcel.bytes
             }
         })
     }
 
-    fn drop_where(&mut self, old: impl Fn(&Parcel) -> bool, most: usize) -> usize {
-        let (mut dropped, mut bytes) = (0, 0);
-        self.items.retain(|item| match item {
-            Item::Frame(parcel) if dropped < most && old(parcel) => {
-                dropped += 1;
-                bytes += parcel.bytes.len();
+    /// Makes room at the cost of the sender who has most of it, if that is somebody who has more than this one would have: its
+    /// oldest frames go, and pictures with all that leans on them.
+    fn relieve(&mut self, parcel: &Parcel) -> usize {
+        let (mut dropped, mut cut) = (0, BTreeSet::new());
+        while !self.load.fits(parcel) {
+            let own = self.load.of(parcel.source.0) + parcel.room();
+            let Some(from) = self.load.most().filter(|from| self.load.of(*from) > own) else { break };
+            dropped += self.drop_where(|load, old| {
+                let too_much = load.of(from) > own && !load.fits(parcel);
+                let gives_way = old.source.0 == from && (too_much || cut.contains(&old.source));
+                if gives_way && old.kind == Kind::Video {
+                    cut.insert(old.source);
+                }
+                gives_way
+            });
+        }
+        self.skipping.extend(cut);
+        dropped
+    }
+
+    /// Drops frames, from the oldest on.
+    fn drop_where(&mut self, mut gives_way: impl FnMut(&Load, &Parcel) -> bool) -> usize {
+        let Self { items, load, .. } = self;
+        let before = load.frames;
+        items.retain(|item| match item {
+            Item::Frame(parcel) if gives_way(load, parcel) => {
+                load.remove(parcel);
                 false
             }
             _ => true,
         });
-        self.frames -= dropped;
-        self.bytes -= bytes;
-        dropped
+        before - load.frames
+    }
+}
+
+impl Load {
+    fn fits(&self, parcel: &Parcel) -> bool {
+        self.frames == 0 || (self.frames < MAX_FRAMES && self.bytes + parcel.bytes.len() <= MAX_BYTES)
+    }
+
+    fn of(&self, from: ParticipantId) -> usize {
+        self.room.get(&from).copied().unwrap_or(0)
+    }
+
+    fn most(&self) -> Option<ParticipantId> {
+        self.room.iter().max_by_key(|(_, room)| **room).map(|(from, _)| *from)
+    }
+
+    fn add(&mut self, parcel: &Parcel) {
+        self.frames += 1;
+        self.bytes += parcel.bytes.len();
+        *self.room.entry(parcel.source.0).or_default() += parcel.room();
+    }
+
+    fn remove(&mut self, parcel: &Parcel) {
+        self.frames -= 1;
+        self.bytes -= parcel.bytes.len();
+        let left = self.of(parcel.source.0) - parcel.room();
+        if left == 0 {
+            self.room.remove(&parcel.source.0);
+        } else {
+            self.room.insert(parcel.source.0, left);
+        }
+    }
+}
+
+impl Parcel {
+    /// What it takes, in bytes: so many frames fit, and so many bytes.
+    fn room(&self) -> usize {
+        self.bytes.len() + MAX_BYTES / MAX_FRAMES
     }
 }
 
@@ -164,7 +233,7 @@ const MAX_MESSAGES: usize = 16_384;
 #[cfg(test)]
 mod tests {
     use super::*;
-    use meeting_wire::{ParticipantId, StreamId};
+    use meeting_wire::StreamId;
 
     const VIDEO: Source = (ParticipantId([1; 16]), StreamId(1));
     const AUDIO: Source = (ParticipantId([1; 16]), StreamId(2));
@@ -205,12 +274,46 @@ mod tests {
     }
 
     #[test]
+    fn who_floods_gives_way_to_the_others_whatever_number_of_streams_it_has() {
+        let data = |stream, mark| {
+            let source = (ParticipantId([2; 16]), StreamId(stream));
+            Parcel { kind: Kind::Data, ..parcel(source, false, mark) }
+        };
+        let queue = Queue::default();
+        for n in 0..MAX_FRAMES {
+            assert_eq!(queue.push(data(n as u32 % 64, (n == 1).into())), 0);
+        }
+        assert_eq!(queue.push(data(64, 2)), 1, "nobody else's");
+        let others = [parcel(VIDEO, true, 3), parcel(VIDEO, false, 4), parcel(AUDIO, false, 5)];
+        assert_eq!(others.map(|parcel| queue.push(parcel)), [1; 3]);
+        assert_eq!(queue.push(data(64, 2)), 1);
+        let marks = marks(&queue);
+        assert_eq!((marks.len(), &marks[MAX_FRAMES - 4..]), (MAX_FRAMES, &[0, 3, 4, 5][..]));
+        assert!(!marks.contains(&1), "what came first goes first");
+        assert!(queue.lock().load.room.is_empty(), "nothing waits");
+    }
+
+    #[test]
+    fn video_that_floods_gives_way_by_the_group() {
+        let bobs = (ParticipantId([2; 16]), StreamId(1));
+        let queue = Queue::default();
+        queue.push(parcel(VIDEO, true, 0));
+        for _ in 1..MAX_FRAMES {
+            queue.push(parcel(VIDEO, false, 1));
+        }
+        assert_eq!(queue.push(parcel(bobs, false, 2)), MAX_FRAMES);
+        assert_eq!(queue.push(parcel(VIDEO, false, 3)), 1, "nothing before the next keyframe");
+        queue.gone(VIDEO);
+        assert!(queue.lock().skipping.is_empty(), "nothing is remembered of what is over");
+    }
+
+    #[test]
     fn bytes_are_bounded_too() {
         let queue = Queue::default();
         let large =
             |keyframe| Parcel { bytes: vec![0; MAX_BYTES / 2 + 1].into(), ..parcel(VIDEO, keyframe, 0) };
         assert_eq!(queue.push(large(true)), 0);
         assert_eq!(queue.push(large(true)), 1);
-        assert!(queue.lock().bytes <= MAX_BYTES);
+        assert!(queue.lock().load.bytes <= MAX_BYTES);
     }
 }

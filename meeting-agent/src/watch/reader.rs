@@ -222,8 +222,9 @@ impl Drop for Place<'_> {
 
 /// How long a new group waits for the end of the one before it: a lost packet's repair on a usual path.
 const REORDER: Duration = Duration::from_millis(150);
-/// The same for data, of which none is late: more than one repair.
-const REORDER_DATA: Duration = Duration::from_secs(1);
+/// The same for data, of which none is late: more than one repair. What waits behind it fills the room that everybody's groups
+/// share, so it is not for longer.
+const REORDER_DATA: Duration = Duration::from_millis(250);
 /// How long one record, or a header, may take to arrive.
 const STALLED: Duration = Duration::from_secs(3);
 /// Bytes of unfinished records of one meeting.

@@ -58,7 +58,9 @@ async fn nothing_is_asked_for_that_nobody_watches() {
     assert_eq!(watching.add(1, watcher("Carol", "").0), []);
     assert_eq!(watching.add(2, watcher("Bob", "audio").0), []);
     assert_eq!(beacon(&watching), []);
+    assert_eq!(watching.route(CAMERA), None, "nor any keyframe");
     assert_eq!(watching.add(3, watcher(&BOB.to_string(), "video").0), [ToRelay::Subscribe { route: ROUTE }]);
+    assert_eq!(watching.route(CAMERA), Some(ROUTE));
     assert_eq!(watching.add(4, watcher("Bob", "").0), []);
     assert_eq!(watching.remove(3), []);
     assert_eq!(watching.remove(4), [ToRelay::Unsubscribe { route: ROUTE }]);
@@ -129,6 +131,16 @@ async fn after_a_reconnect_the_tracks_go_on() {
 }
 
 #[test]
+fn of_streams_that_are_over_there_is_nothing_more_to_tell() {
+    let watching = watching();
+    watching.stated(CAMERA, camera("x"), KEY);
+    assert!(watching.checks(CAMERA));
+    watching.ended(CAMERA);
+    watching.tick();
+    assert!(!watching.checks(CAMERA));
+}
+
+#[test]
 fn one_senders_flood_of_beacons_costs_no_other_their_place() {
     let (out, mut beacons) = mpsc::channel(32);
     let watching = Watching::new(Arc::default(), out);
@@ -141,12 +153,19 @@ fn one_senders_flood_of_beacons_costs_no_other_their_place() {
         watching.deliver(route, envelope);
     };
     (0..1_000).for_each(|_| beacon(ROUTE));
+    watching.withdrawn(ROUTE);
+    for route in (100..200).map(Route) {
+        watching.offered(route, (BOB, BEACONS), Kind::Data);
+        (0..10).for_each(|_| beacon(route));
+        watching.withdrawn(route);
+    }
     beacon(Route(8));
     let mut from = Vec::new();
     while let Ok((who, _)) = beacons.try_recv() {
         from.push(who);
     }
-    assert_eq!((from.len(), from.last()), (17, Some(&alice)));
+    // On a busy machine some more are due meanwhile.
+    assert!((17..32).contains(&from.len()) && from.last() == Some(&alice), "{from:?}");
 }
 
 #[test]

@@ -115,7 +115,7 @@ impl Client {
     }
 
     pub async fn say(&mut self, message: &ToAgent) {
-        self.0.write_all(&local::to_frame(message)).await.unwrap();
+        self.0.write_all(&local::packed(message)).await.unwrap();
     }
 
     /// The next message; none when the agent has closed the connection.
@@ -123,7 +123,7 @@ impl Client {
         within("a message", async {
             let mut len = [0; 4];
             self.0.read_exact(&mut len).await.ok()?;
-            let mut message = vec![0; local::frame_len(len).unwrap()];
+            let mut message = vec![0; local::message_len(len).unwrap()];
             self.0.read_exact(&mut message).await.ok()?;
             Some(FromAgent::from_bytes(&message).unwrap())
         })

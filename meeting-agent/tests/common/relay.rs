@@ -4,7 +4,7 @@
 
 use std::{
     path::{Path, PathBuf},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use meeting_agent::control::Request;
@@ -42,11 +42,21 @@ impl Relay {
     pub fn restart(&mut self, folder: &Path) {
         self.stop();
         let runtime = Runtime::new().unwrap();
-        let mut config = Config::development(folder.join("relay"));
-        config.certificate = self.files.clone();
-        config.listen = self.address.parse().unwrap();
+        let bind = || {
+            let mut config = Config::development(folder.join("relay"));
+            config.certificate = self.files.clone();
+            config.listen = self.address.parse().unwrap();
+            Program::bind(config)
+        };
         let guard = runtime.enter();
-        let relay = Program::bind(config).unwrap();
+        // somebody who called meanwhile may have got the port, and gives it back
+        let end = Instant::now() + Duration::from_secs(20);
+        let relay = loop {
+            match bind() {
+                Err(_) if Instant::now() < end => std::thread::sleep(Duration::from_millis(20)),
+                bound => break bound.unwrap(),
+            }
+        };
         drop(guard);
         self.address = relay.local_addr().to_string();
         self.certificate = hex::encode(relay.certificate_hash());

@@ -79,25 +79,24 @@ fn announces(what: Arrives, n: usize) -> f64 {
     let alice = scene.id(ALICE);
     let is_beat = |post: &&Post| (post.from, post.slot) == (alice, Slot::Cell);
     let beat = scene.meeting.recorded.iter().rfind(is_beat).expect("a heartbeat").clone();
-    let bodies = scene.several(n, |scene, _| {
+    let mut bodies = Vec::new();
+    let mut posters = Vec::new();
+    for _ in 0..n {
         let (link, device) = (scene.meeting.link(), scene.meeting.device());
         let joining = Joining { link, device, name: "Eve".into(), role: Role::Participant };
         let mut eve = Session::join(joining, scene.now[BOB], &mut scene.rng);
         let said = said(&mut eve, Input::Post(beat.clone()), scene.now[BOB], &mut scene.rng);
-        to(&said, Slot::Log)
-    });
-    match what {
-        Passing => scene.hears(BOB, what, bodies),
-        Noise => {
-            let noise: Vec<Bytes> = bodies.iter().map(altered).collect();
-            scene.hands(BOB, what, &noise)
-        }
-        LateAnnounce => {
-            scene.waits(ALICE, 31_000);
-            scene.hands(ALICE, what, &bodies)
-        }
-        _ => scene.hears(ALICE, what, bodies),
+        posters.push(eve.me());
+        bodies.push(to(&said, Slot::Log));
     }
+    let hearer = if matches!(what, Passing | Noise) { BOB } else { ALICE };
+    match what {
+        Noise => bodies = bodies.iter().map(altered).collect(),
+        LateAnnounce => scene.waits(ALICE, 31_000),
+        FalseAnnounce => scene.spoil(&mut bodies),
+        _ => {}
+    }
+    scene.hands(hearer, what, posters.into_iter().zip(bodies).collect())
 }
 
 /// Each of its own epoch, of which Bob has the link.
@@ -107,12 +106,12 @@ fn wraps(what: Arrives, n: usize) -> f64 {
     let mut total = 0.0;
     for _ in 0..n {
         let said = scene.feed(ALICE, Input::Command(Command::Rotate));
-        let link = scene.post(ALICE, to(&said, Slot::Log));
+        let link = scene.post(scene.id(ALICE), to(&said, Slot::Log));
         let wrap = to(&said, bob);
         scene.feed(BOB, Input::Post(link));
         total += scene.hears(BOB, what, vec![wrap.clone()]);
         if what == FalseWrap {
-            let wrap = scene.post(ALICE, wrap);
+            let wrap = scene.post(scene.id(ALICE), wrap);
             scene.feed(BOB, Input::Post(wrap));
         }
     }
@@ -207,25 +206,29 @@ impl Scene {
         to(&self.feed(node, input), slot)
     }
 
-    fn post(&mut self, from: usize, body: Bytes) -> Post {
+    fn post(&mut self, from: ParticipantId, body: Bytes) -> Post {
         self.seq += 1;
-        Post { seq: self.seq, from: self.id(from), slot: Slot::Log, body }
+        Post { seq: self.seq, from, slot: Slot::Log, body }
     }
 
     /// What it costs somebody to hear these, or what is false of them, in ns.
     fn hears(&mut self, node: usize, what: Arrives, mut bodies: Vec<Bytes>) -> f64 {
         if what.is_refused() && what != FalseHead {
-            for body in &mut bodies {
-                *body = self.meeting.spoilt(CAROL, body).expect("a post");
-            }
+            self.spoil(&mut bodies);
         }
-        self.hands(node, what, &bodies)
+        // Nobody hears what comes from itself.
+        let from = self.id(if node == ALICE { CAROL } else { ALICE });
+        self.hands(node, what, bodies.into_iter().map(|body| (from, body)).collect())
     }
 
-    fn hands(&mut self, node: usize, what: Arrives, bodies: &[Bytes]) -> f64 {
-        // Nobody hears what comes from itself.
-        let from = if node == ALICE { CAROL } else { ALICE };
-        let posts: Vec<Post> = bodies.iter().map(|body| self.post(from, body.clone())).collect();
+    fn spoil(&mut self, bodies: &mut [Bytes]) {
+        for body in bodies {
+            *body = self.meeting.spoilt(CAROL, body).expect("a post");
+        }
+    }
+
+    fn hands(&mut self, node: usize, what: Arrives, said: Vec<(ParticipantId, Bytes)>) -> f64 {
+        let posts: Vec<Post> = said.into_iter().map(|(from, body)| self.post(from, body)).collect();
         let Self { meeting, rng, now, .. } = self;
         let session = &mut meeting.nodes[node].session;
         let before = refused(session.counters());

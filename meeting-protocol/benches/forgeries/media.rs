@@ -6,7 +6,7 @@ use bytes::Bytes;
 use meeting_protocol::{
     BootTime,
     beacon::{Checker, FrameDigest, Sent, What},
-    frame::{CipherSuite, KeyId, Lease, OpenKey, Opener, Sealer},
+    frame::{CipherSuite, KeyId, OpenKey, Opener, SealKey, Sealer},
     secret::Secret,
     session::{Command, Input, Output, Session, Successors},
     testing::Meeting,
@@ -56,7 +56,7 @@ impl World {
             rng: ChaCha20Rng::seed_from_u64(1),
             now,
             kid,
-            sealer: Sealer::new(Lease::new(kid, CipherSuite::default(), base_key(1))),
+            sealer: Sealer::new(SealKey::new(kid, CipherSuite::default(), base_key(1))),
             opener,
             checker,
             sent: Sent::default(),
@@ -84,7 +84,7 @@ impl World {
                 assert!(frames.iter().all(&mut opens), "opened once");
             }
             FrameOfNoKey => {
-                let stranger = Lease::new(
+                let stranger = SealKey::new(
                     KeyId::from(u64::from(self.kid) ^ 1 << 40),
                     CipherSuite::default(),
                     base_key(2),

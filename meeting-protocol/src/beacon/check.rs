@@ -12,6 +12,7 @@ use std::{collections::HashMap, time::Duration};
 use meeting_wire::{Envelope, StreamId};
 
 use key::{Known, Place, Word};
+pub use stream::LOOK;
 use stream::{Share, Stream};
 
 use super::{FrameDigest, Span, Vouch};
@@ -265,7 +266,7 @@ impl Checker {
         released
     }
 
-    /// Lets time pass: about four times a second. Gives frames that waited in vain where no beacons come at all.
+    /// Lets time pass: at least once in [`LOOK`]. Gives frames that waited in vain where no beacons come at all.
     pub fn tick(&mut self, now: BootTime) -> Vec<(StreamId, Envelope)> {
         let mut released = Vec::new();
         let (beacons, last_beacon) = (self.has_beacons(now), self.last_beacon);

@@ -12,7 +12,7 @@
 //! The plaintext is the encoded frame and nothing else, the metadata is empty: every peer that speaks RFC 9605
 //! and has the key opens our frames, and the other way round.
 //!
-//! - A [`Sealer`] is made from a [`Lease`], which there is once per stream and epoch. It owns the counter:
+//! - A [`Sealer`] is made from a [`SealKey`], which is there once per stream and epoch. It owns the counter:
 //!   no call here takes a nonce, and the counter goes on over every change of key.
 //! - An [`Opener`] holds an [`OpenKey`] per KID, each with a replay window of [`WINDOW`] frames. It parses, screens,
 //!   decrypts and only then records.
@@ -32,4 +32,4 @@ pub use kid::KeyId;
 pub use open::{MAX_KEYS, OpenError, OpenKey, Opener};
 pub use replay::WINDOW;
 pub use rules::Rules;
-pub use seal::{Lease, MAX_CTR, SealError, Sealer};
+pub use seal::{MAX_CTR, SealError, SealKey, Sealer};

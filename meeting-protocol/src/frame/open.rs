@@ -199,6 +199,10 @@ impl<A: Aead> Opener<A> {
     }
 
     /// As [`open_into`](Self::open_into), into a new buffer.
+    ///
+    /// # Errors
+    ///
+    /// [`OpenError`], but for [`OpenError::OutputTooSmall`].
     pub fn open(&mut self, sealed: &[u8]) -> Result<Vec<u8>, OpenError> {
         let mut frame = vec![0; sealed.len()];
         let len = self.open_into(sealed, &mut frame)?;

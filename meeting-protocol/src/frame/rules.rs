@@ -41,6 +41,7 @@ impl Rules {
     }
 }
 
+/// Retirements kept: all but the newest one or two took effect long ago, since each is half a second away at most.
 const MAX_RETIRED: usize = 16;
 
 #[cfg(test)]

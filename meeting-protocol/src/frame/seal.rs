@@ -11,16 +11,16 @@ use crate::{
     weakness::{self, Weakness},
 };
 
-/// The right to seal one stream in one epoch. It is there once: not `Clone`, and a [`Sealer`] consumes it.
+/// What a [`Sealer`] needs to seal one stream in one epoch. It is there once: not `Clone`, and the sealer consumes it.
 #[derive(Debug)]
-pub struct Lease {
+pub struct SealKey {
     kid: KeyId,
     suite: CipherSuite,
     base_key: Secret<32>,
 }
 
-impl Lease {
-    /// A lease of a base key that no other lease was ever made of.
+impl SealKey {
+    /// Made of a base key that no other was ever made of.
     pub fn new(kid: KeyId, suite: CipherSuite, base_key: Secret<32>) -> Self {
         Self { kid, suite, base_key }
     }
@@ -38,9 +38,9 @@ pub enum SealError {
     /// The counter or the key has reached its limit for good: open the stream anew, with a new stream id.
     #[error("the stream has sealed all it may: open it anew")]
     Exhausted,
-    /// This sealer has used a lease of that KID already.
-    #[error("a lease of this key id was used before")]
-    LeaseUsed,
+    /// This sealer has used a key of that KID already.
+    #[error("a key of this id was used before")]
+    KeyUsed,
     /// This process is a fork of the one that opened the stream, which goes on counting: open a stream of its own.
     #[error("this process is a fork: open the stream anew in it")]
     Forked,
@@ -87,22 +87,22 @@ impl Sealer {
     /// The most that a sealed frame is longer than the frame.
     pub const OVERHEAD: usize = Header::MAX_LEN + TAG_LEN;
 
-    /// Starts a stream with its first lease.
-    pub fn new(lease: Lease) -> Self {
-        Self::with_backend(lease)
+    /// Starts a stream with its first key.
+    pub fn new(key: SealKey) -> Self {
+        Self::with_backend(key)
     }
 
     /// Starts at another counter, to see what happens near the end.
     #[cfg(any(test, feature = "testing"))]
-    pub fn starting_at(lease: Lease, ctr: u64) -> Self {
-        Self { ctr, ..Self::new(lease) }
+    pub fn starting_at(key: SealKey, ctr: u64) -> Self {
+        Self { ctr, ..Self::new(key) }
     }
 }
 
 impl<A: Aead> Sealer<A> {
     /// As [`Sealer::new`], over a back end of choice.
-    pub fn with_backend(lease: Lease) -> Self {
-        let Lease { kid, suite, base_key } = lease;
+    pub fn with_backend(key: SealKey) -> Self {
+        let SealKey { kid, suite, base_key } = key;
         Self {
             key: FrameKey::new(suite, kid, base_key.expose()),
             kid,
@@ -113,16 +113,16 @@ impl<A: Aead> Sealer<A> {
         }
     }
 
-    /// Goes over to the lease of the next epoch; the counter goes on.
+    /// Goes over to the key of the next epoch; the counter goes on.
     ///
     /// # Errors
     ///
-    /// [`SealError::LeaseUsed`] if one of the last 128 leases had this KID; the sealer stays as it is. (An older
+    /// [`SealError::KeyUsed`] if one of the last 128 keys had this KID; the sealer stays as it is. (An older
     /// one's KID may come back with a key of its own, since it has the epoch modulo 256.)
-    pub fn switch(&mut self, lease: Lease) -> Result<(), SealError> {
-        let Lease { kid, suite, base_key } = lease;
+    pub fn switch(&mut self, key: SealKey) -> Result<(), SealError> {
+        let SealKey { kid, suite, base_key } = key;
         if self.used.contains(&kid) {
-            return Err(SealError::LeaseUsed);
+            return Err(SealError::KeyUsed);
         }
         if self.used.len() == REMEMBERED {
             self.used.pop_front();
@@ -140,7 +140,7 @@ impl<A: Aead> Sealer<A> {
     /// # Errors
     ///
     /// [`SealError::Exhausted`], for good, after 2^32 frames or what one AES-GCM key may seal, see [`MAX_CTR`];
-    /// [`SealError::Forked`] in a fork.
+    /// [`SealError::Forked`] in a fork; [`SealError::OutputTooSmall`] where `out` is too short, which spends no counter.
     #[inline]
     pub fn seal_into(&mut self, frame: &[u8], out: &mut [u8]) -> Result<usize, SealError> {
         if out.len() < Sealer::OVERHEAD || out.len() - Sealer::OVERHEAD < frame.len() {
@@ -161,6 +161,10 @@ impl<A: Aead> Sealer<A> {
     }
 
     /// As [`seal_into`](Self::seal_into), into a new buffer.
+    ///
+    /// # Errors
+    ///
+    /// As for [`seal_into`](Self::seal_into), but for [`SealError::OutputTooSmall`].
     pub fn seal(&mut self, frame: &[u8]) -> Result<Vec<u8>, SealError> {
         let mut sealed = vec![0; frame.len() + Sealer::OVERHEAD];
         let len = self.seal_into(frame, &mut sealed)?;
@@ -209,15 +213,15 @@ impl<A> fmt::Debug for Sealer<A> {
 pub const MAX_CTR: u64 = 1 << 32;
 /// AES blocks under one key, about 256 GiB: an adversary's advantage then stays near 2^-60.
 const MAX_BLOCKS: u64 = 1 << 34;
-/// Leases whose KID is refused a second time: half the epochs that KIDs tell apart.
+/// Keys whose KID is refused a second time: half the epochs that KIDs tell apart.
 const REMEMBERED: usize = 128;
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn lease(kid: u64) -> Lease {
-        Lease::new(
+    fn seal_key(kid: u64) -> SealKey {
+        SealKey::new(
             KeyId::from(kid),
             CipherSuite::default(),
             Secret::init_with(|key| key[..8].copy_from_slice(&kid.to_be_bytes())),
@@ -226,24 +230,24 @@ mod tests {
 
     #[test]
     fn a_key_stops_at_its_data_limit_and_the_next_goes_on() {
-        let mut sealer = Sealer::new(lease(0x5ea1_0001));
+        let mut sealer = Sealer::new(seal_key(0x5ea1_0001));
         sealer.blocks_left = 7;
         assert!(sealer.seal(&[0; 80]).is_ok());
         assert_eq!(sealer.seal(&[]), Err(SealError::Exhausted));
         assert_eq!(sealer.ctr(), 1);
-        sealer.switch(lease(0x5ea1_0002)).expect("another key");
+        sealer.switch(seal_key(0x5ea1_0002)).expect("another key");
         assert!(sealer.seal(&[]).is_ok());
         assert_eq!(sealer.ctr(), 2);
     }
 
     #[test]
-    fn the_memory_of_leases_is_bounded() {
-        let mut sealer = Sealer::new(lease(0x5ea1_1000));
+    fn the_memory_of_used_keys_is_bounded() {
+        let mut sealer = Sealer::new(seal_key(0x5ea1_1000));
         for kid in 1..1000 {
-            sealer.switch(lease(0x5ea1_1000 + kid)).expect("a new kid");
+            sealer.switch(seal_key(0x5ea1_1000 + kid)).expect("a new kid");
         }
         assert_eq!(sealer.used.len(), REMEMBERED);
-        assert_eq!(sealer.switch(lease(0x5ea1_1000 + 999 - 127)), Err(SealError::LeaseUsed));
+        assert_eq!(sealer.switch(seal_key(0x5ea1_1000 + 999 - 127)), Err(SealError::KeyUsed));
         assert_eq!(sealer.kid(), KeyId::from(0x5ea1_1000 + 999));
     }
 }

@@ -2,7 +2,7 @@
 
 use std::{collections::VecDeque, time::Duration};
 
-use super::{KeyChange, context::Cx, statement::EpochKey};
+use super::{KeyChange, context::Cx, epoch_key::EpochKey};
 use crate::{
     BootTime,
     crypto::sign::Hash,

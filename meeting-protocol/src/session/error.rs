@@ -36,6 +36,9 @@ pub enum CommandError {
     /// 64 streams are open.
     #[error("this device has 64 streams open, which is the most: close one first")]
     TooManyStreams,
+    /// All stream numbers of this stay are used up.
+    #[error("this device has opened 65,536 streams in this stay, which is the most: leave and join again")]
+    StreamsUsedUp,
     /// A track label over 64 bytes, caps over 16 KiB, or over 128 KiB with those of our other streams.
     #[error(
         "the track label (64 bytes at most) or the caps (16 KiB at most, 128 KiB for all streams) are too long"

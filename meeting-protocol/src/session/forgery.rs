@@ -364,17 +364,8 @@ fn next(
     commitment: Option<Hash>,
     group: &Group,
 ) -> Option<Link> {
-    let head = &group.head().body;
-    Some(Link {
-        meeting: head.meeting,
-        instance: head.instance,
-        number: head.number + 1,
-        previous: group.head_hash(),
-        leader,
-        digest: group.roster.after(&changes).ok()?.digest(),
-        changes,
-        time: head.time + 1,
-        opening: commitment
-            .map(|commitment| EpochOpening { epoch: group.epochs.newest.epoch + 1, commitment }),
-    })
+    let digest = group.roster.after(&changes).ok()?.digest();
+    let epoch = group.epochs.newest.epoch + 1;
+    let opening = commitment.map(|commitment| EpochOpening { epoch, commitment });
+    Some(group.next_link(leader, (changes, digest), opening, group.head().body.time + 1))
 }

@@ -106,7 +106,8 @@ impl Freshness {
         ("pulses sent", self.sent.len(), MAX_SENT)
     }
 
-    /// The leader's time now, ahead by a round trip at most; none before a pulse has returned.
+    /// The leader's time now, ahead by what the last returned pulse waited for its heartbeat, and a way; none before one
+    /// has returned.
     pub fn leader_time(&self, now: BootTime) -> Option<u64> {
         self.anchor
             .filter(|_| self.is_close)

@@ -14,8 +14,8 @@ use rand_core::CryptoRng;
 
 use super::{
     Place, Session,
+    epoch_key::EpochKey,
     message::{Message, ProvenPulse},
-    statement::EpochKey,
 };
 use crate::{
     announce::SignedAnnounce,
@@ -166,15 +166,8 @@ impl Session {
     fn next(&self, link: Link) -> Option<Link> {
         let Place::Member(member) = &self.place else { return None };
         let group = member.group();
-        Some(Link {
-            meeting: self.me.meeting,
-            instance: group.instance,
-            number: group.head().body.number + 1,
-            previous: group.head_hash(),
-            leader: self.me.participant,
-            digest: group.roster.after(&link.changes).map_or(link.digest, |roster| roster.digest()),
-            time: group.head().body.time + 1,
-            ..link
-        })
+        let digest = group.roster.after(&link.changes).map_or(link.digest, |roster| roster.digest());
+        let time = group.head().body.time + 1;
+        Some(group.next_link(self.me.participant, (link.changes, digest), link.opening, time))
     }
 }

@@ -8,10 +8,11 @@ use super::{
     CommandError, EndReason, Event, LeaveReason, OpenStream,
     claims::{Ask, Heartbeat},
     context::Cx,
+    epoch_key::EpochKey,
     epochs::{Epochs, Opened},
     lineage::{Lineage, Step},
     message::{MAX_LINKS, Message},
-    statement::{EpochKey, Statement},
+    statement::Statement,
     streams::{Sealing, Streams},
     vouching::Vouching,
     welcome::Welcome,
@@ -23,7 +24,7 @@ use crate::{
     crypto::sign::{Hash, Signed},
     frame::CipherSuite,
     identity::DevicePublic,
-    roster::{Change, Entry, Removal, Roster, SignedLink},
+    roster::{Change, Entry, EpochOpening, Link, Removal, Roster, SignedLink},
     secret::Secret,
     security_code::SecurityCode,
     weakness::{self, Weakness},
@@ -98,6 +99,19 @@ impl Group {
     /// Its hash.
     pub fn head_hash(&self) -> Hash {
         self.links[self.links.len() - 1].0
+    }
+
+    /// The link after the head, for its leader to sign; the digest is of the roster after these changes.
+    pub fn next_link(
+        &self,
+        leader: ParticipantId,
+        (changes, digest): (Vec<Change>, Hash),
+        opening: Option<EpochOpening>,
+        time: u64,
+    ) -> Link {
+        let Link { meeting, number, .. } = self.head().body;
+        let (instance, number, previous) = (self.instance, number + 1, self.head_hash());
+        Link { meeting, instance, number, previous, leader, changes, digest, time, opening }
     }
 
     /// The kept link of a number, with its hash.
@@ -257,6 +271,21 @@ impl Group {
         let epoch_link = welcome.epoch_link().clone();
         let Some(opening) = epoch_link.body.opening else { return };
         let before = std::mem::replace(&mut self.roster, roster);
+        let is_new = |entry: &&Entry| {
+            entry.participant != cx.me.participant && before.entry(entry.participant).is_none()
+        };
+        let came: Vec<String> =
+            self.roster.entries().filter(is_new).map(|entry| entry.name.clone()).collect();
+        if !came.is_empty() {
+            cx.out.event(Event::LetIn(came));
+        }
+        let was_present = |participant| before.entry(participant).is_some_and(|entry| entry.present);
+        for entry in self.roster.entries().filter(|entry| entry.present && !was_present(entry.participant)) {
+            if entry.participant != cx.me.participant {
+                let (participant, name, role) = (entry.participant, entry.name.clone(), entry.role);
+                cx.out.event(Event::Arrived { participant, name, role });
+            }
+        }
         for entry in before.entries().filter(|entry| self.roster.entry(entry.participant).is_none()) {
             cx.departed(entry.participant, &entry.name, LeaveReason::Missing);
             self.streams.gone(entry.participant, cx);

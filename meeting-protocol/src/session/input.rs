@@ -125,7 +125,7 @@ pub struct OpenStream {
     pub kind: Kind,
     /// The label in every key derivation of the stream, at most 64 bytes.
     pub track: String,
-    /// A caps string, `codec_data` included, at most 16 KiB.
+    /// A caps string, `codec_data` included, at most [`MAX_CAPS`](crate::MAX_CAPS) bytes.
     pub caps: String,
     /// The element's half of the stream instance id (PROTOCOL.md 3.7).
     pub random: [u8; 16],

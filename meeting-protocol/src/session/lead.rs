@@ -20,10 +20,10 @@ use super::{
     branch::Rivals,
     claims::Nonce,
     context::Cx,
+    epoch_key::EpochKey,
     freshness::LIMIT,
     group::Group,
     message::{Message, Offer, Wrap},
-    statement::EpochKey,
     succession::majority,
     welcome,
 };
@@ -34,7 +34,7 @@ use crate::{
         sign::{Hash, StayPublic},
         wrap::Pairing,
     },
-    roster::{Change, Entry, EpochOpening, Link, MAX_SUCCESSORS, Removal, Roster, Successor},
+    roster::{Change, Entry, EpochOpening, MAX_SUCCESSORS, Removal, Roster, Successor},
     secret::Secret,
     session::Role,
     weakness::{self, Weakness},
@@ -114,6 +114,15 @@ struct Peer {
     asked: Option<Missed>,
 }
 
+/// A link that is being made.
+struct Draft {
+    changes: Vec<Change>,
+    /// The list after them.
+    roster: Roster,
+    /// Who comes in by it.
+    admitted: Vec<ParticipantId>,
+}
+
 impl Lead {
     pub fn new(own: SignedAnnounce, policy: Successors, now: BootTime) -> Self {
         Self {
@@ -149,53 +158,25 @@ impl Lead {
     /// Changes the roster, with a new key if `rotate`, and tells everybody. Newcomers come as announces.
     pub fn commit(
         &mut self,
-        mut changes: Vec<Change>,
+        changes: Vec<Change>,
         newcomers: Vec<SignedAnnounce>,
         rotate: bool,
         group: &mut Group,
         cx: &mut Cx<'_>,
     ) -> bool {
-        let Ok(mut roster) = group.roster.after(&changes) else { return false };
+        let Ok(roster) = group.roster.after(&changes) else { return false };
         let epoch = group.epochs.newest.epoch + 1;
-        let mut admitted = Vec::new();
+        let mut draft = Draft { changes, roster, admitted: Vec::new() };
         for announce in newcomers {
-            let (hash, body) = (announce.hash(), announce.unverified().clone());
-            let entry = Entry::new(roster.header.next_index, &body, hash, false);
-            let newcomer = entry.clone();
-            let mut added = Vec::new();
-            if let Some(old) = roster.device(entry.device) {
-                added.push(Change::Remove(Removal {
-                    participant: old.participant,
-                    reason: LeaveReason::Replaced,
-                }));
-            }
-            added.push(Change::Add(entry));
-            let Ok(after) = roster.after(&added) else { continue };
-            let Some(peer) = self.pair(&announce, epoch, group, cx) else { continue };
-            let participant = newcomer.participant;
-            self.peers.insert(participant, peer);
-            self.admission.let_in(&newcomer, cx.now);
-            self.announces.insert(participant, announce);
-            changes.extend(added);
-            roster = after;
-            admitted.push(participant);
+            self.admit(announce, epoch, &mut draft, group, cx);
         }
         // Whoever comes or goes opens an epoch.
-        let rotate =
-            rotate || changes.iter().any(|change| matches!(change, Change::Add(_) | Change::Remove(_)));
-        let order =
-            if self.may_be_succeeded(&changes, &roster, group) { self.order(&roster) } else { Vec::new() };
-        let limit = self.limit();
-        let succession = limit != roster.header.successor_limit || order != roster.header.successors;
-        let named: Vec<ParticipantId> = order.iter().map(|successor| successor.participant).collect();
-        let new_successors: Vec<ParticipantId> =
-            named.iter().copied().filter(|participant| group.roster.rank(*participant).is_none()).collect();
-        if succession {
-            let change = Change::Succession { limit, order };
-            let Ok(after) = roster.after(std::slice::from_ref(&change)) else { return false };
-            changes.push(change);
-            roster = after;
-        }
+        let moves = |change: &Change| matches!(change, Change::Add(_) | Change::Remove(_));
+        let rotate = rotate || draft.changes.iter().any(moves);
+        let Some(named) = self.name_successors(&mut draft, group) else { return false };
+        let is_new = |participant: &ParticipantId| group.roster.rank(*participant).is_none();
+        let new_successors: Vec<ParticipantId> = named.iter().copied().filter(is_new).collect();
+        let Draft { changes, roster, admitted } = draft;
         if changes.is_empty() && !rotate {
             return false;
         }
@@ -204,29 +185,72 @@ impl Lead {
             epoch,
             commitment: EpochKey::commitment(key, cx.me.meeting, group.instance, epoch),
         });
-        let changes_nothing = changes.is_empty();
-        let link = cx.me.sign(Link {
-            meeting: cx.me.meeting,
-            instance: group.instance,
-            number: group.head().body.number + 1,
-            previous: group.head_hash(),
-            leader: cx.me.participant,
-            changes,
-            // who is in stays the same where only the key changes
-            digest: if changes_nothing { group.head().body.digest } else { roster.digest() },
-            time: self.time(cx.now),
-            opening,
+        // who is in stays the same where only the key changes
+        let digest = if changes.is_empty() { group.head().body.digest } else { roster.digest() };
+        let link = group.next_link(cx.me.participant, (changes, digest), opening, self.time(cx.now));
+        let link = cx.me.sign(link);
+        self.let_go(link.body.number, &roster, group);
+        group.adopt(link.clone(), roster, cx);
+        group.tell_all(&Message::Link(link), cx);
+        if let Some(key) = key {
+            self.next_rotation = cx.now + ROTATE;
+            self.hand_out(epoch, key, &admitted, group, cx);
+        }
+        self.inform_successors(&named, &new_successors, &admitted, group, cx);
+        true
+    }
+
+    /// Lets somebody in with the link that is being drafted, in the place of whoever came by the same device, and pairs with them.
+    fn admit(
+        &mut self,
+        announce: SignedAnnounce,
+        epoch: u64,
+        draft: &mut Draft,
+        group: &Group,
+        cx: &mut Cx<'_>,
+    ) {
+        let newcomer =
+            Entry::new(draft.roster.header.next_index, announce.unverified(), announce.hash(), false);
+        let old = draft.roster.device(newcomer.device);
+        let replaced = old.map(|old| {
+            Change::Remove(Removal { participant: old.participant, reason: LeaveReason::Replaced })
         });
-        let stays: HashSet<ParticipantId> = roster.entries().map(|entry| entry.participant).collect();
+        let added: Vec<Change> = replaced.into_iter().chain([Change::Add(newcomer.clone())]).collect();
+        let Ok(roster) = draft.roster.after(&added) else { return };
+        let Some(peer) = self.pair(&announce, epoch, group, cx) else { return };
+        let participant = newcomer.participant;
+        self.peers.insert(participant, peer);
+        self.admission.let_in(&newcomer, cx.now);
+        self.announces.insert(participant, announce);
+        draft.changes.extend(added);
+        draft.roster = roster;
+        draft.admitted.push(participant);
+    }
+
+    /// Says in the link who is to take over, if that changes. Gives their order; none if the list refuses it.
+    fn name_successors(&self, draft: &mut Draft, group: &Group) -> Option<Vec<ParticipantId>> {
+        let may_be_succeeded = self.may_be_succeeded(&draft.changes, &draft.roster, group);
+        let order = if may_be_succeeded { self.order(&draft.roster) } else { Vec::new() };
+        let named = order.iter().map(|successor| successor.participant).collect();
+        let (limit, header) = (self.limit(), &draft.roster.header);
+        if limit != header.successor_limit || order != header.successors {
+            let change = Change::Succession { limit, order };
+            draft.roster = draft.roster.after(std::slice::from_ref(&change)).ok()?;
+            draft.changes.push(change);
+        }
+        Some(named)
+    }
+
+    /// Forgets whoever is not in the next roster, and remembers that the link of this number said so.
+    fn let_go(&mut self, link: u64, next: &Roster, group: &Group) {
+        let stays: HashSet<ParticipantId> = next.entries().map(|entry| entry.participant).collect();
         for entry in group.roster.entries().filter(|entry| !stays.contains(&entry.participant)) {
             if self.gone.len() >= MAX_GONE {
                 self.gone.pop_front();
             }
             let (participant, signer) = (entry.participant, entry.signer);
-            self.gone.push_back(Gone { participant, signer, link: link.body.number, told: None });
+            self.gone.push_back(Gone { participant, signer, link, told: None });
         }
-        group.adopt(link.clone(), roster, cx);
-        group.tell_all(&Message::Link(link), cx);
         self.peers.retain(|participant, _| {
             weakness::is(Weakness::RecipientsUnchecked) || stays.contains(participant)
         });
@@ -234,12 +258,6 @@ impl Lead {
         self.echoes.retain(|participant, _| stays.contains(participant));
         self.proved.retain(|participant| stays.contains(participant));
         self.leaving.retain(|participant| stays.contains(participant));
-        if let Some(key) = key {
-            self.next_rotation = cx.now + ROTATE;
-            self.hand_out(epoch, key, &admitted, group, cx);
-        }
-        self.inform_successors(&named, &new_successors, &admitted, group, cx);
-        true
     }
 
     fn limit(&self) -> u8 {

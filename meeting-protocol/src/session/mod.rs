@@ -14,12 +14,14 @@
 //!
 //! Time and randomness are arguments, so a two-minute rotation tests in a microsecond and a failing run replays.
 //! `group` is what leader and followers share: roster, chain, `lineage`, `epochs`, `streams`, `vouching`, `witness`. In `branch`
-//! two who lead meet.
+//! two who lead meet. What people sign is in `claims`, `statement` and `vouching`; `message` has the bytes of all of it, `epoch_key`
+//! what is derived from a meeting key.
 
 mod admission;
 mod branch;
 pub(crate) mod claims;
 mod context;
+mod epoch_key;
 mod epochs;
 mod error;
 mod follow;

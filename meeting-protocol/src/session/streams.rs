@@ -10,10 +10,12 @@ use self::theirs::{Held, Theirs};
 use super::{
     CommandError, KeyChange, OpenStream, StreamInfo,
     context::Cx,
+    epoch_key::EpochKey,
     message::Message,
-    statement::{EpochKey, MAX_CAPS, MAX_TRACK, Said, Statement, StreamFacts, stream_instance},
+    statement::{MAX_TRACK, Said, Statement, StreamFacts, stream_instance},
 };
 use crate::{
+    MAX_CAPS,
     frame::{CipherSuite, KeyId},
     roster::Entry,
 };
@@ -68,8 +70,11 @@ impl Streams {
         if wish.track.len() > MAX_TRACK || !self.may_have(wish.stream, &wish.caps) {
             return Err(CommandError::TooLong);
         }
-        if self.own.len() >= MAX_STREAMS || self.used.len() >= MAX_USED {
+        if self.own.len() >= MAX_STREAMS {
             return Err(CommandError::TooManyStreams);
+        }
+        if self.used.len() >= MAX_USED {
+            return Err(CommandError::StreamsUsedUp);
         }
         if !self.used.insert(wish.stream.0) {
             return Err(CommandError::StreamUsed);
@@ -266,5 +271,24 @@ impl Own {
             kid: KeyId::new(StreamId(id), sealing.entry.index, sealing.key.epoch),
             suite: CipherSuite::default(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn when_all_numbers_are_used_up_it_is_said() {
+        let mut streams = Streams::default();
+        let mut open = |number| {
+            let (track, caps, random) = (String::new(), String::new(), [0; 16]);
+            let wish = OpenStream { stream: StreamId(number), kind: Kind::Data, track, caps, random };
+            let opened = streams.open(wish, [0; 16]);
+            streams.own.clear();
+            opened
+        };
+        assert!((0..MAX_USED as u32).all(|number| open(number).is_ok()));
+        assert_eq!(open(MAX_USED as u32), Err(CommandError::StreamsUsedUp));
     }
 }

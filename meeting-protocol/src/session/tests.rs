@@ -26,9 +26,10 @@ use rand_chacha::{ChaCha20Rng, rand_core::SeedableRng};
 
 use super::{
     claims::{Answer, Ask, Head, Heartbeat, Leads, Leave, Over, Pulse, Show, Verdict},
+    epoch_key::EpochKey,
     lineage::{Lineage, Step},
     message::{Branch, Message, Offer, ProvenPulse, Reply, Wrap},
-    statement::{EpochKey, Said, Statement, StreamFacts},
+    statement::{Said, Statement, StreamFacts},
     welcome::Welcome,
     *,
 };
@@ -130,17 +131,8 @@ impl Two {
     /// The link after the head, with these changes and opening, signed by Alice.
     fn next_link(&self, changes: Vec<Change>, opening: Option<EpochOpening>) -> Link {
         let group = self.group();
-        Link {
-            meeting: self.alice.me.meeting,
-            instance: group.instance,
-            number: group.head().body.number + 1,
-            previous: group.head_hash(),
-            leader: self.alice.me(),
-            digest: group.roster.after(&changes).unwrap().digest(),
-            changes,
-            time: group.head().body.time + 1,
-            opening,
-        }
+        let digest = group.roster.after(&changes).unwrap().digest();
+        group.next_link(self.alice.me(), (changes, digest), opening, group.head().body.time + 1)
     }
 
     fn signed(&self, link: Link) -> Message {

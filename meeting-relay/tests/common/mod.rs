@@ -6,11 +6,11 @@ pub mod program;
 use std::future::Future;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use meeting_relay::counters::{Count, Counters};
-use meeting_relay::{Config, Relay};
+use meeting_relay::{Config, Relay, limits, reset};
 use meeting_wire::{
     Admission, Decode, Encode, FromRelay, GroupHeader, Kind, MeetingId, ParticipantId, Record, RecordKind,
     Route, Slot, StreamId, ToRelay, VERSION,
@@ -141,7 +141,7 @@ impl Agent {
     pub async fn try_hear(&mut self) -> Option<FromRelay> {
         let mut len = [0; 4];
         soon(self.recv.read_exact(&mut len)).await.ok()?;
-        let mut bytes = vec![0; meeting_wire::frame_len(len).expect("within bounds")];
+        let mut bytes = vec![0; meeting_wire::message_len(len).expect("within bounds")];
         soon(self.recv.read_exact(&mut bytes)).await.ok()?;
         Some(FromRelay::from_bytes(&bytes).expect("a message"))
     }
@@ -188,6 +188,28 @@ impl Agent {
             send.write_all(&record.to_bytes()).await.expect("sent");
         }
         send.finish().expect("open");
+    }
+
+    /// Sends a group of pictures, and again where it was late: on a busy machine that is no fault. Gives what `other` got
+    /// in the end, and how often it was sent.
+    pub async fn show(
+        &self,
+        other: &Agent,
+        stream: StreamId,
+        (group, layer): (u64, u8),
+        records: &[Record],
+    ) -> (GroupHeader, Vec<u8>, u64) {
+        for times in 1..=10 {
+            let sent = Instant::now();
+            self.send_group(stream, group, layer, records).await;
+            let code = match other.next_group().await {
+                (header, Ok(bytes)) => return (header, bytes, times),
+                (_, Err(code)) => code,
+            };
+            assert_eq!(code, u64::from(reset::LATE));
+            assert!(sent.elapsed() > limits::LATE, "it was not late");
+        }
+        panic!("it was late again and again");
     }
 
     /// The next group, whole: its header and the bytes after it, or the code that it was reset with.

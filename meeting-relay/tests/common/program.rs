@@ -146,6 +146,15 @@ pub fn command(below: &[&str]) -> Command {
     command
 }
 
+/// A copy of the relay in `folder`. Another program makes it: what other tests start meanwhile would for a moment have
+/// it open for writing too, and what is open for writing cannot be executed.
+pub fn copy_of_relay(folder: &Path) -> PathBuf {
+    let copy = folder.join("relay");
+    let cp = Command::new("cp").arg("-p").arg(env!("CARGO_BIN_EXE_meeting-relay")).arg(&copy).status();
+    assert!(cp.expect("started").success(), "copied");
+    copy
+}
+
 /// Runs it to its end, which has to come by itself: whether it ended well, and what it said.
 pub fn says(mut command: Command, args: &[&str]) -> (bool, String) {
     let output = command.args(args).output().expect("started");

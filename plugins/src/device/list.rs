@@ -3,7 +3,7 @@
 use std::{
     collections::HashMap,
     path::Path,
-    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Condvar, Mutex, MutexGuard},
     time::Duration,
 };
 
@@ -15,6 +15,7 @@ use super::{MeetingDevice, MeetingDeviceProvider};
 use crate::{
     CAT, address,
     link::{Client, Connection, Link},
+    lock::lock,
     source::{About, Id},
 };
 
@@ -77,7 +78,7 @@ struct State {
 
 impl Names {
     fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.state)
     }
 
     fn come(&self, about: &About) {

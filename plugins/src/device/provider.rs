@@ -1,11 +1,11 @@
 //! The shell GStreamer sees: a list from start to stop, or one look.
 
-use std::sync::{LazyLock, Mutex, MutexGuard, PoisonError};
+use std::sync::{LazyLock, Mutex, MutexGuard};
 
 use gst::{glib, prelude::*, subclass::prelude::*};
 
 use super::list::List;
-use crate::report;
+use crate::{lock::lock, report};
 
 /// See [`super::MeetingDeviceProvider`].
 #[derive(Default)]
@@ -16,11 +16,11 @@ pub struct MeetingDeviceProvider {
 
 impl MeetingDeviceProvider {
     fn agent(&self) -> MutexGuard<'_, String> {
-        self.agent.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.agent)
     }
 
     fn set(&self, list: Option<List>) {
-        let old = std::mem::replace(&mut *self.list.lock().unwrap_or_else(PoisonError::into_inner), list);
+        let old = std::mem::replace(&mut *lock(&self.list), list);
         drop(old);
     }
 }

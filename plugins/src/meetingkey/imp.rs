@@ -2,7 +2,7 @@
 
 use std::{
     path::{Path, PathBuf},
-    sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, LazyLock, Mutex, MutexGuard},
     time::Duration,
 };
 
@@ -14,12 +14,11 @@ use super::agent::{Keys, ToSocket, state_message};
 use crate::{
     CAT, address, clock, context,
     link::{self, Connection, Link, LinkError},
+    lock::lock,
     loopback::Loopback,
     outbox::Outbox,
-    random,
-    recording::Archive,
-    report,
-    store::KeyStore,
+    random, report,
+    store::{Archive, KeyStore},
 };
 
 #[derive(Clone)]
@@ -68,19 +67,19 @@ pub struct MeetingKey {
 
 impl MeetingKey {
     fn settings(&self) -> MutexGuard<'_, Settings> {
-        self.settings.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.settings)
     }
 
     fn active(&self) -> MutexGuard<'_, Option<Active>> {
-        self.active.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.active)
     }
 
     fn shown(&self) -> MutexGuard<'_, MeetingState> {
-        self.shown.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.shown)
     }
 
     fn holding(&self) -> MutexGuard<'_, bool> {
-        self.holding.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.holding)
     }
 
     /// The keys, from READY to NULL.

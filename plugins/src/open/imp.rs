@@ -1,11 +1,8 @@
 //! The shell GStreamer sees: map, [`Gate::open`], push.
 
-use std::{
-    sync::{
-        Arc, LazyLock, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, Ordering},
-    },
-    time::Duration,
+use std::sync::{
+    Arc, LazyLock, Mutex, MutexGuard,
+    atomic::{AtomicBool, Ordering},
 };
 
 use gst::{glib, prelude::*, subclass::prelude::*};
@@ -22,10 +19,12 @@ use super::{
 use crate::{
     CAT, address,
     bounds::{self, MaxPixels},
-    caps, clock, context, recording, report,
+    caps, clock, context,
+    lock::lock,
+    recording, report,
     store::KeyStore,
     throttle::Throttle,
-    wish::Wish,
+    wish::{ASK_EVERY, Wish},
 };
 
 /// Alive between READY and PAUSED.
@@ -68,19 +67,19 @@ pub struct E2eeOpen {
 
 impl E2eeOpen {
     fn meeting(&self) -> MutexGuard<'_, String> {
-        self.meeting.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.meeting)
     }
 
     fn state(&self) -> MutexGuard<'_, Option<State>> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.state)
     }
 
     fn store(&self) -> MutexGuard<'_, Option<Arc<KeyStore>>> {
-        self.store.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.store)
     }
 
     fn headers(&self) -> MutexGuard<'_, Headers> {
-        self.headers.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.headers)
     }
 
     /// Puts the codec headers of a stream into the caps, and has it stay so.
@@ -122,7 +121,7 @@ impl E2eeOpen {
     }
 
     fn counts(&self) -> MutexGuard<'_, Counts> {
-        self.counts.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.counts)
     }
 
     /// Ends any wait for a key, from outside the streaming thread.
@@ -453,5 +452,3 @@ fn owner(caps: &gst::CapsRef) -> Result<Option<Owner>, gst::LoggableError> {
 }
 
 const NOT_SEALED: &str = "these frames are not sealed, so there is nothing to open: leave e2eeopen out, or put it behind meetingsrc";
-/// How often the sender is asked for a keyframe.
-const ASK_EVERY: Duration = Duration::from_secs(1);

@@ -5,7 +5,7 @@ mod pads;
 use std::{
     collections::BTreeMap,
     sync::{
-        Arc, LazyLock, Mutex, MutexGuard, PoisonError,
+        Arc, LazyLock, Mutex,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
 };
@@ -16,7 +16,6 @@ use meeting_protocol::frame::KeyId;
 use pads::Pads;
 
 use super::{
-    Archive,
     feed::Feed,
     film::Film,
     format::{FrameHead, MAX_TRACKS, Record, Source},
@@ -28,7 +27,9 @@ use super::{
 use crate::{
     CAT, address, caps,
     context::{self, NoKeys},
+    lock::lock,
     report,
+    store::Archive,
 };
 
 type Flow = Result<gst::FlowSuccess, gst::FlowError>;
@@ -55,10 +56,6 @@ struct Pushed {
     archive: Option<Option<Arc<Archive>>>,
     tracks: Vec<Source>,
     lines: BTreeMap<u32, (gst::Pad, Line)>,
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl E2eeDemux {

@@ -1,12 +1,13 @@
 //! A recording in a file that can be read anywhere: its players, and where a seek takes them.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use super::{
     index::Index,
     player::{Place, Player},
     walk::Stop,
 };
+use crate::lock::lock;
 
 /// See the module.
 pub struct Film {
@@ -56,7 +57,7 @@ impl Film {
         if rate <= 0.0 || flags.contains(gst::SeekFlags::SEGMENT) {
             return Ok(Target::Refused);
         }
-        let mut seek = self.seek.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut seek = lock(&self.seek);
         if seek.seqnum == Some(event.seqnum()) {
             return Ok(Target::Known);
         }

@@ -7,10 +7,10 @@ use meeting_protocol::frame::KeyId;
 use meeting_wire::Envelope;
 
 use super::{
-    Archive, begin_event,
+    begin_event,
     format::{Epochs, FrameHead, Source},
 };
-use crate::{caps, envelope};
+use crate::{caps, envelope, store::Archive};
 
 /// See the module.
 pub struct Line {

@@ -9,9 +9,7 @@
 //! - [`format`], [`walk`] and [`index`] are bytes in, bytes out, without GStreamer.
 //! - `mux.rs` and `demux.rs` are the shells GStreamer sees; `film.rs` is a file that can be read anywhere, `player.rs` a track of
 //!   it, `feed.rs` what is pushed, `line.rs` one pad's way out.
-//! - `archive.rs` holds the keys of a key file.
 
-mod archive;
 mod demux;
 mod feed;
 mod film;
@@ -21,8 +19,6 @@ mod line;
 mod mux;
 mod player;
 pub mod walk;
-
-pub use archive::{Archive, ArchiveError};
 
 use gst::{glib, prelude::*};
 

@@ -2,7 +2,7 @@
 
 use std::{
     collections::BTreeMap,
-    sync::{LazyLock, Mutex, MutexGuard, PoisonError},
+    sync::{LazyLock, Mutex, MutexGuard},
 };
 
 use gst::{glib, prelude::*, subclass::prelude::*};
@@ -13,7 +13,7 @@ use super::{
     format::{FrameHead, MAGIC, RECORD_HEAD, Record, Source, frame_head},
     index::Indexer,
 };
-use crate::{caps, envelope, random};
+use crate::{caps, envelope, lock::lock, random};
 
 #[derive(Default)]
 struct State {
@@ -47,7 +47,7 @@ type Flow = Result<gst::FlowSuccess, gst::FlowError>;
 
 impl E2eeMux {
     fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.state)
     }
 
     fn chain(&self, pad: &gst::Pad, buffer: &gst::Buffer) -> Flow {

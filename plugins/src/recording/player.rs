@@ -1,7 +1,7 @@
 //! One track of a file that can be read anywhere, on a thread of its own: a track that begins in an hour holds up none
 //! that plays now.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use gst::prelude::*;
 use meeting_wire::Kind;
@@ -12,6 +12,7 @@ use super::{
     line::Line,
     walk::{Bytes, Step, Stop, Walk},
 };
+use crate::lock::lock;
 
 /// Bytes of whatever is before the demuxer.
 #[derive(Clone)]
@@ -100,14 +101,14 @@ impl Player {
 
     /// Goes there before the next frame.
     pub fn go_to(&self, place: Place, segment: gst::Event) {
-        *self.wish.lock().unwrap_or_else(PoisonError::into_inner) = Some((place, segment));
+        *lock(&self.wish) = Some((place, segment));
     }
 
     /// One frame, if one is found soon.
     pub fn step(&self) -> Outcome {
-        let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut running = lock(&self.running);
         let Running { line, walk, place } = &mut *running;
-        if let Some((wish, segment)) = self.wish.lock().unwrap_or_else(PoisonError::into_inner).take() {
+        if let Some((wish, segment)) = lock(&self.wish).take() {
             walk.go_to(wish.offset);
             line.begin(wish.epochs, segment);
             *place = wish;
@@ -141,7 +142,7 @@ impl Player {
 
     /// Says that nothing more comes.
     pub fn end(&self) {
-        self.running.lock().unwrap_or_else(PoisonError::into_inner).line.end();
+        lock(&self.running).line.end();
     }
 
     /// Where to read from for `time`, and when what stands there shows: of pictures the keyframe before.

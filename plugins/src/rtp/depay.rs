@@ -2,8 +2,7 @@
 
 use std::{
     borrow::Cow,
-    sync::{LazyLock, Mutex, MutexGuard, PoisonError},
-    time::Duration,
+    sync::{LazyLock, Mutex, MutexGuard},
 };
 
 use gst::{glib, prelude::*, subclass::prelude::*};
@@ -14,7 +13,13 @@ use super::{
     codec::{self, Codec},
     descriptor::Descriptor,
 };
-use crate::{CAT, clock, report, throttle::Throttle, wish::Wish};
+use crate::{
+    CAT, clock,
+    lock::lock,
+    report,
+    throttle::Throttle,
+    wish::{ASK_EVERY, Wish},
+};
 
 #[derive(Default)]
 struct State {
@@ -31,7 +36,7 @@ pub struct RtpSFrameDepay(Mutex<State>);
 
 impl RtpSFrameDepay {
     fn state(&self) -> MutexGuard<'_, State> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.0)
     }
 
     fn stats(&self) -> gst::Structure {
@@ -183,6 +188,3 @@ impl RTPBaseDepayloadImpl for RtpSFrameDepay {
         frame
     }
 }
-
-/// How often the sender is asked for a keyframe.
-const ASK_EVERY: Duration = Duration::from_secs(1);

@@ -1,7 +1,7 @@
 //! The shell GStreamer sees: map, [`Lane::seal`], push.
 
 use std::sync::{
-    Arc, LazyLock, Mutex, MutexGuard, PoisonError,
+    Arc, LazyLock, Mutex, MutexGuard,
     atomic::{AtomicBool, Ordering},
 };
 
@@ -10,7 +10,7 @@ use gst_base::{
     prelude::*,
     subclass::{base_transform::GenerateOutputSuccess, prelude::*},
 };
-use meeting_protocol::frame::Sealer;
+use meeting_protocol::{MAX_CAPS, frame::Sealer};
 use meeting_wire::Kind;
 
 use super::{
@@ -18,7 +18,9 @@ use super::{
     lane::{Counts, Lane, Sealed, Unsealed},
 };
 use crate::{
-    CAT, address, caps, clock, context, report,
+    CAT, address, caps, clock, context,
+    lock::lock,
+    report,
     store::{KeyStore, Stated},
 };
 
@@ -46,24 +48,24 @@ pub struct E2eeSeal {
 
 impl E2eeSeal {
     fn settings(&self) -> MutexGuard<'_, Settings> {
-        self.settings.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.settings)
     }
 
     fn lane(&self) -> MutexGuard<'_, Option<Lane>> {
-        self.lane.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.lane)
     }
 
     fn store(&self) -> MutexGuard<'_, Option<Arc<KeyStore>>> {
-        self.store.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.store)
     }
 
     fn counts(&self) -> MutexGuard<'_, Counts> {
-        self.counts.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.counts)
     }
 
     /// The number of these caps: another one than that of the caps before.
     fn number(&self, caps: &gst::Caps) -> u32 {
-        let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut taken = lock(&self.taken);
         match &mut *taken {
             Some((known, number)) if known == caps => *number,
             Some((known, number)) => {
@@ -216,7 +218,7 @@ impl BaseTransformImpl for E2eeSeal {
         gst::info!(CAT, imp = self, "sealing for meeting {}", store.meeting());
         self.cancelled.store(false, Ordering::Release);
         *self.counts() = Counts::default();
-        *self.taken.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        *lock(&self.taken) = None;
         *self.store() = Some(store);
         Ok(())
     }
@@ -349,6 +351,3 @@ impl BaseTransformImpl for E2eeSeal {
         }
     }
 }
-
-/// What the agent takes as a statement of caps (PROTOCOL.md 6).
-const MAX_CAPS: usize = 16 * 1024;

@@ -165,19 +165,19 @@ impl Lane {
         if let Some(track) = self.stream.label() {
             self.counts.track = track.into();
         }
-        let Some(key) = self.stream.take_key() else { return false };
+        let Some(new) = self.stream.take_key() else { return false };
         let same_stream =
-            self.sealer.as_ref().is_some_and(|old| old.kid().stream() == key.lease.kid().stream());
+            self.sealer.as_ref().is_some_and(|old| old.kid().stream() == new.key.kid().stream());
         match self.sealer.as_mut().filter(|_| same_stream) {
             Some(sealer) => {
-                if sealer.switch(key.lease).is_err() {
+                if sealer.switch(new.key).is_err() {
                     return false;
                 }
             }
-            None => self.sealer = Some(Sealer::new(key.lease)),
+            None => self.sealer = Some(Sealer::new(new.key)),
         }
-        self.counts.epoch = key.epoch;
-        key.keyframe
+        self.counts.epoch = new.epoch;
+        new.keyframe
     }
 
     fn drop_frame(&mut self, why: Unsealed) -> Sealed {
@@ -189,4 +189,5 @@ impl Lane {
     }
 }
 
+/// How long the first frame waits for its key: an agent answers far sooner, and a pipeline without one starts all the same.
 const FIRST_KEY: Duration = Duration::from_millis(500);

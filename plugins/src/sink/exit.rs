@@ -3,7 +3,7 @@
 use std::{
     collections::HashMap,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc, Mutex, MutexGuard,
         atomic::{AtomicU64, Ordering},
     },
     time::Duration,
@@ -13,7 +13,7 @@ use gst::{glib, prelude::*};
 use meeting_protocol::local::{FromAgent, Purpose, ToAgent};
 use meeting_wire::{Envelope, MeetingId, StreamId};
 
-use crate::{link::Client, outbox::Outbox, report};
+use crate::{link::Client, lock::lock, outbox::Outbox, report};
 
 /// What the pads of one `meetingsink` share.
 #[derive(Default)]
@@ -88,7 +88,7 @@ impl Exit {
     }
 
     fn routes(&self) -> MutexGuard<'_, HashMap<StreamId, glib::WeakRef<gst::Pad>>> {
-        self.routes.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.routes)
     }
 }
 

@@ -1,6 +1,6 @@
 //! The shell GStreamer sees: a bin with one sink for each requested pad, and the link to the agent.
 
-use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, LazyLock, Mutex, MutexGuard};
 
 use gst::{glib, prelude::*, subclass::prelude::*};
 use meeting_protocol::local::Purpose;
@@ -12,6 +12,7 @@ use super::{
 use crate::{
     address, caps,
     link::{self, Connection, Link},
+    lock::lock,
     report,
 };
 
@@ -39,7 +40,7 @@ pub struct MeetingSink {
 
 impl MeetingSink {
     fn settings(&self) -> MutexGuard<'_, Settings> {
-        self.settings.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.settings)
     }
 
     fn connect(&self) -> Result<(), gst::ErrorMessage> {
@@ -57,7 +58,7 @@ impl MeetingSink {
         let outbox = self.exit.outbox.clone();
         let link =
             Link::open("e2ee-publish", path, outbox, connection, Arc::new(publish)).map_err(refused)?;
-        *self.link.lock().unwrap_or_else(PoisonError::into_inner) = Some(link);
+        *lock(&self.link) = Some(link);
         Ok(())
     }
 
@@ -171,7 +172,7 @@ impl ElementImpl for MeetingSink {
         let name = match name.filter(|name| !name.contains('%')) {
             Some(name) => name.to_owned(),
             None => {
-                let mut next = self.next_pad.lock().unwrap_or_else(PoisonError::into_inner);
+                let mut next = lock(&self.next_pad);
                 loop {
                     let name = template.name_template().replace("%u", &next.to_string());
                     *next += 1;
@@ -216,7 +217,7 @@ impl ElementImpl for MeetingSink {
         }
         let success = self.parent_change_state(transition)?;
         if transition == gst::StateChange::ReadyToNull {
-            let link = self.link.lock().unwrap_or_else(PoisonError::into_inner).take();
+            let link = lock(&self.link).take();
             drop(link);
         }
         Ok(success)

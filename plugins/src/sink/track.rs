@@ -1,20 +1,22 @@
 //! One pad of `meetingsink`: a GstBaseSink, so that clock, preroll and EOS are what they are everywhere.
 
 use std::{
-    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, OnceLock},
     time::Duration,
 };
 
 use gst::{glib, prelude::*, subclass::prelude::*};
 use gst_base::{prelude::*, subclass::prelude::*};
-use meeting_protocol::{
-    BootTime,
-    frame::{Header, KeyId},
-};
+use meeting_protocol::frame::{Header, KeyId};
 use meeting_wire::{Envelope, Flags, Kind, MAX_FRAME, StreamId};
 
 use super::exit::Exit;
-use crate::{CAT, caps, clock, envelope, report};
+use crate::{
+    CAT, caps, clock, envelope,
+    lock::lock,
+    report,
+    wish::{ASK_EVERY, Wish},
+};
 
 glib::wrapper! {
     /// The sink behind one pad.
@@ -51,7 +53,7 @@ struct State {
     broken: bool,
     /// A frame that is longer than the meeting carries was told of.
     too_long: bool,
-    asked: Option<BootTime>,
+    wish: Wish,
 }
 
 /// See [`TrackSink`].
@@ -64,7 +66,7 @@ pub struct Track {
 
 impl Track {
     fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.state)
     }
 
     /// Running times on the clock that all pipelines of this device share.
@@ -111,15 +113,14 @@ impl Track {
     }
 
     fn ask_for_keyframe(&self) {
-        let now = clock::boot_now();
-        {
+        let ask = {
             let mut state = self.state();
-            if state.asked.is_some_and(|asked| now.since(asked) < ASK_EVERY) {
-                return;
-            }
-            state.asked = Some(now);
+            state.wish.want();
+            state.wish.due(ASK_EVERY, clock::boot_now)
+        };
+        if ask {
+            self.obj().sink_pad().push_event(report::want_keyframe());
         }
-        self.obj().sink_pad().push_event(report::want_keyframe());
     }
 }
 
@@ -197,10 +198,19 @@ impl BaseSinkImpl for Track {
     }
 
     fn event(&self, event: gst::Event) -> bool {
-        if let gst::EventView::Segment(segment) = event.view()
-            && let Some(segment) = segment.segment().downcast_ref::<gst::ClockTime>()
-        {
-            self.state().segment = segment.clone();
+        match event.view() {
+            gst::EventView::Segment(segment) => {
+                if let Some(segment) = segment.segment().downcast_ref::<gst::ClockTime>() {
+                    self.state().segment = segment.clone();
+                }
+            }
+            // Whoever hears of the end takes the pipeline down, and the stream is closed on another connection.
+            gst::EventView::Eos(_) => {
+                if let Some(exit) = self.exit.get() {
+                    exit.outbox.drain(LAST_FRAMES);
+                }
+            }
+            _ => {}
         }
         self.parent_event(event)
     }
@@ -233,6 +243,7 @@ impl BaseSinkImpl for Track {
             }
             if keyframe {
                 state.broken = false;
+                state.wish.fulfil();
             }
             if state.broken {
                 drop(state);
@@ -267,6 +278,7 @@ fn bytes(sealed: &[u8]) -> bytes::Bytes {
 }
 
 const NOT_SEALED: &str = "frames that are not sealed are not published: put e2eeseal before meetingsink";
+/// How long a slow agent may take for what comes before the end of a track.
+const LAST_FRAMES: Duration = Duration::from_secs(1);
 /// How long a keyframe waits for a slow agent; anything else is dropped at once.
 const PATIENCE: Duration = Duration::from_millis(100);
-const ASK_EVERY: Duration = Duration::from_secs(1);

@@ -1,12 +1,13 @@
 //! The shell GStreamer sees: a live source whose pads follow the tracks of the meeting.
 
+mod net;
 mod pads;
 mod uri;
 
 use std::{
     collections::HashMap,
     sync::{
-        Arc, LazyLock, Mutex, MutexGuard, PoisonError,
+        Arc, LazyLock, Mutex,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::{Duration, Instant},
@@ -14,20 +15,20 @@ use std::{
 
 use gst::{glib, prelude::*, subclass::prelude::*};
 use gst_base::UniqueFlowCombiner;
-use meeting_protocol::local::{Purpose, ToAgent};
+use meeting_protocol::local::ToAgent;
 use meeting_wire::{Envelope, MeetingId, ParticipantId};
 
+use self::net::Net;
 use super::{
     keys::Keys,
     timeline::Timeline,
     track::{About, Id, Track},
-    watch::Watch,
 };
 use crate::{
-    CAT, address,
+    CAT,
     bounds::{self, MaxPixels},
     caps, clock,
-    link::{self, Connection, Link},
+    lock::lock,
     outbox::Outbox,
     report,
     store::KeyStore,
@@ -42,16 +43,6 @@ struct Settings {
     track: String,
     /// Whether a URI said so, as players do.
     by_uri: bool,
-}
-
-/// Alive from READY to NULL; the connection waits there until PAUSED, when its thread starts.
-#[derive(Default)]
-struct Net {
-    meeting: Option<MeetingId>,
-    waiting: Option<(Connection, Arc<Watch>)>,
-    link: Option<Link>,
-    /// When it is said that there is no track yet.
-    patience: Option<gst::SingleShotClockId>,
 }
 
 pub struct MeetingSrc {
@@ -97,10 +88,6 @@ impl Default for MeetingSrc {
             settled: AtomicBool::new(false),
         }
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl MeetingSrc {
@@ -239,79 +226,6 @@ impl MeetingSrc {
         flow: Result<gst::FlowSuccess, gst::FlowError>,
     ) -> Result<gst::FlowSuccess, gst::FlowError> {
         lock(&self.combiner).update_pad_flow(pad, flow)
-    }
-
-    fn connect(&self) -> Result<(), gst::ErrorMessage> {
-        let settings = lock(&self.settings).clone();
-        let meeting = address::meeting(&settings.meeting)
-            .map_err(|error| gst::error_msg!(gst::ResourceError::Settings, ("{error}")))?;
-        let (participant, track) = (settings.participant, settings.track);
-        let purpose = Purpose::Watch { meeting, participant: participant.clone(), track: track.clone() };
-        let path = address::socket(&settings.agent)
-            .map_err(|error| gst::error_msg!(gst::ResourceError::Settings, ("{error}")))?;
-        let connection = Connection::open(&path, purpose, link::PATIENCE)
-            .map_err(|error| gst::error_msg!(gst::ResourceError::NotFound, ("{error}")))?;
-        let watch =
-            Watch { element: self.obj().downgrade(), meeting: connection.meeting, participant, track };
-        let mut net = lock(&self.net);
-        net.meeting = Some(watch.meeting);
-        net.waiting = Some((connection, Arc::new(watch)));
-        Ok(())
-    }
-
-    fn start(&self) -> Result<(), gst::ErrorMessage> {
-        if lock(&self.net).waiting.is_none() {
-            self.connect()?;
-        }
-        let waiting = lock(&self.net).waiting.take();
-        if let Some((connection, watch)) = waiting {
-            self.outbox.reopen();
-            let path = address::socket(&lock(&self.settings).agent)
-                .map_err(|error| gst::error_msg!(gst::ResourceError::Settings, ("{error}")))?;
-            let link = Link::open("e2ee-watch", path, self.outbox.clone(), connection, watch)
-                .map_err(|error| gst::error_msg!(gst::ResourceError::NotFound, ("{error}")))?;
-            lock(&self.net).link = Some(link);
-        }
-        let clock = gst::SystemClock::obtain();
-        let patience = clock.new_single_shot_id(clock.time() + PATIENCE);
-        let element = self.obj().downgrade();
-        let _ = patience.wait_async(move |_, _, _| {
-            if let Some(element) = element.upgrade() {
-                element.imp().say_if_alone();
-            }
-        });
-        lock(&self.net).patience = Some(patience);
-        Ok(())
-    }
-
-    /// Without a track nothing comes, and nobody would know why.
-    fn say_if_alone(&self) {
-        if !lock(&self.tracks).is_empty() {
-            return;
-        }
-        let settings = lock(&self.settings).clone();
-        let what = if settings.track.is_empty() {
-            "a track".to_owned()
-        } else {
-            format!("a track `{}`", settings.track)
-        };
-        let who = if settings.participant.is_empty() { "nobody else" } else { "nobody of that name" };
-        let detail = format!(
-            "{who} in the meeting has {what} yet: waiting; `meeting-agent status` shows who has which"
-        );
-        report::say_state(self.obj().upcast_ref(), "waiting", &detail);
-    }
-
-    fn hang_up(&self) {
-        let (link, patience) = {
-            let mut net = lock(&self.net);
-            (net.link.take(), net.patience.take())
-        };
-        if let Some(patience) = patience {
-            patience.unschedule();
-        }
-        drop(link);
-        lock(&self.tracks).values().for_each(|track| track.close());
     }
 
     fn stop(&self) {
@@ -513,8 +427,6 @@ impl ElementImpl for MeetingSrc {
 
 /// Enough for the jitter of a home network; late frames are the sink's business.
 const LATENCY_MS: u64 = 200;
-/// How long tracks may take to show up before it is said that there are none.
-const PATIENCE: gst::ClockTime = gst::ClockTime::from_seconds(2);
 /// What belongs to one person has come by then.
 const SETTLED: Duration = Duration::from_millis(500);
 /// What waits in a player's queues has been shown by then.

@@ -1,7 +1,7 @@
 //! One pad of `meetingsrc` with its queue and its thread.
 
 use std::sync::{
-    Arc, Mutex, MutexGuard, PoisonError,
+    Arc, Mutex, MutexGuard,
     atomic::{AtomicBool, AtomicU64, Ordering},
 };
 
@@ -9,7 +9,7 @@ use gst::{glib, prelude::*, subclass::prelude::*};
 use meeting_wire::{Envelope, Flags, Kind, ParticipantId, StreamId};
 
 use super::queue::{Item, Queue};
-use crate::{caps, clock, envelope, wish::Wish};
+use crate::{caps, clock, envelope, lock::lock, wish::Wish};
 
 /// Which track of whom.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -165,7 +165,7 @@ impl Track {
     }
 
     fn wish(&self) -> MutexGuard<'_, Wish> {
-        self.wish.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.wish)
     }
 
     /// Frames pushed and dropped.
@@ -236,4 +236,5 @@ fn version(caps: &gst::CapsRef) -> u8 {
     Flags::default().with_caps_version(caps::version(caps)).caps_version()
 }
 
+/// Not [`wish::ASK_EVERY`](crate::wish::ASK_EVERY): the agent and the relay pass a request on twice a second (PROTOCOL.md 2.2).
 const ASK_EVERY: std::time::Duration = std::time::Duration::from_millis(500);

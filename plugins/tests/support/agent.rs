@@ -50,6 +50,8 @@ struct State {
     streams: Vec<Stream>,
     next_stream: u32,
     wants_open: bool,
+    /// Reads nothing of what is published.
+    stands_still: bool,
     conns: Vec<(Purpose, UnixStream)>,
     heard: Vec<ToAgent>,
 }
@@ -139,6 +141,18 @@ impl FakeAgent {
         self.shared.state.lock().unwrap().heard.iter().any(wanted)
     }
 
+    /// Reads nothing of what is published, or goes on with it.
+    pub fn stand_still(&self, still: bool) {
+        self.shared.state.lock().unwrap().stands_still = still;
+        self.shared.changed.notify_all();
+    }
+
+    /// How many frames it has read.
+    pub fn frames(&self) -> usize {
+        let state = self.shared.state.lock().unwrap();
+        state.heard.iter().filter(|message| matches!(message, ToAgent::Frame { .. })).count()
+    }
+
     /// How many connections there are.
     pub fn connections(&self) -> usize {
         self.shared.state.lock().unwrap().conns.len()
@@ -147,6 +161,7 @@ impl FakeAgent {
     /// Dies: no socket, no connections, no memory of streams.
     pub fn die(&self) {
         self.shared.state.lock().unwrap().serial += 1;
+        self.shared.changed.notify_all();
         // Wakes the listener's thread, which sees that its time is over.
         let _ = UnixStream::connect(&self.path);
         let _ = std::fs::remove_file(&self.path);
@@ -193,17 +208,22 @@ impl Shared {
                 return;
             }
             if let Some(text) = state.refuse.clone() {
-                let _ = socket.write_all(&local::to_frame(&FromAgent::Refused { text }));
+                let _ = socket.write_all(&local::packed(&FromAgent::Refused { text }));
                 return;
             }
             let welcome = FromAgent::Welcome { version: local::VERSION, meeting: MEETING };
-            socket.write_all(&local::to_frame(&welcome)).unwrap();
+            // Who has waited for too long is gone again.
+            if socket.write_all(&local::packed(&welcome)).is_err() {
+                return;
+            }
             state.conns.push((purpose.clone(), socket.try_clone().unwrap()));
             state.greet(&purpose);
         }
         self.changed.notify_all();
+        let publishes = matches!(purpose, Purpose::Publish { .. });
         while let Some(message) = read(&mut socket) {
-            let mut state = self.state.lock().unwrap();
+            let waits = |state: &mut State| publishes && state.stands_still && state.serial == serial;
+            let mut state = self.changed.wait_while(self.state.lock().unwrap(), waits).unwrap();
             if state.serial != serial {
                 return;
             }
@@ -325,7 +345,7 @@ impl State {
     }
 
     fn tell(&mut self, whom: impl Fn(&Purpose) -> bool, message: &FromAgent) {
-        let bytes = local::to_frame(message);
+        let bytes = local::packed(message);
         self.conns.retain_mut(|(purpose, socket)| !whom(purpose) || socket.write_all(&bytes).is_ok());
     }
 }
@@ -368,7 +388,7 @@ fn same(one: &UnixStream, other: &UnixStream) -> bool {
 fn read(socket: &mut UnixStream) -> Option<ToAgent> {
     let mut len = [0; 4];
     socket.read_exact(&mut len).ok()?;
-    let mut body = vec![0; local::frame_len(len).ok()?];
+    let mut body = vec![0; local::message_len(len).ok()?];
     socket.read_exact(&mut body).ok()?;
     ToAgent::from_bytes(&body).ok()
 }

@@ -10,7 +10,7 @@ use std::{
 
 use gst::prelude::*;
 use meeting_protocol::{
-    frame::{CipherSuite, KeyId, Lease, Sealer},
+    frame::{CipherSuite, KeyId, SealKey, Sealer},
     keyfile::{Cost, KeyFileWriter, RecordedKey},
     secret::Secret,
 };
@@ -178,8 +178,8 @@ impl Film {
             let place = &mut sealers[frame.track];
             if place.as_ref().is_none_or(|(epoch, _)| *epoch != frame.epoch) {
                 let kid = KeyId::new(stream(frame.track), 9, frame.epoch);
-                let lease = Lease::new(kid, CipherSuite::default(), self.base_key(frame));
-                *place = Some((frame.epoch, Sealer::new(lease)));
+                let key = SealKey::new(kid, CipherSuite::default(), self.base_key(frame));
+                *place = Some((frame.epoch, Sealer::new(key)));
             }
             let sealed = place.as_mut().unwrap().1.seal(&frame.bytes).unwrap();
             let mut buffer = gst::Buffer::from_slice(sealed);

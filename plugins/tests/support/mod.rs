@@ -1,4 +1,4 @@
-//! What the tests share: the plug-in registered once, a pipeline that stops on drop, waiting for messages.
+//! What the tests share: the plugin registered once, a pipeline that stops on drop, waiting for messages.
 
 #![allow(dead_code, clippy::unwrap_used)]
 
@@ -57,9 +57,24 @@ impl Pipeline {
     }
 
     pub fn play(&self) {
-        if self.0.set_state(gst::State::Playing).is_err() {
-            panic!("{}", self.until_error());
+        if let Err(error) = self.try_state(gst::State::Playing) {
+            panic!("{error}");
         }
+    }
+
+    /// Goes to a state, or gives the error's text. An agent that answers late, as one of a test does where the machine stands
+    /// still, is asked again.
+    pub fn try_state(&self, state: gst::State) -> Result<(), String> {
+        let mut tries = 0;
+        while self.0.set_state(state).is_err() {
+            let error = self.until_error();
+            tries += 1;
+            if tries == TRIES || !error.contains("does not answer") {
+                return Err(error);
+            }
+            let _ = self.0.set_state(gst::State::Null);
+        }
+        Ok(())
     }
 
     /// Waits for the end of the stream; anything else that ends it fails the test.
@@ -130,6 +145,28 @@ pub fn until(what: &str, mut done: impl FnMut() -> bool) {
     }
 }
 
+/// Has this frame sealed. The very first one waits for its key, but not for longer than half a second: where the machine stands
+/// still meanwhile it is dropped, and comes again.
+pub fn push_sealed(input: &gst_app::AppSrc, seal: &gst::Element, frame: &[u8]) {
+    let (sealed, before) = (stat(seal, "sealed"), stat(seal, "dropped-no-key"));
+    let (started, mut pushed) = (Instant::now(), before);
+    until("the frame is sealed", || {
+        let dropped = stat(seal, "dropped-no-key");
+        assert!(dropped == before || started.elapsed() >= FIRST_KEY, "it does not wait for its key");
+        if dropped == pushed {
+            input.push_buffer(buffer(frame)).unwrap();
+            pushed += 1;
+        }
+        stat(seal, "sealed") > sealed
+    });
+}
+
+/// Fails if each of a few tries takes `limit` or longer. One says little: the machine may stand still for a second.
+pub fn takes_less(limit: Duration, mut once: impl FnMut() -> Duration) {
+    let took: Vec<_> = (0..TRIES).map(|_| once()).take_while(|took| *took >= limit).collect();
+    assert!(took.len() < TRIES, "it took {took:?}, {limit:?} are too long");
+}
+
 /// A count in an element's `stats`.
 pub fn stat(element: &gst::Element, name: &str) -> u64 {
     element.property::<gst::Structure>("stats").get(name).unwrap()
@@ -147,6 +184,12 @@ pub fn bytes(buffer: &gst::Buffer) -> Vec<u8> {
 
 /// Far more than anything here takes, on a machine that is busy.
 pub const PATIENCE: Duration = Duration::from_secs(30);
+
+/// So often in a row no machine stands still.
+pub const TRIES: usize = 5;
+
+/// How long the first frame waits for its key.
+const FIRST_KEY: Duration = Duration::from_millis(500);
 
 /// Caps of the codecs that must work everywhere, and a few more.
 pub const CODECS: [&str; 7] = [

@@ -10,7 +10,7 @@ use meeting_wire::ParticipantId;
 use tracing::{info, warn};
 
 use super::Driver;
-use crate::{clock, evidence, glance, keyholders::OpenKey, watch::Stated};
+use crate::{clock, evidence, glance, keyholders::TheirKey, watch::Stated};
 
 impl Driver {
     pub(super) fn keys(&mut self, change: KeyChange) {
@@ -26,7 +26,7 @@ impl Driver {
                 let name = self.name(from);
                 let stated = Stated { name: name.clone(), track: track.clone(), kind, caps: caps.clone() };
                 let suite = suite as u16;
-                let key = OpenKey { name, track, caps, epoch, kid, suite, base_key, floor };
+                let key = TheirKey { name, track, caps, epoch, kid, suite, base_key, floor };
                 self.holders.open(from, stream, key);
                 let messages = self.media.watching.stated((from, stream), stated, (kid, epoch));
                 self.send(messages);
@@ -89,6 +89,7 @@ impl Driver {
 
     fn ended(&mut self, reason: EndReason) {
         info!(meeting = %self.plan.link.meeting, ?reason, "out of the meeting");
+        self.redial = None;
         if matches!(reason, EndReason::Branch | EndReason::Stale) {
             self.rejoin = Some(clock::now() + REJOIN + Duration::from_millis(clock::jitter(1_000)));
             return;

@@ -5,20 +5,24 @@ use std::time::Duration;
 use bytes::Bytes;
 use meeting_protocol::{
     BootTime,
-    beacon::{BEACONS, NOTICE, What},
+    beacon::{BEACONS, EVERY, NOTICE, What},
     local::FromAgent,
     session::{Command, Input},
 };
 use meeting_wire::{Kind, ParticipantId, StreamId, ToRelay};
+use tokio::{
+    task::JoinSet,
+    time::{Instant, sleep, timeout_at},
+};
 
 use super::Driver;
-use crate::{clock, glance, show::harmless, watch::Outcome};
+use crate::{clock, glance, publish::ONWARD, show::harmless, watch::Outcome};
 
 impl Driver {
     /// When the next beacon is due; none while nothing is sent or checked.
     pub(super) fn vouching_due(&self) -> Option<BootTime> {
         let busy = !self.media.publisher.streams().is_empty() || self.media.watching.is_busy();
-        busy.then_some(self.vouched + BEACON_EVERY)
+        busy.then_some(self.vouched + EVERY)
     }
 
     /// Signs for what went out, and looks at what came and nobody has signed for.
@@ -41,21 +45,31 @@ impl Driver {
         if !asleep {
             let outcome = self.media.watching.tick();
             self.found(outcome);
+            // Of streams that are gone for good there is nothing more to tell.
+            let watching = &self.media.watching;
+            self.doubted.retain(|source| watching.checks(*source));
         }
     }
 
-    /// Ends what goes out and signs for it: who is gone signs for nothing more.
+    /// Ends what goes out and signs for it: who is gone signs for nothing more. On a long way the relay's word that it has
+    /// all comes too late to be waited for.
     pub(super) async fn last_word(&mut self) {
         let publisher = self.media.publisher.clone();
-        let streams = publisher.streams().into_iter().map(|(stream, _)| stream);
-        let _ = tokio::time::timeout(LAST_WORD, async {
-            for stream in streams.filter(|stream| *stream != BEACONS) {
-                publisher.close(stream).await;
-            }
-            self.vouch();
-            publisher.close(BEACONS).await;
-        })
-        .await;
+        let (streams, until) = (publisher.streams(), Instant::now() + LAST_WORD / 2);
+        if streams.is_empty() {
+            return;
+        }
+        let mut closing = JoinSet::new();
+        let streams = streams.into_iter().map(|(stream, _)| stream);
+        for stream in streams.filter(|stream| *stream != BEACONS) {
+            closing.spawn(publisher.close_within(stream, LAST_WORD / 2));
+        }
+        while closing.join_next().await.is_some() {}
+        let before = async { while self.closing.join_next().await.is_some() {} };
+        let _ = timeout_at(until, before).await;
+        self.vouch();
+        publisher.close_within(BEACONS, LAST_WORD / 2).await;
+        sleep(ONWARD).await;
     }
 
     /// Somebody's beacon came.
@@ -108,13 +122,10 @@ impl Driver {
     }
 }
 
-/// A beacon costs 200 bytes besides its frames, and a packet's headers: so that a stream of 50 a second costs less than 12 kbit/s on
-/// the road, and what is forged is told in time.
-const BEACON_EVERY: Duration = Duration::from_millis(450);
 /// Where nothing is sent: a look later the receivers have not given it up yet.
 const IDLE_EVERY: Duration = Duration::from_millis(1_300);
-const _: () = assert!(IDLE_EVERY.as_millis() + BEACON_EVERY.as_millis() < NOTICE.as_millis());
-/// How long the relay may take for our last frames and what we sign of them.
+const _: () = assert!(IDLE_EVERY.as_millis() + EVERY.as_millis() < NOTICE.as_millis());
+/// How long the relay may take for our last frames, half of it, and for what we sign of them.
 const LAST_WORD: Duration = Duration::from_secs(1);
 /// Longer than any loop of ours takes: the process was stopped, or the machine asleep.
 const ASLEEP: Duration = Duration::from_secs(1);

@@ -7,6 +7,7 @@ use meeting_protocol::{
     session::{Command, OpenStream},
 };
 use meeting_wire::{ParticipantId, StreamId, ToRelay};
+use tracing::warn;
 
 use super::Driver;
 use crate::{
@@ -14,7 +15,9 @@ use crate::{
     control::{Status, Stream},
     glance,
     keyholders::Own,
-    meeting::{ToMeeting, UserCommand, people},
+    meeting::{ToMeeting, UserCommand},
+    people,
+    publish::KEYFRAME_EVERY,
     show::harmless,
     verify::{self, SOMEBODY_BETWEEN},
 };
@@ -49,6 +52,7 @@ impl Driver {
             }
             ToMeeting::Keyframe(from, stream) => self.ask_for_keyframe(from, stream),
             ToMeeting::Drained(stream) => {
+                self.holders.drained(stream);
                 self.send([ToRelay::Unpublish { stream }]);
                 let _ = self.command(Command::CloseStream(stream));
                 self.drain();
@@ -101,36 +105,39 @@ impl Driver {
     fn said(&mut self, id: u64, message: ToAgent) {
         match message {
             ToAgent::OpenStream { request, kind, track, caps, random } => {
-                let room = match self.holders.has_its_share(id) {
-                    true => {
-                        Err("you have as many streams as one user may who shares this agent: close one"
-                            .into())
-                    }
-                    false => Ok(()),
-                };
-                let opened = room.and_then(|()| self.holders.label(kind, &track)).and_then(|track| {
-                    let stream = self.holders.next_stream();
+                let Some(user) = self.holders.user(id) else { return };
+                let holders = &self.holders;
+                let label = holders.room(user, caps.len()).and_then(|()| holders.label(kind, &track));
+                let opened = label.and_then(|track| {
+                    let (stream, len) = (self.holders.next_stream(), caps.len());
                     let open = OpenStream { stream, kind, track: track.clone(), caps, random };
-                    self.command(Command::OpenStream(open)).map(|()| (stream, track))
+                    self.command(Command::OpenStream(open)).map(|()| (stream, track, len))
                 });
-                let answer = match (opened, self.holders.user(id)) {
-                    (Ok((stream, track)), Some(user)) => {
-                        self.holders.opened(stream, Own { holder: id, track: track.clone(), kind });
+                let answer = match opened {
+                    Ok((stream, track, caps)) => {
+                        let own = Own { holder: id, user, track: track.clone(), kind, caps };
+                        self.holders.opened(stream, own);
                         self.open_beacons();
                         self.media.publisher.open(stream, kind, user);
                         self.send([ToRelay::Publish { stream, kind }]);
                         FromAgent::StreamOpened { request, stream, track }
                     }
-                    (Ok((stream, _)), None) => {
-                        let _ = self.command(Command::CloseStream(stream));
-                        return self.drain();
-                    }
-                    (Err(text), _) => FromAgent::StreamRefused { request, text },
+                    Err(text) => FromAgent::StreamRefused { request, text },
                 };
                 self.holders.tell(id, &answer);
             }
             ToAgent::StreamCaps { stream, caps } if self.holders.owns(id, stream) => {
-                let _ = self.command(Command::StreamCaps { stream, caps });
+                let len = caps.len();
+                let taken = self.holders.takes_caps(stream, len)
+                    && self.command(Command::StreamCaps { stream, caps }).is_ok();
+                if taken {
+                    self.holders.new_caps(stream, len);
+                } else {
+                    warn!(
+                        stream = stream.0,
+                        "caps too long beside those of all other streams: nobody is told of them"
+                    );
+                }
             }
             ToAgent::CloseStream { stream } if self.holders.owns(id, stream) => self.close_stream(stream),
             ToAgent::WantOpenKeys => self.holders.want_open_keys(id),
@@ -147,11 +154,12 @@ impl Driver {
         self.drain();
     }
 
-    /// Ends a stream once its last frames, which come by another connection, are with the relay.
+    /// Ends a stream once its last frames, which come by another connection, have gone their way.
     fn close_stream(&mut self, stream: StreamId) {
         self.holders.closed(stream);
         let (publisher, own) = (self.media.publisher.clone(), self.own.clone());
-        tokio::spawn(async move {
+        while self.closing.try_join_next().is_some() {}
+        self.closing.spawn(async move {
             tokio::time::sleep(LAST_FRAMES).await;
             publisher.close(stream).await;
             if let Some(own) = own.upgrade() {
@@ -210,5 +218,3 @@ impl Driver {
 
 /// Frames may still be on their way from the element that closed the stream.
 const LAST_FRAMES: Duration = Duration::from_millis(200);
-/// Keyframe requests for one stream go out at most twice a second.
-const KEYFRAME_EVERY: Duration = Duration::from_millis(500);

@@ -31,7 +31,7 @@ pub(super) struct Key {
     /// Went on, and that is all there was room to remember.
     pub gone: Ranges,
     /// Went on, and beacons that should have spoken of it did not.
-    refused: BTreeMap<u64, FrameDigest>,
+    pub refused: BTreeMap<u64, FrameDigest>,
     /// When the first of those came for which nobody had signed in time yet.
     forgotten: Option<BootTime>,
     /// When its newest frame came.
@@ -261,15 +261,20 @@ impl Key {
             self.refused.insert(ctr, digest);
             any = true;
         }
-        while self.refused.len() > MEMORY {
-            self.refused.pop_first();
+        while self.refused.len() > MEMORY
+            && let Some((ctr, _)) = self.refused.pop_first()
+        {
+            self.gone.insert(ctr);
         }
         any
     }
 
-    /// Whether something went on under this counter.
+    /// Whether something went on under this counter, or may have.
     pub fn has_used(&self, ctr: u64) -> bool {
-        self.known.contains_key(&ctr) || self.gone.contains(ctr) || self.refused.contains_key(&ctr)
+        ctr < self.past
+            || self.known.contains_key(&ctr)
+            || self.gone.contains(ctr)
+            || self.refused.contains_key(&ctr)
     }
 
     /// Notes frames whose beacon should have come after `due`; gives when the newest of them came.

@@ -10,7 +10,7 @@ use crate::session::inside::Size;
 
 impl Checker {
     /// Every container that somebody outside can fill: of those of a kind the fullest.
-    pub(crate) fn sizes(&self) -> [Size; 7] {
+    pub(crate) fn sizes(&self) -> [Size; 8] {
         let streams = || self.streams.values();
         let most = |len: &dyn Fn(&Key) -> usize| {
             streams().flat_map(|stream| stream.keys.iter()).map(len).max().unwrap_or_default()
@@ -26,6 +26,7 @@ impl Checker {
             ("frames that wait under a key", most(&held), HELD),
             ("their bytes", most(&bytes), HELD_BYTES),
             ("lost beacons of a key", most(&|key| key.holes.len()), HOLES),
+            ("frames refused under a key", most(&|key| key.refused.len()), MEMORY),
             ("ranges that went on under a key", most(&|key| key.gone.len()), ranges::MOST),
             ("beacons to be judged", due, MEMORY),
         ]

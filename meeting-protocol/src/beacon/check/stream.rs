@@ -194,8 +194,8 @@ impl Share {
     }
 }
 
-/// Between two looks at what is overdue, at most.
-const LOOK: Duration = Duration::from_millis(350);
+/// Between two calls of [`Checker::tick`](super::Checker::tick), at most.
+pub const LOOK: Duration = Duration::from_millis(500);
 /// After so long without a frame there are no more for now.
 const QUIET: Duration = Duration::from_secs(1);
 /// How long after a frame a beacon may come that left before it: they are made each 450 ms.

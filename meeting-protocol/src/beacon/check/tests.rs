@@ -283,10 +283,13 @@ fn nothing_comes_under_a_key_that_its_sender_has_left() {
 fn late_and_withheld_media_are_told_once() {
     let mut scene = Scene::new();
     scene.honest_thirds(2);
-    scene.delay = Some(4_000);
+    scene.delay = Some(3_000);
+    scene.honest_thirds(3);
+    assert_eq!(scene.told, [What::Vouched]);
+    scene.delay = Some(3_001);
     scene.honest_thirds(3);
     scene.delay = Some(50);
-    assert_eq!(scene.told, [What::Vouched, What::Late(4_000)]);
+    assert_eq!(scene.told, [What::Vouched, What::Late(3_001)]);
     for _ in 0..30 {
         let mut n = 0;
         scene.third(|scene, envelope| {
@@ -297,7 +300,7 @@ fn late_and_withheld_media_are_told_once() {
         });
         scene.beacon();
     }
-    assert_eq!(scene.told, [What::Vouched, What::Late(4_000), What::Withheld]);
+    assert_eq!(scene.told, [What::Vouched, What::Late(3_001), What::Withheld]);
 }
 
 #[test]

@@ -6,7 +6,7 @@ use crate::{
         labels,
         wrap::{Pairing, PairingContext, WrapError},
     },
-    session::{context::Cx, group::Group, message::Wrap, statement::EpochKey},
+    session::{context::Cx, epoch_key::EpochKey, group::Group, message::Wrap},
     weakness::{self, Weakness},
 };
 

@@ -12,9 +12,9 @@ use crate::{
     secret::Secret,
     session::{
         Place, Session,
+        epoch_key::EpochKey,
         member::Duty,
         message::{Message, Wrap},
-        statement::EpochKey,
     },
 };
 

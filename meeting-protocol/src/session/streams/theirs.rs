@@ -10,7 +10,8 @@ use crate::{
     session::{
         KeyChange,
         context::Cx,
-        statement::{EpochKey, Said, Statement, StreamFacts},
+        epoch_key::EpochKey,
+        statement::{Said, Statement, StreamFacts},
     },
 };
 

@@ -1,7 +1,14 @@
 //! Changes of leader as those see them who were not there, and branches that meet.
 
+mod rig;
+
+pub(super) use self::rig::{resigns, taken};
+
 use std::time::Duration;
 
+use self::rig::{
+    DAVE, branch, challenge, four, lineage_with, long_chain, made_up, of, people, vote_of, votes,
+};
 use super::{
     forks::{ALICE, BOB, CAROL, group, says},
     samples::*,
@@ -11,96 +18,6 @@ use crate::{
     testing::{Fate, Meeting},
     weakness::{self, Weakness},
 };
-
-const DAVE: usize = 3;
-
-/// Four people, of whom Bob and Carol are named.
-fn four(seed: u64) -> Meeting {
-    let mut meeting = Meeting::of(4, seed, Successors::FirstPresent(2));
-    meeting.run(Duration::from_secs(3));
-    meeting
-}
-
-fn of(meeting: &Meeting) -> (MeetingId, InstanceId) {
-    (meeting.id(), group(meeting, ALICE).instance)
-}
-
-/// What somebody says of a silent Alice, in anybody's name.
-fn vote_of(meeting: &Meeting, voter: usize, change: impl Fn(&mut SilenceVote)) -> Signed<SilenceVote> {
-    let (group, me) = (group(meeting, ALICE), &meeting.nodes[voter].session.me);
-    let mut vote = SilenceVote {
-        meeting: me.meeting,
-        instance: group.instance,
-        participant: me.participant,
-        leader: group.roster.header.leader,
-        head_number: group.head().body.number,
-        head: group.head_hash(),
-        heartbeat: 1,
-    };
-    change(&mut vote);
-    me.sign(vote)
-}
-
-fn votes(meeting: &Meeting, voters: &[usize]) -> Vec<Signed<SilenceVote>> {
-    voters.iter().map(|voter| vote_of(meeting, *voter, |_| {})).collect()
-}
-
-/// A takeover from Alice's head on these grounds.
-pub(super) fn taken(
-    meeting: &Meeting,
-    by: usize,
-    votes: Vec<Signed<SilenceVote>>,
-    resignation: Option<Signed<Resignation>>,
-) -> Step {
-    let (group, me) = (group(meeting, ALICE), &meeting.nodes[by].session.me);
-    let old = group.roster.header.leader;
-    let changes = vec![
-        Change::Takeover(Takeover { leader: me.participant, votes, resignation }),
-        Change::Remove(Removal { participant: old, reason: LeaveReason::Missing }),
-    ];
-    let takeover = me.sign(Link {
-        meeting: me.meeting,
-        instance: group.instance,
-        number: group.head().body.number + 1,
-        previous: group.head_hash(),
-        leader: me.participant,
-        digest: group.roster.after(&changes).unwrap().digest(),
-        changes,
-        time: 1,
-        opening: Some(EpochOpening { epoch: group.epochs.newest.epoch + 1, commitment: [1; 32] }),
-    });
-    Step { last: group.head().clone(), roster: group.roster.clone(), takeover }
-}
-
-/// Alice's chain of leaders and this step.
-fn lineage_with(meeting: &Meeting, step: Step) -> Lineage {
-    let mut lineage = group(meeting, ALICE).lineage.clone();
-    lineage.steps.push(step);
-    lineage
-}
-
-/// The challenge of the newest heartbeat that Carol has of Alice.
-fn challenge(meeting: &Meeting) -> Hash {
-    group(meeting, CAROL).last_beat.as_ref().unwrap().body.challenge
-}
-
-fn branch(meeting: &Meeting, by: usize, challenge: Hash, lineage: Lineage) -> Message {
-    let me = &meeting.nodes[by].session.me;
-    let (meeting, instance) = of(meeting);
-    let word = me.sign(Leads { meeting, instance, leader: me.participant, challenge });
-    Message::Branch(Box::new(Branch { word, lineage }))
-}
-
-pub(super) fn resigns(meeting: &Meeting, by: usize, successor: usize) -> Signed<Resignation> {
-    let (group, me) = (group(meeting, ALICE), &meeting.nodes[by].session.me);
-    me.sign(Resignation {
-        meeting: me.meeting,
-        instance: group.instance,
-        leader: group.roster.header.leader,
-        head: group.head_hash(),
-        successor: meeting.nodes[successor].session.me(),
-    })
-}
 
 #[test]
 fn a_change_of_leader_shows_its_votes_to_those_who_were_not_there() {
@@ -334,25 +251,6 @@ fn a_flood_of_forged_heartbeats_causes_one_answer_a_beat() {
     assert_eq!(meeting.phase(ALICE), Phase::Live);
 }
 
-/// A heartbeat in somebody's name that nobody of that name signed.
-fn made_up(meeting: &Meeting, leader: ParticipantId, counter: u64) -> Message {
-    let beat = Heartbeat {
-        meeting: meeting.id(),
-        instance: group(meeting, BOB).instance,
-        leader,
-        counter,
-        head_number: 1,
-        head: [1; 32],
-        epoch: 1,
-        epoch_link: [1; 32],
-        challenge: [counter as u8; 32],
-        time: 1,
-        previous: [0; 32],
-        echoes: vec![],
-    };
-    Message::Heartbeat(Signed::new(beat, &signer()))
-}
-
 #[test]
 fn no_flood_keeps_two_who_were_in_together_apart() {
     let mut meeting = four(9_209);
@@ -449,27 +347,6 @@ fn the_longer_the_chain_of_leaders_the_fewer_answers_a_second_but_always_one() {
     assert_eq!(answers.map(|kib| admission::answers_a_second(kib << 10)), [32, 16, 1, 1, 1]);
 }
 
-/// So many people of this name, from an index on.
-fn people(indices: std::ops::Range<u16>, name: &str) -> Vec<Entry> {
-    let somebody = |index: u16| {
-        let mut entry = Entry { index, name: name.into(), ..entry() };
-        entry.participant.0[..2].copy_from_slice(&index.to_be_bytes());
-        entry.device.0[..2].copy_from_slice(&index.to_be_bytes());
-        entry
-    };
-    indices.map(somebody).collect()
-}
-
-/// Six changes of leader by votes among two hundred.
-fn long_chain() -> Lineage {
-    let header = crate::roster::Header { next_index: 200, ..header() };
-    let roster = Roster::from_parts(header, people(0..200, "Somebody Somewhere")).unwrap();
-    let votes = vec![vote(); succession::majority(200)];
-    let takeover = link(vec![Change::Takeover(Takeover { leader: BOB_ID, votes, resignation: None })]);
-    let step = Step { last: link(all_changes()), roster, takeover };
-    Lineage { steps: vec![step; 6], ..lineage() }
-}
-
 #[test]
 fn two_hundred_people_can_be_shown_six_changes_of_leader_by_votes() {
     let lineage = long_chain();
@@ -515,5 +392,3 @@ fn whom_no_post_could_welcome_is_refused_and_not_left_without_a_word() {
         assert_eq!(alice.counters().over_limit, 0, "nothing was too long to be said");
     }
 }
-
-const BOB_ID: ParticipantId = super::BOB;

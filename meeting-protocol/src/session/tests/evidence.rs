@@ -14,17 +14,8 @@ fn two_links(meeting: &Meeting, leader: usize) -> [SignedLink; 2] {
     let (group, me) = (group(meeting, leader), &meeting.nodes[leader].session.me);
     [true, false].map(|locked| {
         let changes = vec![Change::Lock(locked)];
-        me.sign(Link {
-            meeting: me.meeting,
-            instance: group.instance,
-            number: group.head().body.number + 1,
-            previous: group.head_hash(),
-            leader: me.participant,
-            digest: group.roster.after(&changes).unwrap().digest(),
-            changes,
-            time: group.head().body.time,
-            opening: None,
-        })
+        let digest = group.roster.after(&changes).unwrap().digest();
+        me.sign(group.next_link(me.participant, (changes, digest), None, group.head().body.time))
     })
 }
 

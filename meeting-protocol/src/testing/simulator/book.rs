@@ -27,6 +27,8 @@ pub(super) struct Book {
     let_in: HashSet<(ParticipantId, Stay)>,
     /// Who has proved to be there.
     seen: HashSet<ParticipantId>,
+    /// Which leaders have ended the meeting.
+    pub over: HashSet<ParticipantId>,
     pub frames: HashMap<u64, FrameFact>,
     /// A leader that breaks the rules signs what is on no book.
     pub leader_is_evil: bool,
@@ -72,6 +74,7 @@ impl Book {
             asked: HashMap::new(),
             let_in: HashSet::new(),
             seen: HashSet::new(),
+            over: HashSet::new(),
             frames: HashMap::new(),
             leader_is_evil: false,
         }
@@ -87,6 +90,9 @@ impl Book {
             }
             Message::Heartbeat(beat) => {
                 self.words.insert(beat.body.hash(), now);
+            }
+            Message::Over(over) => {
+                self.over.insert(over.body.leader);
             }
             Message::Link(link) => {
                 let (body, hash) = (&link.body, link.body.hash());

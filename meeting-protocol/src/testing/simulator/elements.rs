@@ -7,7 +7,7 @@ use meeting_wire::{Envelope, Flags, ParticipantId, StreamId};
 use crate::{
     BootTime,
     crypto::sign::Hash,
-    frame::{CipherSuite, KeyId, Lease, OpenKey, Opener, Rules, Sealer},
+    frame::{CipherSuite, KeyId, OpenKey, Opener, Rules, SealKey, Sealer},
     secret::Secret,
     session::{KeyChange, inside::Size},
 };
@@ -44,16 +44,16 @@ impl Elements {
         match change {
             KeyChange::Seal { stream, epoch, kid, suite, base_key, .. } => {
                 let link = link.expect("a key to seal is of an epoch whose key is there");
-                let lease = Lease::new(kid, suite, base_key.duplicate());
+                let key = SealKey::new(kid, suite, base_key.duplicate());
                 match self.sealing.get_mut(&stream) {
                     Some(sealing) => {
                         assert!(epoch > sealing.epoch, "a stream's epochs only go forward");
-                        sealing.sealer.switch(lease).expect("each key is leased once");
+                        sealing.sealer.switch(key).expect("each key is given once");
                         (sealing.epoch, sealing.link, sealing.kid) = (epoch, link, kid);
                         sealing.base_key = base_key;
                     }
                     None => {
-                        let sealer = Sealer::new(lease);
+                        let sealer = Sealer::new(key);
                         self.sealing.insert(stream, Sealing { sealer, kid, base_key, epoch, link });
                     }
                 }

@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{
     beacon::{FrameDigest, Span},
-    frame::{CipherSuite, Header, KeyId, Lease, Sealer},
+    frame::{CipherSuite, Header, KeyId, SealKey, Sealer},
     ledger::Scope,
     secret::Secret,
     session::{
@@ -197,7 +197,7 @@ impl World {
         let frame = self.frames;
         self.frames += 1;
         let sealed = Scope::off(|| {
-            Sealer::starting_at(Lease::new(kid, CipherSuite::default(), base_key), counter)
+            Sealer::starting_at(SealKey::new(kid, CipherSuite::default(), base_key), counter)
                 .seal(&frame.to_be_bytes())
         });
         let Ok(sealed) = sealed else { return };

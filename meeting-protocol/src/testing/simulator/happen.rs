@@ -295,6 +295,12 @@ impl World {
                     let eve = leader.is_some_and(|leader| self.eves.contains(&leader));
                     assert!(!honest || eve, "{name} accuses an honest leader");
                 }
+                if *reason == EndReason::LeaderLeft {
+                    let leader = self.devices[number].leader;
+                    let said = leader
+                        .is_none_or(|leader| self.eves.contains(&leader) || self.book.over.contains(&leader));
+                    assert!(said, "{name} takes a meeting for over that its leader has not ended");
+                }
                 let device = &mut self.devices[number];
                 device.gone |= matches!(reason, EndReason::Left | EndReason::Removed);
                 device.gone |= *reason == EndReason::Refused && device.refused;

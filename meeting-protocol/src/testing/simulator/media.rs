@@ -4,7 +4,7 @@ use meeting_wire::{Envelope, ParticipantId, StreamId};
 
 use super::{World, book::FrameFact, book::Limits, happen::Happening, weather::Parcel};
 use crate::{
-    beacon::{FrameDigest, Trust, What},
+    beacon::{EVERY, FrameDigest, Trust, What},
     frame::WINDOW,
     session::{Command, Input},
     weakness::{self, Weakness},
@@ -232,8 +232,8 @@ impl World {
     }
 }
 
-/// Between two frames of a stream, and between two beacons.
-const TICK: u64 = 330;
+/// Between two frames of a stream, and between two beacons and two looks: an agent's.
+const TICK: u64 = EVERY.as_millis() as u64;
 /// How old the leader's word may be, and how long openers keep a key after the switch.
 const LIMIT: u64 = 8_000;
 const CLOSING: u64 = 2_000;

@@ -3,8 +3,11 @@
 use gst::{prelude::*, subclass::prelude::*};
 use meeting_wire::Kind;
 
-use super::{E2eeDemux, lock};
-use crate::recording::{film::Target, format::Source};
+use super::E2eeDemux;
+use crate::{
+    lock::lock,
+    recording::{film::Target, format::Source},
+};
 
 /// The pads there are.
 #[derive(Default)]

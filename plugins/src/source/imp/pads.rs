@@ -8,9 +8,10 @@ use std::{
 use gst::{prelude::*, subclass::prelude::*};
 use meeting_wire::{Kind, ParticipantId};
 
-use super::{MeetingSrc, lock};
+use super::MeetingSrc;
 use crate::{
     CAT,
+    lock::lock,
     source::track::{About, Id, Track},
 };
 

@@ -2,8 +2,11 @@
 
 use gst::{glib, subclass::prelude::*};
 
-use super::{MeetingSrc, Settings, lock};
-use crate::address::{self, Address};
+use super::{MeetingSrc, Settings};
+use crate::{
+    address::{self, Address},
+    lock::lock,
+};
 
 impl URIHandlerImpl for MeetingSrc {
     const URI_TYPE: gst::URIType = gst::URIType::Src;

@@ -392,12 +392,16 @@ fn spans_without_frames_cost_their_receiver_little() {
     scene.beacon();
     let span = Span { kid: kid(), first: scene.ctr, frames: Vec::new(), closed: false };
     let vouch = Vouch { spans: vec![span; 255], delay: None };
-    let start = std::time::Instant::now();
-    for _ in 0..1_000 {
-        scene.checker.beacon(&vouch, BootTime(scene.now));
-    }
-    // Looking at all that is known for each would be five hundred million steps.
-    assert!(start.elapsed() < Duration::from_secs(1), "{:?}", start.elapsed());
+    let mut takes = || {
+        let start = std::time::Instant::now();
+        for _ in 0..1_000 {
+            scene.checker.beacon(&vouch, BootTime(scene.now));
+        }
+        start.elapsed()
+    };
+    // Looking at all that is known for each would be five hundred million steps. The machine may stand still once.
+    let least = (0..5).map(|_| takes()).min();
+    assert!(least < Some(Duration::from_secs(1)), "{least:?}");
 }
 
 #[test]
@@ -418,4 +422,53 @@ fn a_beacon_that_is_held_back_brings_no_frame_again() {
     }
     scene.sign(held_back);
     assert!(old.iter().all(|envelope| !scene.come(envelope)));
+}
+
+#[test]
+fn a_flood_that_is_refused_makes_no_refused_frame_forgotten() {
+    let mut scene = Scene::new();
+    scene.honest_thirds(3);
+    // An honest frame that a beacon refused which was held back, of an age that nobody knows; what signs for it does not come.
+    let old = scene.sent.idle();
+    let honest = scene.next();
+    assert!(scene.come(&honest));
+    scene.now += 2_100;
+    scene.delay = None;
+    scene.sign(old);
+    scene.sent.take();
+    scene.delay = Some(20);
+    let quiet = |scene: &mut Scene, thirds| {
+        for _ in 0..thirds {
+            scene.now += 330;
+            scene.tick();
+            scene.idle();
+        }
+    };
+    quiet(&mut scene, 40);
+    for n in 0..MEMORY as u64 {
+        scene.come(&frame(kid(), scene.ctr + n, b"forged"));
+    }
+    scene.now += 1_300;
+    scene.idle();
+    quiet(&mut scene, 70);
+    assert!(!scene.come(&honest), "it went on before");
+}
+
+#[test]
+fn who_looks_as_seldom_as_may_be_is_told_within_two_seconds() {
+    for phase in (0..500).step_by(25) {
+        let mut scene = Scene::new();
+        scene.honest_thirds(3);
+        let gap = gap(&mut scene);
+        scene.honest_thirds(1);
+        assert!(scene.come(&frame(kid(), gap + 3, b"forged")));
+        let came = scene.now;
+        scene.now += phase;
+        while !scene.told.contains(&What::Unverified) {
+            scene.tick();
+            scene.idle();
+            scene.now += LOOK.as_millis() as u64;
+            assert!(scene.now - came < 2_000 + LOOK.as_millis() as u64, "told late, at {phase}");
+        }
+    }
 }

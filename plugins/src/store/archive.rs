@@ -19,10 +19,8 @@ use meeting_wire::{Flags, MeetingId, ParticipantId, StreamId};
 use rustix::fs::OFlags;
 use zeroize::Zeroizing;
 
-use crate::{
-    caps,
-    store::{Found, Sender},
-};
+use super::{Found, Sender};
+use crate::caps;
 
 /// Why a key file gives no keys. The text is for a person.
 #[derive(Debug, thiserror::Error)]
