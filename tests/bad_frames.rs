@@ -3,7 +3,7 @@
 use std::{
     sync::{
         Arc, Mutex, OnceLock,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicU64, AtomicUsize, Ordering},
     },
     time::Duration,
 };
@@ -11,7 +11,7 @@ use std::{
 use anyhow::{Context, Result};
 use gst::prelude::*;
 use meeting_wire::{Envelope, StreamId};
-use rig::{Agent, EvilRelay, Fate, Stage, until};
+use rig::{Agent, EvilRelay, Fate, Stage, Stats, until};
 
 const TALK: &str = "meetingkey audiotestsrc is-live=true samplesperbuffer=960 ! audio/x-raw,rate=48000 ! opusenc \
      ! e2eeseal name=seal ! meetingsink";
@@ -83,10 +83,12 @@ fn a_relay_that_delivers_all_frames_twice_adds_none() -> Result<()> {
     let link = alice.create(&stage)?;
     bob.join(&evil.bend(&link)?)?;
     let _talks = stage.pipeline(&alice, &TALK.replace("name=seal", "track=voice"))?;
-    let mut count = 0_u64;
+    let passed = Arc::new(AtomicU64::new(0));
+    let counts = passed.clone();
     // All streams, beacons too; of the voice so many frames, and then no more.
     evil.decide(move |stream, _| {
-        count += u64::from(stream == VOICE);
+        let one = u64::from(stream == VOICE);
+        let count = counts.fetch_add(one, Ordering::Relaxed) + one;
         if stream == VOICE && count > FRAMES {
             return Fate::Drop;
         }
@@ -94,8 +96,11 @@ fn a_relay_that_delivers_all_frames_twice_adds_none() -> Result<()> {
     });
     let mut hears =
         stage.pipeline(&bob, "meetingkey meetingsrc track=voice ! e2eeopen name=open ! fakesink")?;
+    until("all frames to be on their way", Duration::from_secs(40), || {
+        Ok((passed.load(Ordering::Relaxed) >= FRAMES).then_some(()))
+    })?;
     // Some may be lost on the way, as datagrams are.
-    hears.until("all frames", |stats| stats.get("open", "opened") >= FRAMES - 5)?;
+    hears.until("all of them", |stats| stats.get("open", "opened") >= FRAMES - 5)?;
     std::thread::sleep(LAGS);
     let opened = hears.stats().get("open", "opened");
     println!("of {FRAMES} frames that came twice {opened} were opened");
@@ -113,7 +118,7 @@ fn what_was_opened_before_a_crash_never_opens_again() -> Result<()> {
     let link = evil.bend(&alice.create(&stage)?)?;
     bob.join(&link)?;
     let _talks = stage.pipeline(&alice, &TALK.replace("name=seal", "track=voice"))?;
-    // The relay keeps all that it passes on: five seconds, of which every frame is opened, and after the crash more.
+    // The relay keeps all that it passes on: five seconds, of which almost every frame is opened, and after the crash more.
     let passed = Arc::new(Mutex::new(Vec::<Envelope>::new()));
     let limit = Arc::new(AtomicUsize::new(250));
     let (keeps, may) = (passed.clone(), limit.clone());
@@ -129,11 +134,19 @@ fn what_was_opened_before_a_crash_never_opens_again() -> Result<()> {
         Fate::Pass
     });
     let mut hears = stage.pipeline(&bob, HEARS)?;
-    let heard = hears.until("five seconds of Alice", |stats| stats.get("open", "opened") > 245)?;
-    // Lost before it got there, or still on its way.
-    let unopened = 250 - heard.get("open", "opened");
-    hears.kill()?;
-    limit.store(usize::MAX, Ordering::Relaxed);
+    let opened = |stats: &Stats| stats.get("open", "opened");
+    let begun = opened(&hears.until("Alice's voice", |stats| opened(stats) > 0)?);
+    // A pipeline that does not play yet drops what comes.
+    let skipped = passed.lock().expect("no panic under the lock").len() as u64 - begun;
+    until("five seconds of Alice to be on their way", Duration::from_secs(40), || {
+        Ok((passed.lock().expect("no panic under the lock").len() >= 250).then_some(()))
+    })?;
+    // Some may be lost before they get there, or for want of room in a pipeline that stood still.
+    let _ = until("the last of them", Duration::from_secs(5), || {
+        Ok((opened(&hears.stats()) + skipped > 245).then_some(()))
+    });
+    let unopened = 250 - opened(&hears.kill()?);
+    assert!(unopened < skipped + 5, "{unopened} of 250 frames were not opened, {skipped} before it played");
 
     // First the pipeline alone was killed, then the agent too, which comes back to a key of its own.
     for agent_too in [false, true] {
@@ -143,14 +156,15 @@ fn what_was_opened_before_a_crash_never_opens_again() -> Result<()> {
             bob.join(&link)?;
         }
         let old = std::mem::take(&mut *passed.lock().expect("no panic under the lock"));
+        limit.store(usize::MAX, Ordering::Relaxed);
         let mut hears = stage.pipeline(&bob, HEARS)?;
-        hears.until("Alice again", |stats| stats.get("open", "opened") > 0)?;
+        hears.until("Alice again", |stats| opened(stats) > 0)?;
         for envelope in &old {
             evil.inject(VOICE, envelope.clone())?;
         }
-        let so_far = hears.stats().get("open", "opened");
-        hears.until("Alice after the old frames", |stats| stats.get("open", "opened") > so_far + 100)?;
-        let opened = hears.finish()?.get("open", "opened");
+        let so_far = opened(&hears.stats());
+        hears.until("Alice after the old frames", |stats| opened(stats) > so_far + 100)?;
+        let opened = opened(&hears.finish()?);
         let new = passed.lock().expect("no panic under the lock").len() as u64;
         println!("{} old frames again: {opened} opened, {new} were new", old.len());
         assert!(old.len() > 50, "only {} frames were there to play again", old.len());

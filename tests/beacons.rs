@@ -10,14 +10,13 @@ use std::{
 
 use anyhow::{Context, Result};
 use meeting_protocol::frame::Header;
-use meeting_wire::{Envelope, Flags, StreamId};
-use rig::{Agent, EvilRelay, Fate, Hoarder, Pipeline, Stage};
+use meeting_wire::{BEACONS, Envelope, Flags, StreamId};
+use rig::{Agent, EvilRelay, Fate, Hoarder, Pipeline, Stage, until};
 use serde_json::Value;
 
-/// Alice's first stream and her second, and the one of her beacons.
+/// Alice's first stream and her second.
 const VOICE: StreamId = StreamId(1);
 const CAMERA: StreamId = StreamId(2);
-const BEACONS: StreamId = StreamId(0);
 
 /// Alice talks to Bob, whose relay is evil and who helps it with his keys.
 struct Plot {
@@ -70,15 +69,21 @@ impl Plot {
         self.bob.until(trust, |status| status["streams"][0]["trust"] == trust)
     }
 
-    /// Waits until Bob is told so, and gives how long it took and what he was told.
+    /// Waits until Bob is told so, and gives how long it took and what he was told. The longest time without an answer of his
+    /// agent, and the longest without a frame of Alice's, are left out: then a machine, or a program of theirs, stood still.
     fn until_told(&self, words: &str) -> Result<(Duration, String)> {
         let start = Instant::now();
-        let told = |status: &Value| -> Option<String> {
-            let events = status["events"].as_array()?;
-            events.iter().filter_map(Value::as_str).find(|event| event.contains(words)).map(str::to_owned)
-        };
-        let status = self.bob.until(words, |status| told(status).is_some())?;
-        Ok((start.elapsed(), told(&status).context("gone again")?))
+        let (mut answered, mut still) = (start, Duration::ZERO);
+        let told = until(words, Duration::from_secs(20), || {
+            let status = self.bob.status()?;
+            still = still.max(answered.elapsed());
+            answered = Instant::now();
+            let mut events = status["events"].as_array().into_iter().flatten().filter_map(Value::as_str);
+            Ok(events.find(|event| event.contains(words)).map(str::to_owned))
+        })
+        .with_context(|| format!("status: {}", self.bob.status().unwrap_or_default()))?;
+        let took = start.elapsed();
+        Ok((took.saturating_sub(still + self.evil.longest_pause()), told))
     }
 
     /// Bob was told nothing of forgers, and by name if anything.
@@ -121,11 +126,11 @@ fn one_forged_frame_is_told_within_two_seconds_and_alice_is_heard_on() -> Result
     assert!(took < Duration::from_secs(2), "{took:?}");
     let status = plot.bob.status()?;
     assert_eq!((&status["streams"][0]["trust"], &status["shield"]), (&"forged".into(), &"red".into()));
-    let log = plot.hears.log();
-    assert!(
-        log.contains("e2ee-stream") && log.contains("trust=(string)forged"),
-        "the application is told too: {log}"
-    );
+    until("the application to be told too", Duration::from_secs(20), || {
+        let log = plot.hears.log();
+        Ok((log.contains("e2ee-stream") && log.contains("trust=(string)forged")).then_some(()))
+    })
+    .with_context(|| plot.hears.log())?;
     plot.still_hears()?;
     plot.until_trust("vouched")?;
     plot.still_hears()?;
@@ -157,7 +162,8 @@ fn withheld_beacons_show_and_mute_nobody() -> Result<()> {
     plot.evil.decide(|stream, _| if stream == BEACONS { Fate::Drop } else { Fate::Pass });
     let (took, told) = plot.until_told("nobody signs for")?;
     println!("withheld beacons are told after {} ms: {told}", took.as_millis());
-    assert!(told.contains("Alice") && took < Duration::from_secs(4), "{told} {took:?}");
+    // Two seconds after the first frame that nobody signed for; the agent looks twice a second.
+    assert!(told.contains("Alice") && took < Duration::from_secs(3), "{told} {took:?}");
     plot.still_hears()?;
     plot.evil.decide(|_, _| Fate::Pass);
     plot.until_trust("vouched")?;
@@ -167,10 +173,11 @@ fn withheld_beacons_show_and_mute_nobody() -> Result<()> {
 #[test]
 fn media_that_is_held_back_is_told_while_the_meeting_goes_on() -> Result<()> {
     let mut plot = Plot::open()?;
-    plot.evil.decide(|_, _| Fate::Later(Duration::from_secs(5)));
+    const HELD: Duration = Duration::from_secs(5);
+    plot.evil.decide(|_, _| Fate::Later(HELD));
     let (took, told) = plot.until_told("late")?;
     println!("late media are told after {} ms: {told}", took.as_millis());
-    assert!(told.contains("Alice"), "{told}");
+    assert!(told.contains("Alice") && took < HELD + Duration::from_secs(2), "{told} {took:?}");
     assert_eq!(plot.bob.status()?["phase"], "live");
     plot.still_hears()
 }

@@ -310,14 +310,16 @@ impl Row {
         let sealed = Tap::on(&sender.0, "seal", "sink")?;
         let missing = leave_out(&sender.element("seal")?)?;
         sender.play()?;
-        let reach = |count: usize| {
-            until(&format!("{count} frames"), Duration::from_secs(30), || {
+        // So many have come since, and gone: those that were on their way do not count.
+        let reach = |(came, went): (usize, usize)| {
+            until(&format!("{HALF} frames more"), Duration::from_secs(30), || {
                 receiver.check()?;
                 sender.check()?;
-                Ok((opened.count() >= count).then_some(()))
+                Ok((opened.count() >= came + HALF && sealed.count() >= went + HALF).then_some(()))
             })
         };
-        reach(HALF)?;
+        reach((0, 0))?;
+        let before = (opened.count(), sealed.count());
         match self.turn {
             Turn::Caps(caps) => {
                 sender.element("size")?.set_property("caps", caps.parse::<gst::Caps>()?);
@@ -325,7 +327,7 @@ impl Row {
             Turn::Silence => sender.element("source")?.set_property_from_str("wave", "silence"),
             Turn::Gap => missing.store(MISSING, Ordering::Release),
         }
-        reach(2 * HALF)?;
+        reach(before)?;
         sender.0.send_event(gst::event::Eos::new());
         sender.until_end().context("the sender")?;
         let sent = sealed.frames();

@@ -162,7 +162,7 @@ fn debian_packages_install_meet_and_leave_nothing() -> Result<()> {
     fs::create_dir_all(&folder)?;
     let record = folder.join("gst-e2ee.buildinfo");
     let into = folder.display();
-    let output = Command::new("dpkg-buildpackage")
+    let output = from_a_shell("dpkg-buildpackage")
         .args(["-b", "-us", "-uc", "-d"])
         .arg(format!("--buildinfo-option=-u{into}"))
         .arg(format!("--buildinfo-file={}", record.display()))
@@ -196,23 +196,35 @@ fn install() -> Result<PathBuf> {
         fs::remove_dir_all(folder).or_else(|error| if folder.exists() { Err(error) } else { Ok(()) })?;
     }
     shown(
-        Command::new("meson")
+        from_a_shell("meson")
             .arg("setup")
             .arg(build())
             .arg(root())
             .args(["--prefix=/usr", "-Dbuildtype=debug"])
             .arg(format!("-Dcargo-args={}", cargo_arguments())),
     )?;
-    shown(Command::new("meson").args(["install", "-C"]).arg(build()).env("DESTDIR", &tree))?;
+    shown(from_a_shell("meson").args(["install", "-C"]).arg(build()).env("DESTDIR", &tree))?;
     Ok(tree)
+}
+
+/// As from a shell: what cargo sets for tests would have it build anew what looks at that.
+fn from_a_shell(program: &str) -> Command {
+    let mut command = Command::new(program);
+    for (name, _) in env::vars_os() {
+        let of_tests = ["CARGO_MANIFEST_", "CARGO_PKG_"];
+        if of_tests.iter().any(|start| name.to_string_lossy().starts_with(start)) {
+            command.env_remove(name);
+        }
+    }
+    command
 }
 
 /// What `tests/run` has built, so that cargo has nothing to do.
 fn cargo_arguments() -> &'static str {
     if cfg!(feature = "ledger") {
-        "--workspace,--all-targets,--features,meeting-tests/ledger"
+        "--workspace,--lib,--bins,--tests,--examples,--features,meeting-tests/ledger"
     } else {
-        "--workspace,--all-targets"
+        "--workspace,--lib,--bins,--tests,--examples"
     }
 }
 
@@ -284,9 +296,13 @@ const EXPECTED: &str = "\
 644 usr/lib/ARCH/gstreamer-1.0/libgste2ee.so
 644 usr/share/bash-completion/completions/meeting-agent.bash
 644 usr/share/bash-completion/completions/meeting-relay.bash
+644 usr/share/doc/gst-e2ee/ARCHITECTURE.md
+644 usr/share/doc/gst-e2ee/CHANGELOG.md
 644 usr/share/doc/gst-e2ee/PROTOCOL.md
 644 usr/share/doc/gst-e2ee/README.md
 644 usr/share/doc/gst-e2ee/SECURITY.md
+644 usr/share/doc/gst-e2ee/docs/attacks.md
+644 usr/share/doc/gst-e2ee/docs/figures.md
 644 usr/share/fish/vendor_completions.d/meeting-agent.fish
 644 usr/share/fish/vendor_completions.d/meeting-relay.fish
 644 usr/share/gst-e2ee/pipelines/agent.py

@@ -10,7 +10,7 @@ use std::{
 };
 
 use anyhow::{Context, Result, ensure};
-use rig::{Stage, bench};
+use rig::{Stage, Stalls, bench};
 
 #[path = "live/line.rs"]
 mod line;
@@ -45,7 +45,7 @@ fn stays_together(length: Duration) -> Result<()> {
     let carol = stage.agent("Carol")?;
     let link = carol.create(&stage)?;
     let relay = stage.relay.address;
-    let watch = Watch::start(&carol)?;
+    let (watch, stalls) = (Watch::start(&carol)?, Stalls::watch());
     let mut talks = Vec::new();
     for (name, ppm, seed) in [("Alice", PPM, 1), ("Bob", -PPM, 2)] {
         let line = Line::start(relay, seed)?;
@@ -68,11 +68,17 @@ fn stays_together(length: Duration) -> Result<()> {
     drop(talks);
 
     let heard = watch.heard().clone();
+    // One picture that comes too late takes the rest of its group along.
+    let tenths = if stalls.may_cost_frames() { 7 } else { 9 };
     let mut table = String::from("second,person,least ms,most ms,late ms\n");
     for (name, ppm) in [("Alice", PPM), ("Bob", -PPM)] {
         let skews = skews(&heard, name);
-        let pictures = (length.as_millis() / (2 * EVERY.as_millis())) as usize;
-        ensure!(skews.len() > pictures * 9 / 10, "{name}: {} pictures with their sound", skews.len());
+        // From the first one on: a stream begins with a keyframe.
+        let first = heard.iter().find(|frame| frame.who == name && frame.video).context("no picture")?;
+        let pictures = (wanted - first.captured) as usize / (2 * EVERY.as_nanos() as usize);
+        let begun = 3_000_000_000 + stalls.total().as_nanos() as i64;
+        ensure!(first.captured < begun, "{name}: the first picture is {first:?}");
+        ensure!(skews.len() > pictures * tenths / 10, "{name}: {} pictures with their sound", skews.len());
         let waits = |frame: &&Heard| frame.who == name && frame.captured >= SETTLED;
         let waits: Vec<_> = heard.iter().filter(waits).map(|frame| frame.came - frame.pts).collect();
         let shaken = waits.iter().max().zip(waits.iter().min()).map_or(0, |(most, least)| most - least);
@@ -141,30 +147,39 @@ fn new_keys_leave_no_gap() -> Result<()> {
     let stage = Stage::open()?;
     let (alice, bob) = (stage.agent("Alice")?, stage.agent("Bob")?);
     bob.join(&alice.create(&stage)?)?;
+    let stalls = Stalls::watch();
     let watch = Watch::start(&bob)?;
-    let _talk = Talk::start(&alice, 0)?;
+    let talk = Talk::start(&alice, 0)?;
     let epoch = |agent: &rig::Agent| Ok::<_, anyhow::Error>(agent.status()?["epoch"].as_u64().unwrap_or(0));
     let more = |frames: usize| {
         let before = watch.heard().len();
         watch.until("further frames", |heard| heard.len() > before + frames)
     };
     more(100)?;
+    let keyless = (talk.keyless(), watch.keyless());
     for _ in 0..4 {
         let before = epoch(&bob)?;
         alice.run(&["rotate"], "")?;
         bob.until("a new epoch", |status| status["epoch"].as_u64().is_some_and(|epoch| epoch > before))?;
-        more(75)?;
+        more(150)?;
     }
     watch.check()?;
+    ensure!((talk.keyless(), watch.keyless()) == keyless, "frames went missing for want of a key");
     let heard = watch.heard().clone();
+    // A machine that stands still makes pictures too old, and sound too much at one time.
+    let lossless = !stalls.may_cost_frames();
     let every = EVERY.as_nanos() as i64;
     for (video, step) in [(true, 2 * every), (false, every)] {
         let track: Vec<_> = heard.iter().filter(|frame| frame.video == video).collect();
         ensure!(track.len() > 100, "{} frames", track.len());
+        let mut lost = 0;
         for two in track.windows(2) {
-            ensure!(two[1].captured - two[0].captured == step, "a gap: {two:?}");
-            ensure!(!two[1].discont, "a break: {two:?}");
+            let missing = (two[1].captured - two[0].captured) / step - 1;
+            ensure!(missing == 0 || (missing > 0 && !lossless), "a gap: {two:?}");
+            ensure!(missing > 0 || !two[1].discont, "a break: {two:?}");
+            lost += missing as usize;
         }
+        ensure!(lost < track.len(), "{lost} frames were lost between {}", track.len());
     }
     Ok(())
 }
@@ -177,8 +192,9 @@ fn who_leaves_takes_their_pads_along_and_nobody_elses() -> Result<()> {
     let link = alice.create(&stage)?;
     bob.join(&link)?;
     carol.join(&link)?;
+    let stalls = Stalls::watch();
     let watch = Watch::start(&carol)?;
-    let _alice_talks = Talk::start(&alice, 0)?;
+    let alice_talks = Talk::start(&alice, 0)?;
     let talks = |name: &'static str, after: usize| {
         watch.until(&format!("{name}'s picture and sound"), move |heard| {
             let new = heard.get(after..).unwrap_or_default();
@@ -195,6 +211,8 @@ fn who_leaves_takes_their_pads_along_and_nobody_elses() -> Result<()> {
             Ok((pads == all.collect::<Vec<_>>()).then_some(()))
         })
     };
+    talks("Alice", 0)?;
+    let keyless = alice_talks.keyless();
     for _ in 0..2 {
         let bob_talks = Talk::start(&bob, 0)?;
         let before = watch.heard().len();
@@ -212,9 +230,14 @@ fn who_leaves_takes_their_pads_along_and_nobody_elses() -> Result<()> {
     let every = EVERY.as_nanos() as i64;
     let alices: Vec<_> =
         watch.heard().iter().filter(|frame| frame.who == "Alice" && !frame.video).cloned().collect();
-    // Who leaves is shut out at once: what would be sealed before the next key is there is dropped.
+    // Who leaves is shut out at once: what would be sealed before the next key is there is dropped. Two leave, and of sound and
+    // picture that is at most five frames each.
+    let held_up = stalls.total().as_millis() as u64 * 75 / 1_000;
+    let missed = alice_talks.keyless() - keyless;
+    ensure!(missed <= 4 * 5 + held_up, "{missed} frames without a key");
+    let most = 5 * every + stalls.total().as_nanos() as i64;
     for two in alices.windows(2) {
-        ensure!(two[1].captured - two[0].captured <= 5 * every, "Alice's voice has a gap: {two:?}");
+        ensure!(two[1].captured - two[0].captured <= most, "Alice's voice has a gap: {two:?}");
     }
     Ok(())
 }
@@ -233,8 +256,9 @@ fn wishes_for_keyframes_reach_the_encoder_and_not_too_often() -> Result<()> {
         watch.want_keyframes();
         std::thread::sleep(Duration::from_millis(10));
     }
-    let asked = talk.wishes() - before;
+    let (asked, took) = (talk.wishes() - before, started.elapsed());
     // Twice a second, and one that was on its way.
-    ensure!((2..=9).contains(&asked), "asked {asked} times in 4 s");
+    let most = 2.0 * took.as_secs_f64() + 1.0;
+    ensure!(asked >= 2 && f64::from(asked) <= most, "asked {asked} times in {took:?}");
     Ok(())
 }

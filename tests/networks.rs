@@ -10,13 +10,14 @@ use std::{
 };
 
 use anyhow::{Context, Result, ensure};
-use rig::{Agent, Pipeline, Stage, Stats, Way, Weather, Witness, until};
+use rig::{Agent, Pipeline, Stage, Stalls, Stats, Way, Weather, Witness, until};
 use serde_json::Value;
 
 #[test]
 fn five_percent_loss_costs_that_much_voice_and_nobodys_place() -> Result<()> {
     let scene = Scene::open("2")?;
     let mut media = Media::start(&scene)?;
+    let stalls = Stalls::watch();
     let seen = scene.live_through(&media, LIVE)?;
     seen.print("5 %");
 
@@ -29,7 +30,8 @@ fn five_percent_loss_costs_that_much_voice_and_nobodys_place() -> Result<()> {
     // What the ways let through, once and twice, less what chance and a busy machine may take.
     ensure!(seen.near.share > 0.88, "of Bob's voice at Carol's {}", seen.near.share);
     ensure!(seen.far.share > 0.8, "of Bob's voice at Alice's {}", seen.far.share);
-    ensure!(seen.near.gap.max(seen.far.gap) < Duration::from_secs(1), "voice never stops for long: {seen:?}");
+    let long = Duration::from_secs(1) + stalls.total();
+    ensure!(seen.near.gap.max(seen.far.gap) < long, "voice never stops for long: {seen:?}");
     // A lost packet of a picture comes again; where that takes too long, the next keyframe, once a second, goes on.
     ensure!(seen.picture.gap < 2 * KEYFRAMES, "{seen:?}");
     ensure!(seen.picture.share > 0.8, "{seen:?}");
@@ -61,7 +63,7 @@ fn a_third_lost_and_a_member_cut_off_leave_one_meeting() -> Result<()> {
         Ok((scene.agents[1].status()?["phase"] == "stale").then_some(()))
     })?;
     println!("Bob was stale {:?} after he was cut off", cut.elapsed());
-    // 50 frames a second for 8 s; counters are half a second old, and the last word 0.1 s.
+    // 50 frames a second for 8 s; counters are a moment old, and the last word 0.1 s.
     let stale =
         media.sends.until("frames that are not sealed", |stats| dropped(stats) > dropped(&before) + 50)?;
     let more = sealed(&stale) - sealed(&before);
@@ -72,6 +74,29 @@ fn a_third_lost_and_a_member_cut_off_leave_one_meeting() -> Result<()> {
     ensure!(scene.agents[1].status()?["phase"] == "stale", "{}", scene.agents[1].status()?);
     media.nothing_false()?;
     scene.clears_up(&mut media)
+}
+
+#[test]
+fn who_leaves_over_a_long_way_has_signed_for_the_last_word() -> Result<()> {
+    let stage = Stage::open()?;
+    let [carol, alice, bob] = [stage.agent("Carol")?, stage.agent("Alice")?, stage.agent("Bob")?];
+    let link = carol.create(&stage)?;
+    // What the relay answers comes later than Alice waits for it.
+    let way = Way::start(stage.relay.address, Weather::far(Duration::from_millis(300)), 1)?;
+    alice.join(&way.bend(&link)?)?;
+    bob.join(&link)?;
+    let _sends = stage.pipeline(&alice, TWO_PICTURES)?;
+    let _watches = Witness::start(&bob.socket())?;
+    bob.until("Alice to sign for both pictures", |status| {
+        let streams = status["streams"].as_array().cloned().unwrap_or_default();
+        streams.len() == 2 && streams.iter().all(|stream| stream["trust"] == "vouched")
+    })?;
+    alice.run(&["leave"], "")?;
+    bob.until("Alice is gone", |status| status["streams"].as_array().is_some_and(Vec::is_empty))?;
+    thread::sleep(Duration::from_secs(3));
+    let told = bob.status()?["events"].to_string();
+    ensure!(!told.contains("not signed for"), "{told}");
+    Ok(())
 }
 
 /// Alice, who leads, and Bob are behind bad ways; Carol is not.
@@ -185,7 +210,7 @@ impl Scene {
 
     /// In good weather all is well within 3 s, and no nonce was used twice.
     fn clears_up(&self, media: &mut Media) -> Result<()> {
-        let cleared = Instant::now();
+        let (stalls, cleared) = (Stalls::watch(), Instant::now());
         self.turn(Weather::default());
         self.one_meeting(3)?;
         let meeting = cleared.elapsed();
@@ -201,8 +226,8 @@ impl Scene {
         println!(
             "in good weather there was one meeting after {meeting:?}, with voice and picture after {took:?}"
         );
-        // Ten pictures take most of a second.
-        ensure!(took < Duration::from_secs(4), "all was well only after {took:?}");
+        // Ten pictures take most of a second, and a machine that stands still takes what it takes.
+        ensure!(took < Duration::from_secs(4) + stalls.total(), "all was well only after {took:?}");
         let seals = self.stage.check_books()?;
         ensure!(seals > 1_000, "only {seals} seals are on the books");
         Ok(())
@@ -344,6 +369,13 @@ const SENDS: &str = "meetingkey meetingsink name=out \
       ! e2eeseal name=camera track=camera ! out. \
     audiotestsrc is-live=true samplesperbuffer=960 ! audio/x-raw,rate=48000,channels=1 ! opusenc bitrate=24000 \
       ! e2eeseal name=microphone track=microphone ! out.";
+const TWO_PICTURES: &str = "meetingkey meetingsink name=out \
+    videotestsrc is-live=true pattern=ball ! video/x-raw,width=160,height=90,framerate=15/1 \
+      ! x264enc tune=zerolatency speed-preset=ultrafast bitrate=100 key-int-max=15 \
+      ! e2eeseal track=one ! out. \
+    videotestsrc is-live=true ! video/x-raw,width=160,height=90,framerate=15/1 \
+      ! x264enc tune=zerolatency speed-preset=ultrafast bitrate=100 key-int-max=15 \
+      ! e2eeseal track=two ! out.";
 /// The fake source keeps the pipeline from ending with its last stream.
 const WATCHES: &str = "meetingkey meetingsrc name=in participant=Bob \
     audiotestsrc is-live=true samplesperbuffer=4410 ! fakesink async=false \

@@ -29,6 +29,18 @@ const PAGES: [&str; 18] = [
     "plugins/README.md",
 ];
 
+const ELEMENTS: [&str; 9] = [
+    "e2eeseal",
+    "e2eeopen",
+    "meetingkey",
+    "meetingsink",
+    "meetingsrc",
+    "e2eemux",
+    "e2eedemux",
+    "rtpsframepay",
+    "rtpsframedepay",
+];
+
 #[test]
 fn every_path_that_a_page_links_exists() -> Result<()> {
     for page in PAGES {
@@ -58,7 +70,7 @@ fn every_path_that_a_page_links_exists() -> Result<()> {
 fn every_test_that_a_page_names_exists() -> Result<()> {
     let tests = Test::all(&root())?;
     let mut faults = Vec::new();
-    for (page, at_least) in [("SECURITY.md", 200), ("docs/attacks.md", 100)] {
+    for (page, at_least) in [("SECURITY.md", 200), ("docs/attacks.md", 100), ("models/README.md", 2)] {
         let text = read(page)?;
         let names = cited(&text);
         ensure!(names.len() >= at_least, "{page} names only {} tests", names.len());
@@ -123,18 +135,25 @@ fn the_readme_shows_a_result_before_line_20_and_lists_every_element() -> Result<
     let readme = read("README.md")?;
     let line = readme.lines().position(|line| line.contains("./pipelines/demo"));
     assert!(line.is_some_and(|line| line < 20), "./pipelines/demo is on line {line:?}");
-    for element in [
-        "e2eeseal",
-        "e2eeopen",
-        "meetingkey",
-        "meetingsink",
-        "meetingsrc",
-        "e2eemux",
-        "e2eedemux",
-        "rtpsframepay",
-        "rtpsframedepay",
-    ] {
+    for element in ELEMENTS {
         assert!(readme.contains(element), "README.md does not name {element}");
+    }
+    Ok(())
+}
+
+#[test]
+fn manual_and_package_name_every_element_and_the_manual_every_script() -> Result<()> {
+    let (manual, package) = (read("install/gst-e2ee.7.in")?.replace("\\-", "-"), read("debian/control")?);
+    let named: Vec<&str> =
+        manual.lines().filter(|line| line.starts_with(".B")).flat_map(str::split_whitespace).collect();
+    for element in ELEMENTS {
+        assert!(named.contains(&element), "the manual does not name {element}");
+        assert!(package.contains(element), "debian/control does not name {element}");
+    }
+    let meson = read("meson.build")?;
+    let scripts = meson.split("scripts = [").nth(1).and_then(|rest| rest.split(']').next());
+    for script in scripts.context("meson.build lists no scripts")?.split('\'').skip(1).step_by(2) {
+        assert!(named.contains(&script), "the manual does not name {script}");
     }
     Ok(())
 }

@@ -46,7 +46,9 @@ impl Record {
 
 fn files_of(folder: &Path, name: &str) -> Vec<PathBuf> {
     let entries = fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path());
-    let mut files: Vec<PathBuf> = entries.filter(|path| path.to_string_lossy().contains(name)).collect();
+    let mut files: Vec<PathBuf> = entries
+        .filter(|path| path.file_name().is_some_and(|file| file.to_string_lossy().contains(name)))
+        .collect();
     files.sort();
     files
 }
@@ -137,13 +139,13 @@ fn a_picture_that_changes_its_size_goes_on_in_a_new_file() -> Result<()> {
     let (alice, carol) = (stage.agent("Alice")?, stage.agent("Carol")?);
     let link = alice.create(&stage)?;
     carol.run(&["join", "--role", "recorder", "-"], &link)?;
-    // A camera that is turned after five seconds, as a telephone would be.
+    // A camera that is turned after ten seconds, as a telephone would be.
     let film = stage.folder().join("film.h264");
     let mut turned = Vec::new();
     for (width, height) in [(160, 90), (90, 160)] {
         let clip = format!(
-            "videotestsrc num-buffers=75 ! video/x-raw,width={width},height={height},framerate=15/1 \
-             ! x264enc key-int-max=15 bitrate=300 ! video/x-h264,stream-format=byte-stream ! filesink location={}",
+            "videotestsrc num-buffers=150 ! video/x-raw,width={width},height={height},framerate=15/1 \
+             ! x264enc key-int-max=15 bitrate=300 ! video/x-h264,stream-format=byte-stream ! filesink async=false location={}",
             film.display()
         );
         let status = Command::new("gst-launch-1.0").arg("-q").args(clip.split_whitespace()).status()?;
@@ -151,6 +153,9 @@ fn a_picture_that_changes_its_size_goes_on_in_a_new_file() -> Result<()> {
         turned.extend(fs::read(&film)?);
     }
     fs::write(&film, turned)?;
+    let into = stage.folder().join("films");
+    let mut record = Record::start(&stage, &carol, &into, &[])?;
+    record.program.says("waiting for people")?;
     let _shows = stage.pipeline(
         &alice,
         &format!(
@@ -161,8 +166,6 @@ fn a_picture_that_changes_its_size_goes_on_in_a_new_file() -> Result<()> {
             film.display()
         ),
     )?;
-    let into = stage.folder().join("films");
-    let mut record = Record::start(&stage, &carol, &into, &[])?;
     record.until_bytes("Alice", 2, 30_000)?;
     ensure!(record.program.end(Signal::INT)?.success(), "{}", record.program.said());
     let files = record.files("Alice");

@@ -2,7 +2,7 @@
 //! or meeting, and no further than the key file reaches.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     fs,
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
@@ -16,7 +16,7 @@ use meeting_protocol::{
     keyfile::{Ending, KeyFile, RecordedKey},
 };
 use meeting_wire::{Decode, Envelope, ParticipantId, Reader};
-use rig::{Agent, Hoarder, Pipeline, Program, Stage, until};
+use rig::{Agent, Hoarder, Pipeline, Program, Stage, Stalls, Stats, until};
 use rustix::process::Signal;
 
 const WORDS: &str = "correct horse battery staple";
@@ -42,25 +42,26 @@ fn words(stage: &Stage) -> Result<PathBuf> {
     Ok(path)
 }
 
-/// Alice leads, Bob and Carol are in, Carol as a recorder.
+/// Alice leads, Robert and Carol are in, Carol as a recorder.
 fn three(stage: &Stage) -> Result<(Agent, Agent, Agent, String)> {
-    let (alice, bob, carol) = (stage.agent("Alice")?, stage.agent("Bob")?, stage.agent("Carol")?);
+    let (alice, robert, carol) = (stage.agent("Alice")?, stage.agent("Robert")?, stage.agent("Carol")?);
     let link = alice.create(stage)?;
-    bob.join(&link)?;
+    robert.join(&link)?;
     carol.run(&["join", "--role", "recorder", "-"], &link)?;
-    Ok((alice, bob, carol, link))
+    Ok((alice, robert, carol, link))
 }
 
-/// Picture and voice, and what was sealed of each in a file of its own: frames, one after another.
-fn publish(stage: &Stage, agent: &Agent, pitch: u32) -> Result<Pipeline> {
+/// Picture and noise, and what was sealed of each in a file of its own: frames, one after another. Of a tone many frames are the
+/// same, and nobody could say where in the file they stand.
+fn publish(stage: &Stage, agent: &Agent) -> Result<Pipeline> {
     stage.pipeline(
         agent,
         &format!(
             "meetingkey meetingsink name=out videotestsrc is-live=true pattern=ball \
              ! video/x-raw,width=160,height=90,framerate=15/1 ! x264enc tune=zerolatency speed-preset=ultrafast \
-               key-int-max=15 bitrate=300 ! tee name=v ! queue ! e2eeseal track=camera ! out. \
+               key-int-max=5 bitrate=300 ! tee name=v ! queue ! e2eeseal track=camera ! out. \
              v. ! queue ! filesink location={} buffer-mode=unbuffered async=false \
-             audiotestsrc is-live=true freq={pitch} volume=0.3 ! audio/x-raw,rate=48000,channels=1 ! opusenc \
+             audiotestsrc is-live=true wave=white-noise volume=0.3 ! audio/x-raw,rate=48000,channels=1 ! opusenc \
                ! tee name=a ! queue ! e2eeseal track=microphone ! out. \
              a. ! queue ! filesink location={} buffer-mode=unbuffered async=false",
             sent(stage, agent, "camera").display(),
@@ -75,6 +76,7 @@ fn sent(stage: &Stage, agent: &Agent, track: &str) -> PathBuf {
 
 /// A frame as the file has it: its track's number, who seals that, and the frame.
 struct Recorded {
+    track: usize,
     from: ParticipantId,
     envelope: Envelope,
 }
@@ -94,8 +96,9 @@ fn frames(file: &Path) -> Result<Vec<Recorded>> {
         match kind {
             0 => tracks.push(ParticipantId::decode(&mut body)?),
             1 => {
-                let from = *tracks.get(body.u32()? as usize).context("a frame of no track")?;
-                frames.push(Recorded { from, envelope: Envelope::decode(&mut body)? });
+                let track = body.u32()? as usize;
+                let from = *tracks.get(track).context("a frame of no track")?;
+                frames.push(Recorded { track, from, envelope: Envelope::decode(&mut body)? });
             }
             _ => {}
         }
@@ -137,24 +140,65 @@ fn play(stage: &Stage, film: &Path, key_file: &Path, pads: &[&str]) -> Result<Ve
         film.display(),
         branches.collect::<Vec<_>>().join(" ")
     );
-    let nobody = stage.folder().join("nobody/agent.sock");
-    let pipeline = Pipeline::start(stage.programs(), &stage.folder().join("players"), nobody, &description)?;
-    let stats = pipeline.wait(Duration::from_secs(60))?;
+    let stats = alone(stage, &description)?;
     let opened: u64 = pads.iter().map(|pad| stats.get(pad, "opened")).sum();
     ensure!(opened == stats.get("demux", "frames") && opened > 0, "{}", stats.0);
     pads.iter().map(|pad| Ok(fs::read(file(pad))?)).collect()
 }
 
+/// Runs a pipeline to its end where no agent is.
+fn alone(stage: &Stage, description: &str) -> Result<Stats> {
+    let nobody = stage.folder().join("nobody/agent.sock");
+    Pipeline::start(stage.programs(), &stage.folder().join("players"), nobody, description)?
+        .wait(Duration::from_secs(60))
+}
+
 fn contains(whole: &[u8], part: &[u8]) -> bool {
+    find(whole, part).is_some()
+}
+
+fn find(whole: &[u8], part: &[u8]) -> Option<usize> {
     let head = &part[..part.len().min(16)];
     let mut at = 0;
     while let Some(next) = whole[at..].windows(head.len()).position(|run| run == head) {
         if whole[at + next..].starts_with(part) {
-            return true;
+            return Some(at + next);
         }
         at += next + 1;
     }
-    false
+    None
+}
+
+/// The lengths that the frames of each track have when they are opened.
+fn lengths(frames: &[Recorded]) -> Result<BTreeMap<usize, Vec<usize>>> {
+    let mut lengths: BTreeMap<usize, Vec<usize>> = BTreeMap::new();
+    for Recorded { track, envelope, .. } in frames {
+        let (_, header) = Header::parse(&envelope.sealed).context("no frame")?;
+        lengths.entry(*track).or_default().push(envelope.sealed.len() - header - 16);
+    }
+    Ok(lengths)
+}
+
+/// Whether this is one of these tracks, and frames of what was sealed, each whole and in its place, and so many tenths of it.
+fn was_sealed(sealed: &[u8], played: &[u8], tracks: &BTreeMap<usize, Vec<usize>>, tenths: usize) -> bool {
+    tracks.values().any(|lengths| are_frames_of(sealed, played, lengths, tenths))
+}
+
+/// Almost all: when somebody leaves, what would be sealed before the next key is there is dropped. Less where the machine stood
+/// still: a picture that comes too late takes the rest of its group along.
+fn tenths(stalls: &Stalls) -> usize {
+    if stalls.may_cost_frames() { 8 } else { 9 }
+}
+
+fn are_frames_of(sealed: &[u8], played: &[u8], lengths: &[usize], tenths: usize) -> bool {
+    let (mut first, mut end, mut rest) = (None, 0, played);
+    for len in lengths {
+        let Some((frame, behind)) = rest.split_at_checked(*len) else { return false };
+        let Some(at) = find(&sealed[end..], frame).map(|at| end + at) else { return false };
+        first.get_or_insert(at);
+        (end, rest) = (at + len, behind);
+    }
+    rest.is_empty() && first.is_some_and(|first| played.len() * 10 >= (end - first) * tenths)
 }
 
 fn rotate(alice: &Agent) -> Result<u64> {
@@ -175,14 +219,15 @@ fn record_on(film: &Path, more: usize) -> Result<()> {
 #[test]
 fn a_meeting_recorded_sealed_opens_later_to_exactly_what_was_sealed() -> Result<()> {
     let stage = Stage::open()?;
-    let (alice, bob, carol, link) = three(&stage)?;
-    let (shows, talks) = (publish(&stage, &alice, 440)?, publish(&stage, &bob, 660)?);
+    let (alice, robert, carol, link) = three(&stage)?;
+    let stalls = Stalls::watch();
+    let (shows, talks) = (publish(&stage, &alice)?, publish(&stage, &robert)?);
     let film = stage.folder().join("meeting.sealed");
     let key_file = stage.folder().join("meeting.sealed.keys");
     let path = words(&stage)?;
     let mut recorder =
         record(&stage, &carol, &film, &["--passphrase-file", path.to_str().context("a path")?])?;
-    for track in ["Alice (camera)", "Alice (microphone)", "Bob (camera)", "Bob (microphone)"] {
+    for track in ["Alice (camera)", "Alice (microphone)", "Robert (camera)", "Robert (microphone)"] {
         recorder.says(&format!("recording {track}"))?;
         recorder.says(&format!("keys of {track}"))?;
     }
@@ -193,9 +238,12 @@ fn a_meeting_recorded_sealed_opens_later_to_exactly_what_was_sealed() -> Result<
     let dave = stage.agent("Dave")?;
     dave.join(&link)?;
     record_on(&film, 150)?;
+    let with_dave = carol.status()?["epoch"].as_u64();
     dave.run(&["leave"], "")?;
+    carol.until("the next epoch", |status| status["epoch"].as_u64() > with_dave)?;
     record_on(&film, 200)?;
     ensure!(recorder.end(Signal::INT)?.success(), "{}", recorder.said());
+    let tenths = tenths(&stalls);
     for file in [&film, &key_file] {
         ensure!(fs::metadata(file)?.permissions().mode() & 0o777 == 0o600, "{}", file.display());
     }
@@ -206,9 +254,9 @@ fn a_meeting_recorded_sealed_opens_later_to_exactly_what_was_sealed() -> Result<
     let epochs: BTreeSet<u64> = held.keys.iter().map(|key| key.epoch).collect();
     ensure!(held.ending == Ending::Whole && epochs.len() >= 4, "{:?} {epochs:?}", held.ending);
 
-    // What the file shows is no run of what was sealed, nor anybody's name.
+    // What the file shows is no run of what was sealed, nor anybody's name. (Three letters stand in so many bytes by chance.)
     let bytes = fs::read(&film)?;
-    for word in ["Alice", "Bob", "Carol", "camera", "microphone", "h264", "opus", WORDS] {
+    for word in ["Alice", "Robert", "Carol", "camera", "microphone", "video/x-h264", "audio/x-opus", WORDS] {
         ensure!(!contains(&bytes, word.as_bytes()), "{word} stands in the recording");
     }
     let alices = sent_by(&alice, "camera")?;
@@ -219,16 +267,21 @@ fn a_meeting_recorded_sealed_opens_later_to_exactly_what_was_sealed() -> Result<
     // The relay and everybody's agents could be gone by now; nobody asks them.
     let pads = ["video_0", "video_1", "audio_0", "audio_1"];
     let played = play(&stage, &film, &key_file, &pads)?;
-    let mut sealed =
-        vec![alices, sent_by(&bob, "camera")?, sent_by(&alice, "microphone")?, sent_by(&bob, "microphone")?];
+    let mut sealed = vec![
+        alices,
+        sent_by(&robert, "camera")?,
+        sent_by(&alice, "microphone")?,
+        sent_by(&robert, "microphone")?,
+    ];
+    let all = frames(&film)?;
+    let tracks = lengths(&all)?;
     for (pad, played) in pads.iter().zip(&played) {
         ensure!(played.len() > 4_000, "{pad} gave {} bytes", played.len());
-        let place = sealed.iter().position(|sent| contains(sent, played));
+        let place = sealed.iter().position(|sent| was_sealed(sent, played, &tracks, tenths));
         sealed.remove(place.with_context(|| format!("{pad} gave what nobody sealed, or not all of it"))?);
     }
 
-    // Every frame of the file was opened, byte by byte, and their times go up.
-    let all = frames(&film)?;
+    // Every frame of the file was opened, byte by byte.
     let (opened, tags): (usize, usize) = (played.iter().map(Vec::len).sum(), all.len() * 16);
     let headers: usize =
         all.iter().filter_map(|frame| Header::parse(&frame.envelope.sealed)).map(|(_, len)| len).sum();
@@ -241,7 +294,7 @@ fn a_meeting_recorded_sealed_opens_later_to_exactly_what_was_sealed() -> Result<
     Ok(())
 }
 
-/// Plays by `decodebin`, as a person would type it, and counts pictures.
+/// Plays by `decodebin`, in the words that a person would type, and counts pictures.
 fn decode(stage: &Stage, film: &Path, key_file: &Path) -> Result<usize> {
     let screen = stage.folder().join("screen");
     let line = format!(
@@ -252,22 +305,18 @@ fn decode(stage: &Stage, film: &Path, key_file: &Path) -> Result<usize> {
         film.display(),
         screen.display()
     );
-    let mut command = Command::new("timeout");
-    command.args(["60", "gst-launch-1.0", "-q"]).args(line.split_whitespace());
-    Pipeline::environment(&mut command, stage.programs(), &stage.folder().join("nobody/agent.sock"))?;
-    let output = command.output()?;
-    ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    alone(stage, &line)?;
     Ok(fs::metadata(&screen)?.len() as usize / (160 * 90 * 3))
 }
 
 #[test]
 fn a_key_file_opens_its_tracks_in_its_epochs_and_nothing_else() -> Result<()> {
     let stage = Stage::open()?;
-    let (alice, bob, carol, link) = three(&stage)?;
-    let _talking = (publish(&stage, &alice, 440)?, publish(&stage, &bob, 660)?);
+    let (alice, robert, carol, link) = three(&stage)?;
+    let _talking = (publish(&stage, &alice)?, publish(&stage, &robert)?);
     let film = stage.folder().join("meeting.sealed");
     let mut recorder = record(&stage, &carol, &film, &["--without-keys"])?;
-    for track in ["Alice (camera)", "Alice (microphone)", "Bob (camera)", "Bob (microphone)"] {
+    for track in ["Alice (camera)", "Alice (microphone)", "Robert (camera)", "Robert (microphone)"] {
         recorder.says(&format!("recording {track}"))?;
     }
     record_on(&film, 150)?;
@@ -277,7 +326,7 @@ fn a_key_file_opens_its_tracks_in_its_epochs_and_nothing_else() -> Result<()> {
     until("the end of the epoch before", Duration::from_secs(20), || {
         let hoarder = Hoarder::start(&carol.socket())?;
         hoarder.until_it_has_keys()?;
-        std::thread::sleep(Duration::from_millis(100));
+        std::thread::sleep(Duration::from_millis(500));
         Ok(hoarder.epochs().first().is_some_and(|epoch| *epoch >= first).then_some(()))
     })?;
     let key_file = stage.folder().join("microphone.keys");
@@ -304,7 +353,7 @@ fn a_key_file_opens_its_tracks_in_its_epochs_and_nothing_else() -> Result<()> {
         let person = people.iter().find(|person| person["name"] == name).context("nobody of that name")?;
         Ok(person["id"].as_str().context("no id")?.parse()?)
     };
-    let (alices, bobs) = (id("Alice")?, id("Bob")?);
+    let (alices, roberts) = (id("Alice")?, id("Robert")?);
     for key in &held.keys {
         ensure!((key.from, key.track.as_str()) == (alices, "microphone"), "a key of {} too", key.track);
         ensure!((first..after).contains(&key.epoch), "a key of epoch {}", key.epoch);
@@ -320,7 +369,7 @@ fn a_key_file_opens_its_tracks_in_its_epochs_and_nothing_else() -> Result<()> {
         let opens = held.keys.iter().any(|key| opens(key, sealed));
         ensure!(opens == (ours && inside), "stream {} of epoch byte {byte}", KeyId::from(header.kid));
         opened += usize::from(opens);
-        others += usize::from(!ours && (frame.from == alices || frame.from == bobs));
+        others += usize::from(!ours && (frame.from == alices || frame.from == roberts));
         before += usize::from(ours && byte < first as u8);
         later += usize::from(ours && byte >= after as u8);
     }
@@ -331,8 +380,9 @@ fn a_key_file_opens_its_tracks_in_its_epochs_and_nothing_else() -> Result<()> {
 #[test]
 fn what_a_crash_leaves_opens() -> Result<()> {
     let stage = Stage::open()?;
-    let (alice, _bob, carol, _) = three(&stage)?;
-    let _shows = publish(&stage, &alice, 440)?;
+    let (alice, _robert, carol, _) = three(&stage)?;
+    let stalls = Stalls::watch();
+    let _shows = publish(&stage, &alice)?;
     let film = stage.folder().join("meeting.sealed");
     let key_file = stage.folder().join("meeting.sealed.keys");
     let path = words(&stage)?;
@@ -347,11 +397,14 @@ fn what_a_crash_leaves_opens() -> Result<()> {
     record_on(&film, 100)?;
     // Both programs are of one group.
     recorder.end(Signal::KILL)?;
+    let tenths = tenths(&stalls);
     ensure!(keys(&key_file)?.ending == Ending::Cut);
     let played = play(&stage, &film, &key_file, &["video_0", "audio_0"])?;
+    let tracks = lengths(&frames(&film)?)?;
     for (track, played) in ["camera", "microphone"].iter().zip(&played) {
         let sent = fs::read(sent(&stage, &alice, track))?;
-        ensure!(played.len() > 4_000 && contains(&sent, played), "{track}: {} bytes", played.len());
+        let whole = was_sealed(&sent, played, &tracks, tenths);
+        ensure!(played.len() > 4_000 && whole, "{track}: {}", played.len());
     }
     ensure!(decode(&stage, &film, &key_file)? >= 20);
     Ok(())
@@ -397,7 +450,7 @@ fn the_commands_of_the_plugins_page_work_as_written() -> Result<()> {
         anyhow::bail!("three commands, not {block}");
     };
     let stage = Stage::open()?;
-    let (alice, _bob, carol, _) = three(&stage)?;
+    let (alice, _robert, carol, _) = three(&stage)?;
     let _shows = stage.pipeline(
         &alice,
         "meetingkey videotestsrc is-live=true ! video/x-raw,width=160,height=90,framerate=15/1 \
@@ -426,9 +479,12 @@ fn the_commands_of_the_plugins_page_work_as_written() -> Result<()> {
         recorder.said(),
         keeper.said()
     );
+    // Not until it ends: `gst-launch-1.0` may miss that (tests/rig/pipeline.rs).
+    let screen = stage.folder().join("screen");
     let mut watcher = shell(watch)?;
-    let status = watcher.ends()?;
-    let shown = fs::metadata(stage.folder().join("screen"))?.len() as usize / (160 * 90 * 3 / 2);
-    ensure!(status.success() && shown > 20, "{shown} pictures: {}", watcher.said());
+    watcher.until("20 pictures", |_| {
+        Ok(fs::metadata(&screen).ok().filter(|meta| meta.len() > 20 * 160 * 90 * 3 / 2).map(drop))
+    })?;
+    ensure!(!watcher.said().contains("ERROR"), "{}", watcher.said());
     Ok(())
 }

@@ -18,7 +18,8 @@ mod stage;
 use stage::{Stage, open_keys};
 
 const PATIENCE: Duration = Duration::from_secs(30);
-const TALKS: &str = "meetingkey audiotestsrc is-live=true num-buffers=200 samplesperbuffer=960 ! audio/x-raw,rate=48000 ! opusenc \
+/// Long enough for a listener on a busy machine to begin meanwhile, and for all that is asked then.
+const TALKS: &str = "meetingkey audiotestsrc is-live=true num-buffers=1200 samplesperbuffer=960 ! audio/x-raw,rate=48000 ! opusenc \
     ! e2eeseal ! meetingsink";
 const WATCHES: &str =
     "meetingkey meetingsrc name=in in.audio_0 ! queue ! e2eeopen ! fakesink silent=false async=false";

@@ -9,9 +9,9 @@ use gste2ee::recording::{
 };
 use meeting_protocol::{
     BootTime,
-    frame::{CipherSuite, KeyId, Lease, Sealer},
+    frame::{CipherSuite, KeyId, SealKey, Sealer},
     keyfile::{Cost, KeyFileWriter, RecordedKey},
-    local::{FromAgent, MeetingState, Purpose, ToAgent, VERSION, to_frame},
+    local::{FromAgent, MeetingState, Purpose, ToAgent, VERSION, packed},
     roster::SignedLink,
     secret::Secret,
     session::Successors,
@@ -59,7 +59,7 @@ fn recordings() -> Result<Vec<Vec<u8>>> {
     let (kid, source) =
         (KeyId::new(StreamId(7), 2, 9), Source { from: ALICE, stream: StreamId(7), kind: Kind::Video });
     let mut sealer =
-        Sealer::new(Lease::new(kid, CipherSuite::default(), Secret::init_with(|key| *key = [0x55; 32])));
+        Sealer::new(SealKey::new(kid, CipherSuite::default(), Secret::init_with(|key| *key = [0x55; 32])));
     let mut bytes = MAGIC.to_vec();
     let mut indexer = Indexer::default();
     indexer.track(source);
@@ -234,9 +234,9 @@ fn local() -> Vec<Vec<u8>> {
         FromAgent::Control("{}".into()),
     ];
     let tagged = |kind: u8, frame: &[u8]| [&[kind][..], frame].concat();
-    let mut seeds: Vec<Vec<u8>> = to_agent.iter().map(|message| tagged(0, &to_frame(message))).collect();
-    seeds.extend(from_agent.iter().map(|message| tagged(1, &to_frame(message))));
-    let all: Vec<u8> = to_agent.iter().flat_map(|message| to_frame(message).to_vec()).collect();
+    let mut seeds: Vec<Vec<u8>> = to_agent.iter().map(|message| tagged(0, &packed(message))).collect();
+    seeds.extend(from_agent.iter().map(|message| tagged(1, &packed(message))));
+    let all: Vec<u8> = to_agent.iter().flat_map(|message| packed(message).to_vec()).collect();
     seeds.push(tagged(0, &all));
     seeds
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use meeting_protocol::{
-    frame::{CipherSuite, Header, KeyId, Lease, OpenKey, Opener, Sealer},
+    frame::{CipherSuite, Header, KeyId, OpenKey, Opener, SealKey, Sealer},
     secret::Secret,
 };
 use meeting_wire::StreamId;
@@ -16,9 +16,9 @@ pub fn run(bytes: &[u8]) {
     let mut bytes = Cursor(bytes);
     let mut opener = Opener::new();
     let mut sealers = [(1, 5), (2, 4)].map(|(stream, suite)| {
-        let (lease, key) = key(stream, suite, bytes.u8(), whole);
-        opener.insert(key);
-        (Sealer::new(lease), BTreeSet::new())
+        let (seal, open) = key(stream, suite, bytes.u8(), whole);
+        opener.insert(open);
+        (Sealer::new(seal), BTreeSet::new())
     });
     let mut sealed: Vec<(usize, u64, Vec<u8>, Vec<u8>)> = Vec::new();
     for _ in 0..64 {
@@ -64,10 +64,10 @@ fn header(bytes: &[u8]) {
     assert_eq!(out[..len], bytes[..len], "one form for each header");
 }
 
-fn key(stream: u32, suite: u16, byte: u8, whole: &[u8]) -> (Lease, OpenKey) {
+fn key(stream: u32, suite: u16, byte: u8, whole: &[u8]) -> (SealKey, OpenKey) {
     let kid = KeyId::new(StreamId(stream), 1, byte.into());
     let suite = CipherSuite::try_from(suite).expect("4 and 5 are there");
     let base_key = fresh::key_of(whole);
     let open = OpenKey { kid, suite, base_key: Secret::init_with(|key| *key = base_key), floor: 0 };
-    (Lease::new(kid, suite, Secret::init_with(|key| *key = base_key)), open)
+    (SealKey::new(kid, suite, Secret::init_with(|key| *key = base_key)), open)
 }

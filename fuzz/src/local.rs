@@ -1,6 +1,6 @@
 //! The local socket, both ways: a stream of messages as an agent and as an element read it. The first byte says which.
 
-use meeting_protocol::local::{FromAgent, MAX_MESSAGE, ToAgent, frame_len, to_frame};
+use meeting_protocol::local::{FromAgent, MAX_MESSAGE, ToAgent, message_len, packed};
 use meeting_wire::{Decode, Encode};
 
 pub fn run(bytes: &[u8]) {
@@ -13,11 +13,11 @@ pub fn run(bytes: &[u8]) {
 
 fn stream<T: Decode + Encode>(mut bytes: &[u8]) {
     while let Some((head, rest)) = bytes.split_first_chunk() {
-        let Ok(len) = frame_len(*head) else { return };
+        let Ok(len) = message_len(*head) else { return };
         assert!(len <= MAX_MESSAGE);
         let Some((message, rest)) = rest.split_at_checked(len) else { return };
         if let Ok(value) = T::from_bytes(message) {
-            assert_eq!(&to_frame(&value)[4..], message, "one byte form for each value");
+            assert_eq!(&packed(&value)[4..], message, "one byte form for each value");
         }
         bytes = rest;
     }

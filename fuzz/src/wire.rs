@@ -4,7 +4,7 @@ use std::fmt::Debug;
 
 use meeting_wire::{
     AudioDatagram, Decode, Encode, Envelope, FromRelay, GroupHeader, MAX_CONTROL, MeetingId, Post, Record,
-    RecordKind, ToRelay, frame_len,
+    RecordKind, ToRelay, message_len,
 };
 
 pub fn run(bytes: &[u8]) {
@@ -32,7 +32,7 @@ pub fn one_form<T: Decode + Encode + Debug>(bytes: &[u8]) {
 /// A control stream.
 fn control(mut bytes: &[u8]) {
     while let Some((head, rest)) = bytes.split_first_chunk() {
-        let Ok(len) = frame_len(*head) else { return };
+        let Ok(len) = message_len(*head) else { return };
         assert!(len <= MAX_CONTROL);
         let Some((message, rest)) = rest.split_at_checked(len) else { return };
         one_form::<ToRelay>(message);

@@ -154,7 +154,7 @@ fn decode(path: &Path) -> Result<Result<String, String>> {
     let output = Command::new("timeout")
         .args(["20", "gst-launch-1.0", "-q", "filesrc"])
         .arg(format!("location={}", path.display()))
-        .args(["!", "h264parse", "!", "avdec_h264", "!", "fakesink"])
+        .args(["!", "h264parse", "!", "avdec_h264", "!", "fakesink", "async=false"])
         .env_remove("G_DEBUG")
         .output()?;
     let text = String::from_utf8_lossy(&output.stderr).into_owned();

@@ -49,7 +49,7 @@ fn clocks_that_jump_disturb_no_meeting_and_are_asked_about_where_they_matter() -
         set(clocks, &format!("{jump:+}"))?;
         let so_far = opened(&hears.stats());
         let jumped = Instant::now();
-        let refused = carol.run(&["join", "-", "--wait", "3"], &link).map_err(|error| format!("{error:#}"));
+        let refused = carol.run(&["join", "-", "--wait", "5"], &link).map_err(|error| format!("{error:#}"));
         ensure!(refused.as_ref().is_err_and(|error| error.contains(said)), "{jump}: {refused:?}");
         // It would try on.
         carol.run(&["leave"], "")?;

@@ -98,15 +98,15 @@ fn a_vast_picture_under_small_caps_ends_the_pipeline_that_decodes_it_and_nothing
     let honest = stage.folder().join("honest.jpg");
     picture(&honest, 320)?;
     picture(&vast, VAST)?;
-    let shows = |file: &std::path::Path| {
-        let caps = "image/jpeg,width=320,height=320,framerate=(fraction)2/1";
+    let shows = |file: &std::path::Path, rate: &str| {
+        let caps = format!("image/jpeg,width=320,height=320,framerate=(fraction){rate}");
         let file = file.display();
         format!(
             "meetingkey multifilesrc location={file} loop=true caps=\"{caps}\" ! identity sync=true \
              ! e2eeseal name=seal track=camera ! meetingsink"
         )
     };
-    let honestly = stage.pipeline(&bob, &shows(&honest))?;
+    let honestly = stage.pipeline(&bob, &shows(&honest, "2/1"))?;
     looks.until("an honest picture", |stats| stats.get("look-0", "opened") > 2)?;
     let pid = Pid::from_raw(looks.pid() as i32);
     let has = address_space(looks.pid())? * 1024;
@@ -115,7 +115,8 @@ fn a_vast_picture_under_small_caps_ends_the_pipeline_that_decodes_it_and_nothing
     looks.until("more honest pictures", |stats| stats.get("look-0", "opened") > before + 2)?;
 
     drop(honestly);
-    let _bomb = stage.pipeline(&bob, &shows(&vast))?;
+    // Seldom, for a slow machine: the next one makes a picture worthless that is still on its way.
+    let _bomb = stage.pipeline(&bob, &shows(&vast, "1/3"))?;
     let said = looks.wait_for_failure(Duration::from_secs(60))?;
     println!("it said: {said}");
 

@@ -63,12 +63,12 @@ fn a_relay_that_is_not_there_is_named() -> Result<()> {
         let outcome = alice.create_at(relay, certificate, &["--wait", seconds]);
         outcome.err().map(|error| format!("{error:#}")).context("a meeting was opened")
     };
-    let create = |relay: &str, certificate: &str| create_within("2", relay, certificate);
+    let create = |relay: &str, certificate: &str| create_within("4", relay, certificate);
     let certificate = &stage.relay.certificate;
     // Nobody else gets this port as long as the socket lives, and it says nothing.
     let silent = UdpSocket::bind("127.0.0.1:0")?;
     mentions(
-        &create_within("4", &silent.local_addr()?.to_string(), certificate)?,
+        &create_within("6", &silent.local_addr()?.to_string(), certificate)?,
         &["relay", "does not answer", "UDP"],
     )?;
     // A label of more than 63 bytes is refused before anybody is asked for it.

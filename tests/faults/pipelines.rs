@@ -5,8 +5,8 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::{Result, ensure};
-use rig::{Agent, Hoarder, Pipeline, Stage, descriptors, resident};
+use anyhow::{Context, Result, ensure};
+use rig::{Agent, Hoarder, Pipeline, Stage, Stalls, descriptors, resident, until};
 
 use super::{BRANCHES, TALKS, hearing, ids_of, opened, three};
 
@@ -86,7 +86,7 @@ impl Victim {
         Ok(Self { agent, hears, heard, crashes: 0, joined: Instant::now(), _talks })
     }
 
-    /// Gives how long it took from the new start until both ends were heard.
+    /// Gives how long it took from the new start until both ends were heard, less what the machine stood still meanwhile.
     fn crash(&mut self, stage: &Stage, alice: &Agent, link: &str) -> Result<Duration> {
         // Each stay has a stream of its own, and whoever hears has a branch for so many.
         if self.crashes > 0 && self.crashes.is_multiple_of(BRANCHES - 1) {
@@ -102,6 +102,7 @@ impl Victim {
             thread::sleep(TURN.saturating_sub(self.joined.elapsed()));
         }
         self.agent.kill()?;
+        let stalls = Stalls::watch();
         let before = [opened(&self.hears.stats()), opened(&self.heard.stats())];
         self.joined = Instant::now();
         self.agent.restart()?;
@@ -111,7 +112,8 @@ impl Victim {
             hears.until("a voice again", |stats| opened(stats) > before + 25)?;
         }
         self.crashes += 1;
-        Ok(self.joined.elapsed())
+        let took = self.joined.elapsed();
+        Ok(took.saturating_sub(stalls.total()))
     }
 }
 
@@ -123,7 +125,7 @@ fn a_hundred_pipelines_one_after_another_leave_nothing_behind() -> Result<()> {
     bob.join(&link)?;
     let mut hears = stage.pipeline(&bob, &hearing("Alice"))?;
     let pids = [alice.pid(), bob.pid(), stage.relay.pid(), hears.pid()];
-    let (mut memory, mut open) = (Vec::new(), Vec::new());
+    let (mut memory, mut open) = (Vec::new(), [0; 4]);
     for n in 0..PIPELINES {
         let mut talks = stage.pipeline(&alice, TALKS)?;
         talks.until("a sealed frame", |stats| stats.get("seal", "sealed") > 0)?;
@@ -142,16 +144,26 @@ fn a_hundred_pipelines_one_after_another_leave_nothing_behind() -> Result<()> {
             agent.until("no streams", |status| status["streams"].as_array().is_some_and(Vec::is_empty))?;
         }
         memory.push(pids.map(|pid| resident(pid).unwrap_or(0)));
-        if n == PIPELINES / 5 || n + 1 == PIPELINES {
-            open.push(settled(pids)?);
+        if n == PIPELINES / 5 {
+            open = settled(pids)?;
         }
     }
-    let (early, late) = (memory[PIPELINES / 5], memory[PIPELINES - 1]);
-    println!("Alice, Bob, relay, Bob's pipeline: from {early:?} to {late:?} KiB, open files {open:?}");
-    assert_eq!(open[0], open[1], "open files of Alice, Bob, relay and Bob's pipeline");
+    // A thread of the allocator's may come late, or give back late.
+    let (early, late) = (&memory[PIPELINES / 5..][..PIPELINES / 10], &memory[PIPELINES * 9 / 10..]);
+    let of = |part: &[[u64; 4]], pick: fn(u64, u64) -> u64| {
+        part.iter().copied().reduce(|one, other| std::array::from_fn(|n| pick(one[n], other[n])))
+    };
+    let (early, late) = (of(early, u64::max), of(late, u64::min));
+    let (early, late) = early.zip(late).context("no samples")?;
+    println!("Alice, Bob, relay, Bob's pipeline: from {early:?} to {late:?} KiB");
+    until("no more open files of Alice, Bob, relay and Bob's pipeline", Duration::from_secs(20), || {
+        let now = settled(pids)?;
+        println!("open files from {open:?} to {now:?}");
+        Ok(now.iter().zip(open).all(|(now, before)| *now <= before).then_some(()))
+    })?;
     // The nonce ledger grows with each frame that an agent seals for the board; what is shipped has none.
     for (early, late) in early.iter().zip(late) {
-        assert!(late < early + 2 * 1024, "from {early} to {late} KiB within {} pipelines", PIPELINES * 4 / 5);
+        assert!(late < early + 1_536, "from {early} to {late} KiB within {} pipelines", PIPELINES * 3 / 5);
     }
     drop(hears);
     stage.check_books().map(drop)

@@ -80,6 +80,11 @@ impl Talk {
     pub fn wishes(&self) -> u32 {
         self.wishes.load(Ordering::Relaxed)
     }
+
+    /// How many frames went nowhere because there was no key for them, or none that counts any more.
+    pub fn keyless(&self) -> u64 {
+        counted(&self.pipeline, ["dropped-no-key", "dropped-stale"])
+    }
 }
 
 impl Drop for Talk {
@@ -168,6 +173,11 @@ impl Watch {
         }
     }
 
+    /// How many frames were refused because there was no key for them, or none that counts any more.
+    pub fn keyless(&self) -> u64 {
+        counted(&self.pipeline, ["no-key", "stale"])
+    }
+
     /// An error if any element has posted one.
     pub fn check(&self) -> Result<()> {
         let bus = self.pipeline.bus().context("no bus")?;
@@ -181,6 +191,14 @@ impl Drop for Watch {
     fn drop(&mut self) {
         let _ = self.pipeline.set_state(gst::State::Null);
     }
+}
+
+/// The sum of two counters over all elements that have them.
+fn counted(pipeline: &gst::Pipeline, counters: [&str; 2]) -> u64 {
+    let elements = pipeline.iterate_recurse().into_iter().flatten();
+    let all = elements.filter(|element| element.has_property("stats"));
+    let stats = all.map(|element| element.property::<gst::Structure>("stats"));
+    stats.map(|stats| counters.iter().filter_map(|name| stats.get::<u64>(*name).ok()).sum::<u64>()).sum()
 }
 
 fn owner(pad: &gst::Pad) -> Option<(String, bool)> {

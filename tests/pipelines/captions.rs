@@ -56,7 +56,12 @@ fn what_somebody_writes_cannot_reach_the_terminal() -> Result<()> {
     let stage = Stage::open()?;
     let (alice, bob) = two(&stage)?;
     let titles = stage.folder().join("titles.srt");
-    fs::write(&titles, "1\n00:00:03,000 --> 00:00:05,000\nred \u{1b}[31m alarm \u{7}\u{202e} & <b> end\n")?;
+    // Again and again: who begins to watch late hears the next one.
+    let title = |n: u32| {
+        let text = "red \u{1b}[31m alarm \u{7}\u{202e} & <b> end";
+        format!("{n}\n00:00:{:02},000 --> 00:00:{:02},000\n{text}\n\n", 3 * n, 3 * n + 2)
+    };
+    fs::write(&titles, (1..19).map(title).collect::<String>())?;
     let mut watch = Script::start(&stage, Some(&alice), &["watch", "--captions", "Bob"], 440)?;
     let text = format!(
         "meetingkey filesrc location={} ! subparse ! text/x-raw ! e2eeseal track=captions ! meetingsink",

@@ -46,10 +46,18 @@ impl Display {
     /// What is to be seen on it now.
     pub fn picture(&self) -> Result<Picture> {
         let file = self.folder.path().join("screen.png");
-        let status = Command::new("gst-launch-1.0")
-            .args(["-q", "ximagesrc", "use-damage=false", "show-pointer=false", "num-buffers=1"])
+        let status = Command::new("timeout")
+            .args([
+                "20",
+                "gst-launch-1.0",
+                "-q",
+                "ximagesrc",
+                "use-damage=false",
+                "show-pointer=false",
+                "num-buffers=1",
+            ])
             .arg(format!("display-name={}", self.name))
-            .args(["!", "videoconvert", "!", "pngenc", "!", "filesink"])
+            .args(["!", "videoconvert", "!", "pngenc", "!", "filesink", "async=false"])
             .arg(format!("location={}", file.display()))
             .status()?;
         ensure!(status.success(), "no picture of the screen");

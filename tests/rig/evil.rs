@@ -12,7 +12,7 @@ use anyhow::{Context, Result};
 use meeting_protocol::link::MeetingLink;
 use meeting_wire::{
     ALPN, AudioDatagram, Decode, Encode, Envelope, FromRelay, GroupHeader, Record, RecordKind, Route,
-    StreamId, frame_len,
+    StreamId, message_len,
 };
 use quinn::{
     ClientConfig, Connection, Endpoint, RecvStream, SendStream, ServerConfig, VarInt,
@@ -62,6 +62,9 @@ struct State {
     control: Option<Arc<AsyncMutex<SendStream>>>,
     shut: Option<Instant>,
     routes: Vec<(Route, StreamId)>,
+    /// When the last frame came, or it was decided anew, and the longest time between two.
+    came: Option<Instant>,
+    pause: Duration,
 }
 
 impl EvilRelay {
@@ -101,7 +104,15 @@ impl EvilRelay {
 
     /// From now on this decides.
     pub fn decide(&self, will: impl FnMut(StreamId, &mut Envelope) -> Fate + Send + 'static) {
-        self.inside.state().will = Some(Box::new(will));
+        let mut state = self.inside.state();
+        state.will = Some(Box::new(will));
+        (state.came, state.pause) = (Some(Instant::now()), Duration::ZERO);
+    }
+
+    /// The longest time since it was decided in which no frame came.
+    pub fn longest_pause(&self) -> Duration {
+        let state = self.inside.state();
+        state.came.map_or(Duration::ZERO, |came| came.elapsed().max(state.pause))
     }
 
     /// Lets go of the agent, and takes it on again after a while.
@@ -130,6 +141,9 @@ impl Inside {
 
     fn decide(&self, route: Route, envelope: &mut Envelope) -> Fate {
         let mut state = self.state();
+        if let Some(pause) = state.came.replace(Instant::now()).map(|came| came.elapsed()) {
+            state.pause = state.pause.max(pause);
+        }
         let stream = state.routes.iter().find(|(known, _)| *known == route).map(|(_, stream)| *stream);
         match (stream, &mut state.will) {
             (Some(stream), Some(will)) => will(stream, envelope),
@@ -172,7 +186,7 @@ async fn control(mut from: RecvStream, to: Arc<AsyncMutex<SendStream>>, inside: 
     loop {
         let mut len = [0; 4];
         from.read_exact(&mut len).await?;
-        let mut message = vec![0; frame_len(len)?];
+        let mut message = vec![0; message_len(len)?];
         from.read_exact(&mut message).await?;
         if let FromRelay::Published { route, stream, .. } = FromRelay::from_bytes(&message)? {
             inside.state().routes.push((route, stream));

@@ -12,7 +12,7 @@ use std::{
 
 use anyhow::{Context, Result};
 use meeting_protocol::{
-    frame::{CipherSuite, Header, KeyId, Lease, OpenKey, Opener, Sealer},
+    frame::{CipherSuite, Header, KeyId, OpenKey, Opener, SealKey, Sealer},
     local::{self, FromAgent, Purpose, ToAgent},
     secret::Secret,
 };
@@ -38,8 +38,8 @@ impl Hoarder {
     pub fn start(socket: &Path) -> Result<Self> {
         let mut stream = UnixStream::connect(socket)?;
         let purpose = Purpose::Keys { meeting: None };
-        stream.write_all(&local::to_frame(&ToAgent::Hello { version: local::VERSION, purpose }))?;
-        stream.write_all(&local::to_frame(&ToAgent::WantOpenKeys))?;
+        stream.write_all(&local::packed(&ToAgent::Hello { version: local::VERSION, purpose }))?;
+        stream.write_all(&local::packed(&ToAgent::WantOpenKeys))?;
         let keys = Arc::new(Mutex::new(Vec::new()));
         let kept = Arc::clone(&keys);
         thread::spawn(move || {
@@ -99,8 +99,9 @@ impl Hoarder {
     pub fn forge(&self, kid: u64, ctr: u64, frame: &[u8]) -> Option<Vec<u8>> {
         let keys = self.keys.lock().expect("no panic under the lock");
         let key = keys.iter().find(|key| u64::from(key.kid) == kid)?;
-        let lease = Lease::new(key.kid, CipherSuite::try_from(key.suite).ok()?, key.base_key.duplicate());
-        Sealer::starting_at(lease, ctr).seal(frame).ok()
+        let suite = CipherSuite::try_from(key.suite).ok()?;
+        let stolen = SealKey::new(key.kid, suite, key.base_key.duplicate());
+        Sealer::starting_at(stolen, ctr).seal(frame).ok()
     }
 
     /// Whether any of its keys stands in `bytes`.
@@ -113,7 +114,7 @@ impl Hoarder {
 pub(crate) fn read(stream: &mut UnixStream) -> Result<FromAgent> {
     let mut len = [0; 4];
     stream.read_exact(&mut len)?;
-    let mut body = vec![0; local::frame_len(len)?];
+    let mut body = vec![0; local::message_len(len)?];
     stream.read_exact(&mut body)?;
     FromAgent::from_bytes(&body).context("the agent speaks another language")
 }

@@ -48,8 +48,10 @@ impl Program {
     /// Waits while it runs.
     pub fn until<T>(&mut self, what: &str, mut look: impl FnMut(&str) -> Result<Option<T>>) -> Result<T> {
         until(what, PATIENCE, || {
+            // What it says last is there when it has ended.
+            let ended = self.child.try_wait()?;
             let found = look(&self.said())?;
-            match self.child.try_wait()? {
+            match ended {
                 Some(status) if found.is_none() => bail!("it has ended: {status}"),
                 _ => Ok(found),
             }

@@ -3,7 +3,7 @@
 use std::{
     collections::HashMap,
     fs,
-    net::SocketAddr,
+    net::{SocketAddr, UdpSocket},
     path::PathBuf,
     time::{SystemTime, UNIX_EPOCH},
 };
@@ -36,6 +36,8 @@ pub struct Relay {
     folder: PathBuf,
     more: Vec<String>,
     process: Process,
+    /// Its port, while it is dead: nobody else is given it.
+    held: Option<UdpSocket>,
 }
 
 impl Relay {
@@ -75,6 +77,7 @@ impl Relay {
             folder,
             more: more.to_vec(),
             process,
+            held: None,
         })
     }
 
@@ -85,7 +88,9 @@ impl Relay {
 
     /// Ends it on the spot, as a crash would.
     pub fn kill(&mut self) -> Result<()> {
-        self.process.kill()
+        self.process.kill()?;
+        self.held = Some(UdpSocket::bind(self.address)?);
+        Ok(())
     }
 
     /// The process.
@@ -101,6 +106,7 @@ impl Relay {
     /// Starts it again after its end: same address, same state.
     pub fn restart(&mut self) -> Result<()> {
         let address = self.address.to_string();
+        self.held = None;
         *self = Self::start_with(&self.programs, self.folder.clone(), &address, &self.more)?;
         Ok(())
     }

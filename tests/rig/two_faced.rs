@@ -14,7 +14,7 @@ use meeting_protocol::{
     session::{Input, Output, Session},
     testing::{FaceRng, two_faces},
 };
-use meeting_wire::{Decode, Encode, FromRelay, ParticipantId, Post, Slot, ToRelay, VERSION, frame_len};
+use meeting_wire::{Decode, Encode, FromRelay, ParticipantId, Post, Slot, ToRelay, VERSION, message_len};
 use quinn::{Connection, Endpoint, RecvStream, SendStream};
 use tokio::{runtime::Runtime, sync::mpsc};
 
@@ -173,7 +173,7 @@ async fn serve(agent: Connection, inside: Arc<Mutex<Inside>>) -> Result<()> {
 async fn hear(from: &mut RecvStream) -> Result<ToRelay> {
     let mut len = [0; 4];
     from.read_exact(&mut len).await?;
-    let mut message = vec![0; frame_len(len)?];
+    let mut message = vec![0; message_len(len)?];
     from.read_exact(&mut message).await?;
     Ok(ToRelay::from_bytes(&message)?)
 }

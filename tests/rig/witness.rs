@@ -38,7 +38,7 @@ impl Witness {
     pub fn start(socket: &Path) -> Result<Self> {
         let mut stream = UnixStream::connect(socket)?;
         let purpose = Purpose::Watch { meeting: None, participant: String::new(), track: String::new() };
-        stream.write_all(&local::to_frame(&ToAgent::Hello { version: local::VERSION, purpose }))?;
+        stream.write_all(&local::packed(&ToAgent::Hello { version: local::VERSION, purpose }))?;
         let book = Arc::new(Mutex::new(Book::default()));
         let kept = Arc::clone(&book);
         thread::spawn(move || {

@@ -61,7 +61,7 @@ impl Killed {
     }
 
     pub fn wait(mut self) -> Result<()> {
-        let status = until("the end of a pipeline", PATIENCE, || Ok(self.0.try_wait()?))?;
+        let status = until("the end of a pipeline", 2 * PATIENCE, || Ok(self.0.try_wait()?))?;
         ensure!(status.success(), "a pipeline ended badly: {status}");
         Ok(())
     }
@@ -236,15 +236,16 @@ pub fn open_keys(socket: &Path) -> Result<Vec<StreamKey>> {
     let mut stream = UnixStream::connect(socket)?;
     stream.set_read_timeout(Some(PATIENCE))?;
     let purpose = Purpose::Keys { meeting: None };
-    stream.write_all(&local::to_frame(&ToAgent::Hello { version: local::VERSION, purpose }))?;
-    stream.write_all(&local::to_frame(&ToAgent::WantOpenKeys))?;
+    stream.write_all(&local::packed(&ToAgent::Hello { version: local::VERSION, purpose }))?;
+    stream.write_all(&local::packed(&ToAgent::WantOpenKeys))?;
     let mut keys = Vec::new();
     loop {
         let mut len = [0; 4];
         if stream.read_exact(&mut len).is_err() && !keys.is_empty() {
             return Ok(keys);
         }
-        let mut body = vec![0; local::frame_len(len)?];
+        let mut body = vec![0; local::message_len(len)?];
+        stream.set_read_timeout(Some(PATIENCE))?;
         stream.read_exact(&mut body)?;
         if let FromAgent::OpenKey { kid, suite, base_key, .. } = FromAgent::from_bytes(&body)? {
             keys.push(StreamKey { kid, suite: CipherSuite::try_from(suite)?, base_key });
