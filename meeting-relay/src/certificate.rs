@@ -122,7 +122,10 @@ fn fault(path: &Path, what: &'static str, error: pem::Error) -> Error {
     let message = match error {
         pem::Error::Io(error) => match error.kind() {
             io::ErrorKind::PermissionDenied => {
-                format!("{error}: make it readable for the user that runs the relay")
+                format!(
+                    "{error}: make it readable for the user that runs the relay; one in a folder where there was none \
+                     at the start takes a restart"
+                )
             }
             _ => format!("{error}: is the path right?"),
         },
@@ -132,14 +135,20 @@ fn fault(path: &Path, what: &'static str, error: pem::Error) -> Error {
     Error::Certificate { what: path.display().to_string(), message }
 }
 
+/// Makes the state directory, if there is none yet.
+pub fn make_state(state: &Path) -> Result<(), Error> {
+    // Under any umask: nobody else puts another key there.
+    let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(state);
+    made.map_err(|error| Error::State { path: state.to_owned(), error })
+}
+
 fn make(state: &Path, chain: &Path, key: &Path, names: &[String]) -> Result<(), Error> {
     let fault = |error: rcgen::Error| Error::Certificate {
         what: "making a certificate".into(),
         message: error.to_string(),
     };
+    make_state(state)?;
     let problem = |error| Error::State { path: state.to_owned(), error };
-    // Under any umask: nobody else puts another key there.
-    fs::DirBuilder::new().recursive(true).mode(0o700).create(state).map_err(problem)?;
     let mut subjects: Vec<String> = ["localhost", "127.0.0.1", "::1"].map(String::from).to_vec();
     subjects.extend(names.iter().filter(|name| !subjects.contains(name)).cloned().collect::<Vec<_>>());
     let made = rcgen::generate_simple_self_signed(subjects).map_err(fault)?;

@@ -66,6 +66,9 @@ pub enum Error {
         /// What is wrong, and what to do.
         message: String,
     },
+    /// Landlock is there and did not do what was asked.
+    #[error("cannot close the file system to this relay: {0}")]
+    Fence(String),
     /// The system refused something.
     #[error("{what}: {error}")]
     Io {

@@ -4,7 +4,7 @@
 //! what an agent seals, the relay carries, counts and forgets. What secrecy rests on is never enforced here.
 //!
 //! ```text
-//!  relay      sockets, TLS, accept loop, shutdown       config, certificate, renewal, reset_key, files, error, privileges
+//!  relay      sockets, TLS, accept loop, shutdown       config, certificate, renewal, reset_key, files, error, privileges, fence
 //!    |  \
 //!    |   monitor            counters and health over HTTP, for this machine alone
 //!    |
@@ -22,11 +22,12 @@
 //! ```
 //!
 //! [`Relay::bind`] and [`Relay::run`] are all that a test needs. A program opens its [`Sockets`] first, and gives up its
-//! [`privileges`] before there is a second thread.
+//! [`privileges`] and raises its [`fence`] before there is a second thread.
 
 pub mod config;
 pub mod counters;
 pub mod error;
+pub mod fence;
 pub mod limits;
 pub mod privileges;
 

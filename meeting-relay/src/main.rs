@@ -7,7 +7,7 @@ use std::process::ExitCode;
 
 use anyhow::Context;
 use clap::Parser;
-use meeting_relay::{Config, Log, Relay, Sockets, privileges};
+use meeting_relay::{Config, Log, Relay, Sockets, fence, privileges};
 use sd_notify::NotifyState;
 use tokio::runtime::{Builder, Runtime};
 use tokio::signal::unix::{SignalKind, signal};
@@ -36,6 +36,9 @@ fn run() -> anyhow::Result<()> {
     log(config.log);
     let sockets = Sockets::open(&config)?;
     privileges::give_up(config.user.as_deref())?;
+    if !fence::raise(&config)? {
+        tracing::info!("this kernel has no Landlock: the relay could read whatever its user can");
+    }
     runtime(config.threads)?.block_on(serve(sockets, config))
 }
 

@@ -1,19 +1,23 @@
-//! What the relay may still do once it listens: nothing. Most of it takes root to show.
+//! What the relay may still do once it listens: nothing but its work. Most of it takes root to show.
 
 #[allow(dead_code)]
 mod common;
 #[path = "../../tests/did_not_run.rs"]
 mod did_not_run;
 
-use std::fs;
-use std::net::{Ipv4Addr, UdpSocket};
-use std::os::unix::fs::{PermissionsExt, chown};
+use std::fs::{self, File};
+use std::io::{self, ErrorKind};
+use std::net::{Ipv4Addr, TcpListener, TcpStream, UdpSocket};
+use std::os::unix::fs::{PermissionsExt, chown, symlink};
 use std::path::Path;
+use std::process::Command;
 use std::sync::Mutex;
+use std::thread;
 
 use common::program::{Program, certificate, command, copy_of_relay, says};
 use common::*;
 use did_not_run::did_not_run;
+use meeting_relay::{Config, fence};
 use meeting_wire::Slot;
 use nix::sys::signal::Signal;
 
@@ -138,6 +142,102 @@ async fn one_capability_opens_a_low_port_and_is_given_up() {
     let relay = Program::start_as(command(&below), folder.path(), &["--listen", &low()]).await;
     serves(&relay).await;
     has_no_privileges(&relay);
+}
+
+/// Whether the kernel can do this, tried in a thread that ends.
+fn has_fences() -> bool {
+    let folder = tempfile::tempdir().expect("a directory");
+    let config = Config::development(folder.path());
+    let has = thread::spawn(move || fence::raise(&config).expect("raised")).join().expect("no panic");
+    if !has {
+        did_not_run("this kernel has no Landlock");
+    }
+    has
+}
+
+#[test]
+fn behind_the_fence_are_its_certificate_and_the_files_it_writes() {
+    if !has_fences() {
+        return;
+    }
+    let folder = tempfile::tempdir().expect("a directory");
+    for name in ["live", "archive", "stats", "elsewhere"] {
+        fs::create_dir(folder.path().join(name)).expect("made");
+        fs::write(folder.path().join(name).join("file"), name).expect("written");
+    }
+    symlink("../archive/file", folder.path().join("live/link")).expect("linked");
+    let path = folder.path().to_owned();
+    let server = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = server.local_addr().expect("it listens");
+    let release = fs::read_to_string("/proc/sys/kernel/osrelease").expect("Linux");
+    // The fence is around this one thread.
+    thread::spawn(move || {
+        let mut config = Config::development("/nowhere");
+        config.certificate = Some((path.join("live/link"), path.join("live/file")));
+        config.stats = Some(path.join("stats/now"));
+        assert!(fence::raise(&config).expect("raised"));
+        fn refused<T>(what: io::Result<T>) {
+            assert_eq!(what.err().map(|error| error.kind()), Some(ErrorKind::PermissionDenied));
+        }
+        for read in ["live/link", "live/file", "archive/file"] {
+            fs::read_to_string(path.join(read)).expect("its certificate");
+            refused(fs::write(path.join(read), "another"));
+        }
+        fs::write(path.join("stats/new"), "1").expect("its counters");
+        fs::rename(path.join("stats/new"), path.join("stats/now")).expect("put in place");
+        refused(File::open(path.join("elsewhere/file")));
+        refused(File::create(path.join("elsewhere/new")));
+        refused(File::open("/etc/hosts"));
+        refused(Command::new("/bin/true").spawn());
+        if rules_tcp(&release) {
+            refused(TcpStream::connect(address));
+        }
+        UdpSocket::bind("127.0.0.1:0").expect("what media takes");
+    })
+    .join()
+    .expect("all that holds");
+    TcpStream::connect(address).expect("it is this thread's affair alone");
+}
+
+/// Landlock rules TCP since Linux 6.7.
+fn rules_tcp(release: &str) -> bool {
+    let mut numbers =
+        release.split(|other: char| !other.is_ascii_digit()).map(|number| number.parse().unwrap_or(0));
+    (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0)) >= (6, 7)
+}
+
+#[tokio::test]
+async fn a_renewed_certificate_is_read_beside_the_old_one_and_nowhere_else() {
+    if !has_fences() {
+        return;
+    }
+    let [folder, certificates, elsewhere] = [(); 3].map(|()| tempfile::tempdir().expect("a directory"));
+    let path = certificates.path();
+    for name in ["live", "archive"] {
+        fs::create_dir(path.join(name)).expect("made");
+    }
+    let lead_to = |[chain, key]: &[std::path::PathBuf; 2]| {
+        for (to, name) in [(chain, "chain"), (key, "key")] {
+            symlink(to, path.join("live/new")).expect("linked");
+            fs::rename(path.join("live/new"), path.join("live").join(name)).expect("put in place");
+        }
+    };
+    let first = certificate(&path.join("archive"), "first", (-1, 365));
+    lead_to(&first);
+    let [chain, key] = ["chain", "key"].map(|name| path.join("live").join(name).display().to_string());
+    let relay = Program::start(folder.path(), &["--certificate", &chain, "--key", &key]).await;
+    relay.connect(&first[0]).await;
+
+    lead_to(&certificate(elsewhere.path(), "elsewhere", (-1, 365)));
+    relay.signal(Signal::SIGHUP);
+    relay.logs("the new certificate is not used, the old one stays").await;
+    relay.connect(&first[0]).await;
+
+    let second = certificate(&path.join("archive"), "second", (-1, 365));
+    lead_to(&second);
+    relay.signal(Signal::SIGHUP);
+    relay.logs("a new certificate is in use").await;
+    relay.connect(&second[0]).await;
 }
 
 #[test]
