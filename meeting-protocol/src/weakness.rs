@@ -41,6 +41,12 @@ pub enum Weakness {
     PulseUnproved,
     /// A takeover needs no majority.
     TakeoverUncounted,
+    /// Anybody's signature under the vote that a leader is silent does.
+    VoteUnsigned,
+    /// Anybody's signature under a leader's resignation does.
+    ResignationUnsigned,
+    /// Anybody's signature under a leader's answer to an announce does.
+    AnswerUnsigned,
     /// Elements: the old key is used until the new one is there.
     OldKeyKept,
     /// Openers: nobody remembers which counters were opened.

@@ -40,8 +40,12 @@ pub(crate) enum Lie {
     OwnLink,
     /// A takeover with no vote but our own.
     Takeover,
-    /// The leader hands over to us.
+    /// The same with a vote in everybody's name.
+    Majority,
+    /// The leader hands over to whom it named first.
     Resignation,
+    /// It does, and we take over by that.
+    Handover,
     /// The victim leaves.
     Leave,
     /// The leader ends the meeting.
@@ -87,14 +91,16 @@ pub(crate) struct Seen {
 
 impl Lie {
     /// All.
-    pub const ALL: [Self; 23] = [
+    pub const ALL: [Self; 25] = [
         Self::Statement,
         Self::Index,
         Self::Heartbeat,
         Self::Link,
         Self::OwnLink,
         Self::Takeover,
+        Self::Majority,
         Self::Resignation,
+        Self::Handover,
         Self::Leave,
         Self::Over,
         Self::Pulse,
@@ -225,6 +231,7 @@ impl Session {
             head,
             heartbeat: 1 << 40,
         };
+        let resignation = |successor| me.sign(Resignation { meeting, instance, leader, head, successor });
         Some(match lie {
             Lie::Statement => self.statement(victim, group.roster.entry(victim)?.index, group)?,
             Lie::Index => self.statement(own, group.roster.entry(victim)?.index, group)?,
@@ -244,9 +251,14 @@ impl Session {
             })),
             Lie::Link => Message::Link(me.sign(removal(victim, leader, group)?)),
             Lie::OwnLink => Message::Link(me.sign(removal(victim, own, group)?)),
-            Lie::Takeover => Message::Link(self.takeover(me.sign(vote(own)), group)?),
+            Lie::Takeover => Message::Link(self.takeover(vec![me.sign(vote(own))], None, group)?),
+            Lie::Majority => {
+                let people = group.roster.present().map(|entry| entry.participant);
+                let votes = people.filter(|person| *person != leader).map(|person| me.sign(vote(person)));
+                Message::Link(self.takeover(votes.collect(), None, group)?)
+            }
             Lie::Branch => {
-                let takeover = self.takeover(me.sign(vote(own)), group)?;
+                let takeover = self.takeover(vec![me.sign(vote(own))], None, group)?;
                 let mut lineage = group.lineage.clone();
                 lineage.steps.push(Step {
                     last: group.head().clone(),
@@ -258,8 +270,10 @@ impl Session {
                 Message::Branch(Box::new(Branch { word, lineage }))
             }
             Lie::Resignation => {
-                Message::Resign(me.sign(Resignation { meeting, instance, leader, head, successor: own }))
+                let first = group.roster.header.successors.first();
+                Message::Resign(resignation(first.map_or(own, |first| first.participant)))
             }
+            Lie::Handover => Message::Link(self.takeover(Vec::new(), Some(resignation(own)), group)?),
             Lie::Leave => Message::Leave(me.sign(Leave { meeting, instance, participant: victim })),
             Lie::Over => Message::Over(me.sign(Over { meeting, instance, leader })),
             Lie::Pulse => {
@@ -304,10 +318,15 @@ impl Session {
         })
     }
 
-    /// A takeover of ours with this vote.
-    fn takeover(&self, vote: Signed<SilenceVote>, group: &Group) -> Option<Signed<Link>> {
+    /// A takeover of ours on these grounds.
+    fn takeover(
+        &self,
+        votes: Vec<Signed<SilenceVote>>,
+        resignation: Option<Signed<Resignation>>,
+        group: &Group,
+    ) -> Option<Signed<Link>> {
         let (own, old) = (self.me.participant, group.roster.header.leader);
-        let takeover = Takeover { leader: own, votes: vec![vote], resignation: None };
+        let takeover = Takeover { leader: own, votes, resignation };
         let removal = Removal { participant: old, reason: LeaveReason::Missing };
         let changes = vec![Change::Takeover(takeover), Change::Remove(removal)];
         Some(self.sign(next(own, changes, Some([3; 32]), group)?))

@@ -8,7 +8,7 @@
 //!
 //! The announce that asked to be let in is the first nonce: a link whose roster holds its entry returns it.
 //!
-//! The leader sent T0 after we sent the nonce, so T - T0 of its time has passed since t0 at least: old heartbeats, however
+//! No word counts from later than its coming. The leader sent T0 after we sent the nonce, so T - T0 of its time has passed since t0 at least: old heartbeats, however
 //! slowly they are let through, never move the deadline past what the leader's own clock vouches for. Drift between
 //! the clocks counts only since the last anchor, 30 s ago.
 
@@ -68,8 +68,10 @@ impl Freshness {
             self.sent.drain(..=position);
             (self.anchor, self.is_close) = (Some((sent, time)), true);
         }
-        if let Some((t0, leader_t0)) = self.anchor {
-            self.deadline = Some(t0 + Duration::from_millis(time.saturating_sub(leader_t0)) + LIMIT);
+        if let Some((t0, leader_t0)) = &mut self.anchor {
+            // No word comes before it was signed: where it seems so, our clock has stood still since t0, or runs behind.
+            *leader_t0 = time.saturating_sub(now.since(*t0).as_millis() as u64).max(*leader_t0);
+            self.deadline = Some(*t0 + Duration::from_millis(time.saturating_sub(*leader_t0)) + LIMIT);
             if weakness::is(Weakness::FreshByCounter) {
                 self.deadline = Some(now + LIMIT);
             }
@@ -153,6 +155,19 @@ mod tests {
         fresh.sent([1; 16], BootTime(6_500));
         fresh.heard(2_550, &[[1; 16]], BootTime(7_000));
         assert_eq!(fresh.leader_time(BootTime(7_000)), Some(3_050));
+    }
+
+    #[test]
+    fn a_clock_that_stood_still_makes_no_word_count_longer() {
+        let mut fresh = Freshness::new(BootTime(0));
+        fresh.sent([1; 16], BootTime(1_000));
+        fresh.heard(7_000, &[[1; 16]], BootTime(1_100));
+        // A minute of the leader's goes by, and a second of ours: a machine was held.
+        fresh.heard(67_000, &[], BootTime(2_000));
+        assert_eq!(fresh.deadline(), Some(BootTime(10_000)), "8 s from its coming");
+        assert_eq!(fresh.leader_time(BootTime(2_500)), Some(67_500));
+        fresh.heard(68_000, &[], BootTime(9_000));
+        assert_eq!(fresh.deadline(), Some(BootTime(11_000)), "and what comes late later is late");
     }
 
     #[test]

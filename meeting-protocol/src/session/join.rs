@@ -231,7 +231,9 @@ impl Join {
         }
         let leader = reply.lineage.leader((cx.me.meeting, instance));
         let by_leader = leader.is_some_and(|(leader, signer)| {
-            answer.leader == leader && answer.meeting == cx.me.meeting && reply.answer.is_by(&signer)
+            answer.leader == leader
+                && answer.meeting == cx.me.meeting
+                && (reply.answer.is_by(&signer) || weakness::is(Weakness::AnswerUnsigned))
         });
         if !by_leader {
             cx.counters.forged += 1;

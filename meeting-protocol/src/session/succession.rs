@@ -251,7 +251,9 @@ fn is_valid_vote(vote: &Signed<SilenceVote>, roster: &Roster, of: (MeetingId, In
     (body.meeting, body.instance) == of
         && body.leader == roster.header.leader
         && body.participant != body.leader
-        && roster.entry(body.participant).is_some_and(|entry| vote.is_by(&entry.signer))
+        && roster
+            .entry(body.participant)
+            .is_some_and(|entry| vote.is_by(&entry.signer) || weakness::is(Weakness::VoteUnsigned))
 }
 
 fn is_valid_resignation(
@@ -264,7 +266,9 @@ fn is_valid_resignation(
         && body.leader == roster.header.leader
         && body.head == head
         && roster.rank(body.successor) == Some(0)
-        && roster.leader_signer().is_some_and(|signer| resign.is_by(&signer))
+        && roster
+            .leader_signer()
+            .is_some_and(|signer| resign.is_by(&signer) || weakness::is(Weakness::ResignationUnsigned))
 }
 
 /// Whether a link after our head is by a successor the leader named and has its grounds: the leader's resignation,

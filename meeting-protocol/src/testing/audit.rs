@@ -59,6 +59,7 @@ impl Audit {
                 assert_eq!(slot, Slot::Direct(wrap.to), "a wrap goes to its owner only");
                 let epoch = self.epochs.get_mut(&wrap.link).expect("a wrap comes after its link");
                 assert_eq!(wrap.epoch, epoch.number);
+                assert!(epoch.roster.contains(&wrap.to), "a key for {}, who is not in its roster", wrap.to);
                 epoch.wrapped.insert(wrap.to);
             }
             _ => {}

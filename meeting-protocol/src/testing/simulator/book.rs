@@ -2,15 +2,15 @@
 
 use std::collections::{HashMap, HashSet};
 
-use meeting_wire::{ParticipantId, Slot, StreamId};
+use meeting_wire::{Encode, ParticipantId, Slot, StreamId};
 
 use super::super::audit::Audit;
 use crate::{
     crypto::sign::Hash,
     identity::DevicePublic,
     link::MeetingLink,
-    roster::{Change, Entry, Link, Removal},
-    session::{LeaveReason, inside::HeldKey, message::Message},
+    roster::{Change, Entry, Link, Removal, Takeover},
+    session::{LeaveReason, claims::Verdict, inside::HeldKey, message::Message},
 };
 
 /// All that leaders signed and senders sealed.
@@ -29,6 +29,12 @@ pub(super) struct Book {
     seen: HashSet<ParticipantId>,
     /// Which leaders have ended the meeting.
     pub over: HashSet<ParticipantId>,
+    /// Which leaders have handed over.
+    resigned: HashSet<ParticipantId>,
+    /// Every vote that a leader is silent.
+    votes: HashSet<Vec<u8>>,
+    /// Whom leaders turned away.
+    pub turned_away: HashSet<ParticipantId>,
     pub frames: HashMap<u64, FrameFact>,
     /// A leader that breaks the rules signs what is on no book.
     pub leader_is_evil: bool,
@@ -75,13 +81,16 @@ impl Book {
             let_in: HashSet::new(),
             seen: HashSet::new(),
             over: HashSet::new(),
+            resigned: HashSet::new(),
+            votes: HashSet::new(),
+            turned_away: HashSet::new(),
             frames: HashMap::new(),
             leader_is_evil: false,
         }
     }
 
-    /// Somebody says this by the rules.
-    pub fn said(&mut self, now: u64, slot: Slot, message: &Message) {
+    /// Somebody says this by the rules; `stood` is for how long their clock stood still since a moment.
+    pub fn said(&mut self, now: u64, slot: Slot, message: &Message, stood: impl Fn(u64) -> u64) {
         self.audit.message(slot, message);
         match message {
             Message::Announce(announce) => {
@@ -94,6 +103,18 @@ impl Book {
             Message::Over(over) => {
                 self.over.insert(over.body.leader);
             }
+            Message::Resign(resign) => {
+                self.resigned.insert(resign.body.leader);
+            }
+            Message::Vote(vote) => {
+                self.votes.insert(vote.body.to_bytes());
+            }
+            Message::Answer(reply) => {
+                let answer = &reply.answer.body;
+                if matches!(answer.verdict, Verdict::Locked | Verdict::Refused) {
+                    self.turned_away.insert(answer.to);
+                }
+            }
             Message::Link(link) => {
                 let (body, hash) = (&link.body, link.body.hash());
                 if self.links.contains_key(&hash) {
@@ -102,7 +123,8 @@ impl Book {
                 self.words.insert(hash, now);
                 for change in &body.changes {
                     match change {
-                        Change::Add(entry) => self.lets_in(now, body, entry),
+                        Change::Add(entry) => self.lets_in(now, body, entry, &stood),
+                        Change::Takeover(takeover) => self.takes_over(takeover),
                         Change::Present(participant) => _ = self.seen.insert(*participant),
                         Change::Remove(Removal { participant, reason: LeaveReason::Missing })
                             if body.adds() =>
@@ -132,14 +154,34 @@ impl Book {
     }
 
     /// Whoever is let in has just asked, and for the first time.
-    fn lets_in(&mut self, now: u64, link: &Link, entry: &Entry) {
+    fn lets_in(&mut self, now: u64, link: &Link, entry: &Entry, stood: impl Fn(u64) -> u64) {
         let (stay, name) = ((entry.device, entry.participant), &entry.name);
         if entry.participant == link.leader {
             return;
         }
-        let asked = self.asked.get(&stay).map(|at| now - at);
-        assert!(asked.is_some_and(|age| age <= ASKED), "{name} is let in, and asked {asked:?} ms ago");
+        let asked = self.asked.get(&stay).copied();
+        let age = asked.map(|at| now - at);
+        let is_new = asked.is_some_and(|at| now - at <= ASKED + stood(at));
+        assert!(is_new, "{name} is let in, and asked {age:?} ms ago");
         assert!(self.let_in.insert((link.leader, stay)), "{name} is let in by one leader twice in one stay");
+    }
+
+    /// Whoever takes over was handed the meeting, or others find the leader silent too.
+    fn takes_over(&self, Takeover { leader, votes, resignation }: &Takeover) {
+        if let Some(resignation) = resignation {
+            assert!(
+                self.resigned.contains(&resignation.body.leader),
+                "{leader} takes over from who leads on"
+            );
+        }
+        // Its own vote it need not send.
+        for vote in votes.iter().filter(|vote| vote.body.participant != *leader) {
+            let voter = vote.body.participant;
+            assert!(
+                self.votes.contains(&vote.body.to_bytes()),
+                "{leader} takes over by a vote that {voter} never cast"
+            );
+        }
     }
 
     /// Who goes unseen so that others can come may come again, but has to ask again.
@@ -185,9 +227,11 @@ impl Book {
     }
 
     /// Somebody honest seals under the epoch that this link opened: its leader has changed the key in time.
-    pub fn lasts(&self, now: u64, who: &str, link: &Hash) {
-        let age = self.words.get(link).map_or(0, |at| now - at);
-        assert!(age <= LASTS, "{who} seals under a key that is {age} ms old, {LASTS} are allowed");
+    /// `stood` is for how long clocks stood still since a moment.
+    pub fn lasts(&self, now: u64, who: &str, link: &Hash, stood: impl Fn(u64) -> u64) {
+        let Some(at) = self.words.get(link) else { return };
+        let (age, limit) = (now - at, LASTS + stood(*at));
+        assert!(age <= limit, "{who} seals under a key that is {age} ms old, {limit} are allowed");
     }
 
     /// A key of the epoch that this link opened is used: somebody removed since then would hear it.

@@ -26,6 +26,8 @@ pub(super) struct Device {
     pub path: Path,
     offset: u64,
     ppm: i64,
+    /// When its clock stood still, what it showed, and for how long.
+    stood: Vec<(u64, BootTime, u64)>,
     /// None before the first stay and between two.
     pub session: Option<Session>,
     /// Eve's stay before, with all that she had in it.
@@ -64,6 +66,8 @@ pub(super) struct Device {
     pub next_stream: u32,
     /// Keys of others that it was ever given.
     pub hoard: Vec<Stolen>,
+    /// When its stay began.
+    pub entered: u64,
     /// When its pipelines last ran: asleep, they do not.
     pub awake_since: u64,
     pub down: u64,
@@ -94,6 +98,7 @@ impl Device {
             path,
             offset,
             ppm,
+            stood: Vec::new(),
             session: None,
             past: None,
             elements: Elements::default(),
@@ -116,6 +121,7 @@ impl Device {
             begun: false,
             next_stream: 1,
             hoard: Vec::new(),
+            entered: 0,
             awake_since: 0,
             down: 0,
             up: 0,
@@ -125,6 +131,28 @@ impl Device {
     /// The local clock.
     pub fn local(&self, now: u64) -> BootTime {
         BootTime((self.offset + now).saturating_add_signed(now as i64 * self.ppm / 1_000_000))
+    }
+
+    /// Nothing runs until then, and the clock does not go on either: a virtual machine was held.
+    pub fn stand_still(&mut self, now: u64, until: u64) {
+        (self.asleep, self.awake_since) = (until, now);
+        let (shown, long) = (self.local(now), (until - now).min(self.offset));
+        self.offset -= long;
+        self.stood.push((now, shown, long));
+    }
+
+    /// For how long its clock has stood still since then.
+    pub fn stood_since(&self, then: u64) -> u64 {
+        self.stood.iter().filter(|(at, ..)| *at >= then).map(|(.., long)| long).sum()
+    }
+
+    /// For how long its clock has stood still since the leader's word was signed that it goes by, or since it last compared the
+    /// leader's clock with it: of that nothing in it can know.
+    pub fn stood(&self) -> u64 {
+        let unknown = |(at, shown, _): &&(u64, BootTime, u64)| {
+            self.proved.is_none_or(|proved| *at >= proved) || *shown >= self.anchor
+        };
+        self.stood.iter().filter(unknown).map(|(.., long)| long).sum()
     }
 
     /// The first moment at which the local clock shows this.
@@ -157,6 +185,7 @@ impl Device {
         self.proved = None;
         self.head = None;
         self.next_stream = 1;
+        self.entered = now;
         self.awake_since = now;
     }
 

@@ -17,6 +17,7 @@ use crate::{
     ledger::Scope,
     secret::Secret,
     session::{
+        Phase, Session,
         forgery::{Lie, Seen},
         message::Message,
     },
@@ -44,9 +45,18 @@ impl World {
         Some((victim, self.devices[victim].me()?))
     }
 
+    /// Somebody at the door.
+    fn newcomer(&self) -> Option<ParticipantId> {
+        let sessions = self.devices.iter().filter_map(|device| device.session.as_ref());
+        let joining = |session: &&Session| matches!(session.state().phase, Phase::Joining(_));
+        sessions.filter(joining).map(Session::me).next()
+    }
+
     fn say_falsely(&mut self, eve: usize, times: u64) {
-        let Some((_, victim)) = self.victim() else { return };
         let Some(lie) = self.dice.pick(&Lie::ALL) else { return };
+        // Who is in believes no answer.
+        let victim = if lie == Lie::Answer { self.newcomer() } else { None };
+        let Some(victim) = victim.or_else(|| Some(self.victim()?.1)) else { return };
         let (before, seen) = (self.dice.chance(30), self.seen(victim));
         for _ in 0..times {
             let Some((session, over)) = self.devices[eve].lies_in(before) else { return };
@@ -72,7 +82,7 @@ impl World {
                 && let Some(message) = said
             {
                 // Who holds the link and a device's key may ask.
-                self.book.said(self.now, slot, &message);
+                self.book.said(self.now, slot, &message, |_| 0);
             }
             self.send_up(eve, Parcel::Post(Post { seq: 0, from, slot, body }));
         }

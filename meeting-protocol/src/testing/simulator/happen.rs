@@ -188,6 +188,7 @@ impl World {
         }
         assert_eq!(taken, 0, "a key to use is of an epoch whose key is there");
         self.look(number, new_key);
+        self.bounded(number);
     }
 
     /// What a session believes, against what is true.
@@ -227,7 +228,10 @@ impl World {
             // What a leader signed and others pass on, as proof against it, is not said by them.
             Some(Message::Link(link)) if Some(link.body.leader) != me => {}
             Some(Message::Heartbeat(beat)) if Some(beat.body.leader) != me => {}
-            Some(message) => self.book.said(self.now, slot, message),
+            Some(message) => {
+                let device = &self.devices[number];
+                self.book.said(self.now, slot, message, |since| device.stood_since(since));
+            }
             None => {}
         }
         let Some(from) = self.devices[number].me() else { return };
@@ -301,6 +305,12 @@ impl World {
                         .is_none_or(|leader| self.eves.contains(&leader) || self.book.over.contains(&leader));
                     assert!(said, "{name} takes a meeting for over that its leader has not ended");
                 }
+                if matches!(reason, EndReason::Refused | EndReason::Locked) {
+                    let device = &self.devices[number];
+                    let asked = self.now - device.entered;
+                    let away = device.me().is_some_and(|me| self.book.turned_away.contains(&me));
+                    assert!(away || asked > PATIENCE, "{name} is turned away by no leader, after {asked} ms");
+                }
                 let device = &mut self.devices[number];
                 device.gone |= matches!(reason, EndReason::Left | EndReason::Removed);
                 device.gone |= *reason == EndReason::Refused && device.refused;
@@ -322,3 +332,6 @@ impl World {
         }
     }
 }
+
+/// How long at least whoever wants in asks, by clocks that drift.
+const PATIENCE: u64 = 119_000;

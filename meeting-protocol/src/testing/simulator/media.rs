@@ -61,14 +61,15 @@ impl World {
         self.tally.sealed += 1;
         self.over(number, epoch, GRACE, "seals");
         self.fresh(number, "seals");
-        let device = &mut self.devices[number];
+        let device = &self.devices[number];
         self.book.used(self.now, &device.name, &link, limits);
         if !device.evil {
-            self.book.lasts(self.now, &device.name, &link);
+            let stood = |since| self.devices.iter().map(|device| device.stood_since(since)).sum();
+            self.book.lasts(self.now, &device.name, &link, stood);
         }
         self.book.frames.insert(frame, FrameFact { from, stream, link, sealed: self.now, forged: false });
         if self.cast.beacons {
-            device.sent.frame(&envelope);
+            self.devices[number].sent.frame(&envelope);
         }
         self.send_up(number, Parcel::Frame { from, stream, envelope });
     }
@@ -93,7 +94,7 @@ impl World {
             return;
         }
         let age = self.now - device.proved.unwrap_or(0);
-        let limit = LIMIT + device.drift(self.now);
+        let limit = LIMIT + device.drift(self.now) + device.stood();
         assert!(age <= limit, "{} {what} {age} ms after the leader's last word", device.name);
     }
 
@@ -104,7 +105,8 @@ impl World {
             return Limits { opens, removal: limit, replaced: Some(limit) };
         }
         // A stale member that comes back opens what is late for two seconds from then, as `over` holds.
-        let removal = if opens { u64::MAX } else { LIMIT + self.devices[number].drift(self.now) };
+        let device = &self.devices[number];
+        let removal = if opens { u64::MAX } else { LIMIT + device.drift(self.now) + device.stood() };
         Limits { opens, removal, replaced: None }
     }
 
@@ -122,6 +124,7 @@ impl World {
             self.open(to, from, stream, &envelope);
         }
         self.findings(to, from);
+        self.bounded(to);
     }
 
     /// An element gets a frame.

@@ -154,7 +154,7 @@ impl World {
         if let Some(leader) = leader {
             self.approve(leader);
         }
-        self.bounded();
+        self.book.recipients();
         if self.healed {
             if let Some(leader) = leader {
                 self.feed(leader, Input::Command(Command::Lock(false)));
@@ -252,9 +252,18 @@ impl World {
         }
         let long = if self.dice.chance(15) { 180_000 } else { 20_000 };
         let until = self.now + self.dice.between(200, long);
-        self.trace.line(self.now, format!("{} sleeps until {until}", self.devices[who].name));
-        self.devices[who].asleep = until;
-        self.devices[who].awake_since = self.now;
+        let (now, still) = (self.now, self.dice.chance(25));
+        let device = &mut self.devices[who];
+        if device.asleep > now {
+            return;
+        }
+        self.trace.line(now, format!("{} sleeps until {until}, its clock too: {still}", device.name));
+        if still {
+            device.stand_still(now, until);
+            self.tally.did("clock stood still");
+        } else {
+            (device.asleep, device.awake_since) = (until, now);
+        }
         self.at(until, Happening::Wakes(who));
     }
 
@@ -272,15 +281,13 @@ impl World {
         }
     }
 
-    /// Keys went to those in the roster, and no session, checker or element keeps more than it declares, whatever it was sent.
-    pub(super) fn bounded(&self) {
-        self.book.recipients();
-        for device in &self.devices {
-            let sizes = device.session.iter().flat_map(Session::sizes);
-            let checkers = device.checkers.values().flat_map(Checker::sizes);
-            for (what, len, limit) in sizes.chain(checkers).chain(device.elements.sizes()) {
-                assert!(len <= limit, "{} keeps {len} {what}, {limit} are declared", device.name);
-            }
+    /// No session, checker or element of a device keeps more than it declares, whatever it was sent.
+    pub(super) fn bounded(&self, number: usize) {
+        let device = &self.devices[number];
+        let sizes = device.session.iter().flat_map(Session::sizes);
+        let checkers = device.checkers.values().flat_map(Checker::sizes);
+        for (what, len, limit) in sizes.chain(checkers).chain(device.elements.sizes()) {
+            assert!(len <= limit, "{} keeps {len} {what}, {limit} are declared", device.name);
         }
     }
 
