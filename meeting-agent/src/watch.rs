@@ -257,6 +257,11 @@ impl Watching {
         self.lock().offered.iter().find(|(_, offer)| comes(offer)).map(|(route, _)| *route)
     }
 
+    /// Pictures that somebody here has lost a part of, and reads on.
+    pub fn cut(&self) -> BTreeSet<Source> {
+        self.lock().watchers.values().flat_map(|watcher| watcher.queue.cut()).collect()
+    }
+
     /// How much of a stream got here since the relay last offered it.
     pub fn tally(&self, source: Source) -> Tally {
         let state = self.lock();

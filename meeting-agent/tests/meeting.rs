@@ -6,15 +6,18 @@ mod common;
 #[path = "common/relay.rs"]
 mod relay;
 
+use std::time::Duration;
+
 use common::{Client, Running};
 use meeting_agent::control::{Answer, Request};
 use meeting_protocol::{
-    frame::Header,
+    frame::{Header, KeyId},
     local::{FromAgent, Purpose, ToAgent},
 };
-use meeting_wire::{Envelope, Flags, Kind, StreamId};
+use meeting_wire::{Envelope, Flags, Kind, ParticipantId, StreamId};
 use relay::Relay;
 use tempfile::TempDir;
+use tokio::time::timeout;
 
 /// Everybody of a test.
 struct Stage {
@@ -297,35 +300,8 @@ async fn keys_and_frames_go_from_pipeline_to_pipeline() {
             _ => None,
         })
         .await;
-    let mut sealed = vec![7; 5_000];
-    Header { kid: kid.into(), ctr: 0 }.emit(sealed.first_chunk_mut().unwrap());
-    let envelope = Envelope {
-        pts: Some(40),
-        dts: None,
-        duration: Some(40),
-        flags: Flags(Flags::KEYFRAME),
-        layer: 0,
-        sealed: sealed.into(),
-    };
-    // the relay forwards from the subscription on: keyframes are sent until one arrives
-    let got = {
-        let arrived = watches.hear_until("a frame", |message| match message {
-            FromAgent::Frame { from: whose, stream: of, envelope } => {
-                assert_eq!((whose, of), (from, stream));
-                Some(envelope)
-            }
-            _ => None,
-        });
-        tokio::pin!(arrived);
-        loop {
-            publishes.say(&ToAgent::Frame { stream, envelope: envelope.clone() }).await;
-            tokio::select! {
-                got = &mut arrived => break got,
-                () = tokio::time::sleep(std::time::Duration::from_millis(100)) => {}
-            }
-        }
-    };
-    assert_eq!(got, envelope);
+    let envelope = picture(kid, 0, Flags(Flags::KEYFRAME));
+    assert_eq!(first_picture((&mut publishes, stream), &mut watches, &envelope).await, (from, envelope));
     assert!(alice.status().await.frames_out > 0 && bob.status().await.frames_in > 0);
 
     watches.say(&ToAgent::KeyframeRequest { from, stream }).await;
@@ -346,6 +322,76 @@ async fn keys_and_frames_go_from_pipeline_to_pipeline() {
             matches!(message, FromAgent::TrackGone { from: whose, stream: of } if (whose, of) == (from, stream)).then_some(())
         })
         .await;
+}
+
+/// Fewer than wait anywhere on their way.
+const BATCH: usize = 20;
+
+/// A frame that nobody could open.
+fn picture(kid: KeyId, ctr: u64, flags: Flags) -> Envelope {
+    let mut sealed = vec![7; 5_000];
+    Header { kid: kid.into(), ctr }.emit(sealed.first_chunk_mut().unwrap());
+    Envelope { pts: Some(40), dts: None, duration: Some(40), flags, layer: 0, sealed: sealed.into() }
+}
+
+/// The relay forwards from the subscription on: this keyframe is sent until one arrives.
+async fn first_picture(
+    (publishes, stream): (&mut Client, StreamId),
+    watches: &mut Client,
+    keyframe: &Envelope,
+) -> (ParticipantId, Envelope) {
+    let arrived = watches.hear_until("a frame", |message| match message {
+        FromAgent::Frame { from, stream: of, envelope } => {
+            assert_eq!(of, stream);
+            Some((from, envelope))
+        }
+        _ => None,
+    });
+    tokio::pin!(arrived);
+    loop {
+        publishes.say(&ToAgent::Frame { stream, envelope: keyframe.clone() }).await;
+        tokio::select! {
+            got = &mut arrived => return got,
+            () = tokio::time::sleep(Duration::from_millis(100)) => {}
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_picture_that_a_slow_pipeline_lost_is_asked_for_anew_once_it_reads_on() {
+    let stage = Stage::open();
+    let (alice, bob, _) = stage.two().await;
+    let mut seals = keys(&alice).await;
+    let (stream, _) = open(&mut seals, 1, Kind::Video, "").await.unwrap();
+    let kid = seals
+        .hear_until("a key to seal with", |message| match message {
+            FromAgent::SealKey { stream: of, kid, .. } if of == stream => Some(kid),
+            _ => None,
+        })
+        .await;
+    let mut publishes = element(&alice, Purpose::Publish { meeting: None }).await;
+    let mut watches = watch(&bob).await;
+    first_picture((&mut publishes, stream), &mut watches, &picture(kid, 0, Flags(Flags::KEYFRAME))).await;
+    let mut counters = 1..10_000;
+    let mut status = bob.status().await;
+    while !status.dropped_by.contains_key("queue-full") {
+        for ctr in counters.by_ref().take(BATCH) {
+            let envelope = picture(kid, ctr, Flags::default());
+            publishes.say(&ToAgent::Frame { stream, envelope }).await;
+        }
+        assert!(!counters.is_empty(), "{status:?}");
+        let before = status.frames_in;
+        status = bob.until("some more", |status| status.frames_in >= before + BATCH as u64).await;
+    }
+    // What was asked for so far was for its coming, and nobody asks while nobody reads.
+    while timeout(Duration::from_secs(1), publishes.hear()).await.is_ok() {}
+    let reads = tokio::spawn(async move { while watches.hear().await.is_some() {} });
+    publishes
+        .hear_until("a keyframe wish", |message| {
+            matches!(message, FromAgent::KeyframeWanted { stream: of } if of == stream).then_some(())
+        })
+        .await;
+    reads.abort();
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -41,6 +41,8 @@ struct State {
     messages: usize,
     /// Video streams that lost a frame: nothing more of them before a keyframe.
     skipping: BTreeSet<Source>,
+    /// The connection has taken all there was, and waits for more.
+    idle: bool,
     closed: bool,
 }
 
@@ -114,6 +116,12 @@ impl Queue {
         dropped
     }
 
+    /// Pictures that go on with a keyframe alone, where somebody waits for it: who does not read would lose that too.
+    pub fn cut(&self) -> Vec<Source> {
+        let state = self.lock();
+        if state.idle { state.skipping.iter().copied().collect() } else { Vec::new() }
+    }
+
     /// The oldest message, when there is one; none when the connection has to end.
     pub async fn pop(&self) -> Option<Bytes> {
         loop {
@@ -123,8 +131,10 @@ impl Queue {
                 if state.closed {
                     return None;
                 }
-                if let Some(bytes) = state.take() {
-                    return Some(bytes);
+                let taken = state.take();
+                state.idle = taken.is_none();
+                if taken.is_some() {
+                    return taken;
                 }
             }
             filled.await;
@@ -261,6 +271,26 @@ mod tests {
         assert_eq!(queue.push(parcel(VIDEO, true, 4)), 0);
         assert_eq!(queue.push(parcel(VIDEO, false, 5)), 0);
         assert_eq!(marks(&queue), [0, 4, 5], "the message, whose length starts with 0, then the new group");
+    }
+
+    #[tokio::test]
+    async fn a_picture_is_missed_by_whoever_waits_for_it() {
+        let queue = Queue::default();
+        for _ in 0..=MAX_FRAMES {
+            queue.push(parcel(VIDEO, false, 1));
+        }
+        queue.push(parcel(AUDIO, false, 2));
+        assert_eq!(queue.cut(), [], "who does not read misses nothing");
+        assert!(queue.pop().await.is_some());
+        assert_eq!(queue.cut(), [], "who has not written it yet reads no more");
+        tokio::select! {
+            biased;
+            _ = queue.pop() => panic!("nothing is there"),
+            () = std::future::ready(()) => {}
+        }
+        assert_eq!(queue.cut(), [VIDEO]);
+        queue.push(parcel(VIDEO, true, 3));
+        assert_eq!(queue.cut(), []);
     }
 
     #[test]

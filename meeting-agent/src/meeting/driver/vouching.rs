@@ -25,7 +25,7 @@ impl Driver {
         busy.then_some(self.vouched + EVERY)
     }
 
-    /// Signs for what went out, and looks at what came and nobody has signed for.
+    /// Signs for what went out, and looks at what came: whether somebody has signed for it, and whether it all found room.
     pub(super) fn vouch(&mut self) {
         let now = clock::now();
         let asleep = now.since(self.vouched) > ASLEEP;
@@ -40,6 +40,9 @@ impl Driver {
             self.signed = now;
             let _ = self.command(Command::Beacon(spans));
             self.drain();
+        }
+        for (from, stream) in self.media.watching.cut() {
+            self.ask_for_keyframe(from, stream);
         }
         // After a sleep the beacons are still in the sockets: they are read first.
         if !asleep {
