@@ -141,6 +141,15 @@ impl Device {
         self.stood.push((now, shown, long));
     }
 
+    /// It is awake from now on, whatever was to come.
+    pub fn go_on(&mut self, now: u64) {
+        if let Some((at, _, long)) = self.stood.last_mut().filter(|(at, _, long)| *at + *long > now) {
+            self.offset += *at + *long - now;
+            *long = now - *at;
+        }
+        self.asleep = now;
+    }
+
     /// For how long its clock has stood still since then.
     pub fn stood_since(&self, then: u64) -> u64 {
         self.stood.iter().filter(|(at, ..)| *at >= then).map(|(.., long)| long).sum()

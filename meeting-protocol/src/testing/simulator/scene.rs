@@ -299,7 +299,8 @@ impl World {
         for number in 0..self.devices.len() {
             let device = &mut self.devices[number];
             device.path = Path { latency: 30, jitter: 10, loss: 0 };
-            (device.cut, device.asleep) = (self.now, self.now);
+            device.cut = self.now;
+            device.go_on(self.now);
             self.disconnect(number);
         }
     }
