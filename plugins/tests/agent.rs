@@ -6,7 +6,10 @@
 mod fake;
 mod support;
 
-use std::time::Instant;
+use std::{
+    sync::{Mutex, mpsc},
+    time::{Duration, Instant},
+};
 
 use fake::{ALICE, FakeAgent, MEETING};
 use gst::prelude::*;
@@ -15,7 +18,7 @@ use meeting_protocol::{
     local::{FromAgent, MeetingState, ToAgent},
 };
 use meeting_wire::{Flags, Kind, StreamId};
-use support::{Pipeline, TRIES, buffer, bytes, init, push_sealed, stat, takes_less, until};
+use support::{PATIENCE, Pipeline, TRIES, buffer, bytes, init, push_sealed, stat, takes_less, until};
 
 const VP8: &str = "video/x-vp8, width=(int)320, height=(int)240";
 
@@ -195,6 +198,34 @@ fn preroll_waits_for_the_first_key() {
     let (change, now, _) = pipeline.0.state(gst::ClockTime::from_mseconds(50));
     assert_eq!((change, now), (Ok(gst::StateChangeSuccess::Async), gst::State::Ready));
     agent.grant_keys();
+    pipeline.until_eos();
+}
+
+/// As `gst-launch-1.0` does, which plays as soon as it hears of PAUSED: here before whoever says so has said it to all.
+#[test]
+fn whoever_plays_at_once_after_the_wait_for_a_key_sees_the_end() {
+    let agent = FakeAgent::start();
+    let pipeline = Pipeline::parse(&format!(
+        "meetingkey agent={} fakesrc num-buffers=3 sizetype=fixed sizemax=10 format=time ! {VP8} ! e2eeseal ! \
+         fakesink async=false",
+        agent.socket()
+    ));
+    let ((paused, hears), (played, waits)) = (mpsc::channel(), mpsc::channel());
+    let waits = Mutex::new(waits);
+    pipeline.0.bus().unwrap().set_sync_handler(move |_, message| {
+        if let gst::MessageView::StateChanged(change) = message.view()
+            && change.src().is_some_and(|src| src.is::<gst::Pipeline>())
+            && change.current() == gst::State::Paused
+        {
+            let _ = paused.send(());
+            let _ = waits.lock().unwrap().recv_timeout(Duration::from_millis(200));
+        }
+        gst::BusSyncReply::Pass
+    });
+    pipeline.try_state(gst::State::Paused).unwrap();
+    hears.recv_timeout(PATIENCE).expect("PAUSED");
+    pipeline.play();
+    let _ = played.send(());
     pipeline.until_eos();
 }
 

@@ -2,7 +2,8 @@
 
 use std::{
     path::{Path, PathBuf},
-    sync::{Arc, LazyLock, Mutex, MutexGuard},
+    sync::{Arc, Condvar, LazyLock, Mutex, MutexGuard, PoisonError},
+    thread::{self, ThreadId},
     time::Duration,
 };
 
@@ -63,6 +64,9 @@ pub struct MeetingKey {
     shown: Mutex<MeetingState>,
     /// Whether preroll waits for the first keys.
     holding: Mutex<bool>,
+    /// Who says now that it waits no longer.
+    telling: Mutex<Option<ThreadId>>,
+    told: Condvar,
 }
 
 impl MeetingKey {
@@ -113,12 +117,24 @@ impl MeetingKey {
         if !self.has_lease() || !std::mem::take(&mut *self.holding()) {
             return;
         }
-        // Not from here: the state change that is to be continued may not have returned yet.
+        // Not from here: whoever hears of it may take its time, and the next key comes by this thread.
         self.obj().call_async(|element| {
-            std::thread::sleep(SETTLE);
+            let imp = element.imp();
+            *lock(&imp.telling) = Some(thread::current().id());
             let _ = element.continue_state(gst::StateChangeReturn::Success);
             let _ = element.post_message(gst::message::AsyncDone::builder().src(element).build());
+            *lock(&imp.telling) = None;
+            imp.told.notify_all();
         });
+    }
+
+    /// Whoever plays as soon as it hears of PAUSED waits until the pipeline knows of it too, as for a sink that has prerolled: GStreamer
+    /// 1.22 says so first and takes note afterwards, and a pipeline that plays meanwhile never posts its end.
+    fn let_it_be_told(&self) {
+        let own = thread::current().id();
+        let is_being_told = |teller: &mut Option<ThreadId>| teller.is_some_and(|teller| teller != own);
+        let told = self.told.wait_timeout_while(lock(&self.telling), TELLING, is_being_told);
+        drop(told.unwrap_or_else(PoisonError::into_inner));
     }
 
     fn has_lease(&self) -> bool {
@@ -367,8 +383,10 @@ impl ElementImpl for MeetingKey {
             self.post_error_message(error);
             return Err(gst::StateChangeError);
         }
-        if transition == gst::StateChange::PausedToReady {
-            *self.holding() = false;
+        match transition {
+            gst::StateChange::PausedToReady => *self.holding() = false,
+            gst::StateChange::PausedToPlaying => self.let_it_be_told(),
+            _ => {}
         }
         let success = self.parent_change_state(transition)?;
         match transition {
@@ -388,6 +406,6 @@ impl ElementImpl for MeetingKey {
     }
 }
 
-/// What a state change takes to return, with a margin.
-const SETTLE: Duration = Duration::from_millis(20);
+/// What the application does on hearing of it, where it is told in the same thread.
+const TELLING: Duration = Duration::from_secs(1);
 const LOST: &str = "agent-lost";
