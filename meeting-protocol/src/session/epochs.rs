@@ -10,6 +10,8 @@ use crate::{
     weakness::{self, Weakness},
 };
 
+/// How long an epoch may last by its leader's clock, 30 s of grace included.
+pub const MAX_EPOCH: u64 = 150_000;
 /// How long one may seal under the old key after the switch, where nobody left.
 const GRACE: Duration = Duration::from_millis(500);
 /// How long openers keep an old key after that: as long as its last frames may be on their way.
@@ -87,8 +89,10 @@ impl Epochs {
             self.commitments.pop_front();
         }
         self.commitments.push_back(opened.commitment);
+        // By a leader that overslept its end: it has been used for long enough.
+        let is_old = opened.time.saturating_sub(self.newest.time) > MAX_EPOCH;
         self.newest = opened;
-        self.retire(opened.epoch, removes, cx);
+        self.retire(opened.epoch, removes || is_old, cx);
     }
 
     /// Somebody else leads from this epoch on: what the old leader closed was of its own chain.

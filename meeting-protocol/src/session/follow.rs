@@ -14,6 +14,7 @@ use super::{
     EndReason,
     claims::{Ask, Heartbeat, Over, Pulse, SilenceVote},
     context::Cx,
+    epochs::MAX_EPOCH,
     freshness::Freshness,
     group::Group,
     message::{Message, ProvenPulse, Wrap},
@@ -39,8 +40,6 @@ const BEFORE_BEAT: Duration = Duration::from_millis(300);
 const PULSE_RETRY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(3));
 /// How long a stale session keeps its state.
 const KEEP: Duration = Duration::from_secs(120);
-/// How long an epoch may last by the leader's clock, 30 s of grace included.
-const MAX_EPOCH: u64 = 150_000;
 /// How long a key may be missing before it is asked for, and the pause after each ask: doubled up to 8 s.
 const ASK_AFTER: Duration = Duration::from_millis(250);
 const MAX_ASK_PAUSE: Duration = Duration::from_secs(8);

@@ -208,12 +208,14 @@ impl World {
         self.until(self.end);
         self.heal();
         self.until(self.end + HEALING);
-        self.converged();
-        let led = self.devices.iter().any(Device::leads);
-        // A key may have changed in this very moment: what it opens is on its way.
-        while let Some((who, whom)) = self.unheard().filter(|_| led && !self.cast.evil_leader) {
-            assert!(self.now < self.end + HEALING + SETTLING, "{who} does not hear {whom}");
+        assert!(self.is_told(), "the leader's lie goes on when all is well again");
+        // The chain or a key may have changed in this very moment: what tells of it is on its way.
+        while let Some(what) = self.apart().or_else(|| self.unheard()) {
+            assert!(self.now < self.end + HEALING + SETTLING, "{what}");
             self.until(self.now + 500);
+        }
+        if self.devices.iter().any(Device::leads) {
+            self.tally.together += self.honest().count() as u64;
         }
         self.book.recipients();
     }
@@ -259,38 +261,42 @@ impl World {
         self.dice.between(0, self.devices.len() as u64) as usize
     }
 
-    /// The honest ones are in one meeting, or out with a reason.
-    fn converged(&mut self) {
-        let leaders = self.devices.iter().filter(|device| device.leads()).filter_map(|d| d.session.as_ref());
-        let heads: Vec<_> = leaders.filter_map(Session::head).collect();
-        assert!(heads.len() <= 1, "{} lead when all is well again", heads.len());
-        assert!(self.is_told(), "the leader's lie goes on when all is well again");
-        for device in self.devices.iter().filter(|device| !device.evil && !device.gone) {
-            let Some(session) = &device.session else { continue };
-            let (phase, name) = (session.state().phase, &device.name);
-            if heads.is_empty() {
-                assert_ne!(phase, Phase::Live, "{name} is live and nobody leads");
-                continue;
-            }
-            let there = session.head().is_some_and(|head| heads.contains(&head));
-            assert!(
-                phase == Phase::Live && there,
-                "{name} does not come back: {phase:?}, at a head: {there}"
-            );
-            self.tally.together += 1;
-        }
+    /// The honest ones who are in a stay, and have not gone for good.
+    fn honest(&self) -> impl Iterator<Item = (&Device, &Session)> {
+        let honest = self.devices.iter().filter(|device| !device.evil && !device.gone);
+        honest.filter_map(|device| Some((device, device.session.as_ref()?)))
     }
 
-    /// An honest person who does not hear a stream of another one, and that one.
-    fn unheard(&self) -> Option<(&str, &str)> {
-        let honest = || self.devices.iter().filter(|d| !d.evil && !d.gone && d.session.is_some());
-        for sender in honest() {
-            let Some(me) = sender.me() else { continue };
+    /// Why the honest ones are not in one meeting, or out with a reason.
+    fn apart(&self) -> Option<String> {
+        let leaders = self.devices.iter().filter(|device| device.leads()).filter_map(|d| d.session.as_ref());
+        let heads: Vec<_> = leaders.filter_map(Session::head).collect();
+        if heads.len() > 1 {
+            return Some(format!("{} lead when all is well again", heads.len()));
+        }
+        self.honest().find_map(|(device, session)| {
+            let (phase, name) = (session.state().phase, &device.name);
+            if heads.is_empty() {
+                return (phase == Phase::Live).then(|| format!("{name} is live and nobody leads"));
+            }
+            let there = session.head().is_some_and(|head| heads.contains(&head));
+            let is_back = phase == Phase::Live && there;
+            (!is_back).then(|| format!("{name} does not come back: {phase:?}, at a head: {there}"))
+        })
+    }
+
+    /// An honest person who does not hear a stream of another one, where somebody honest leads.
+    fn unheard(&self) -> Option<String> {
+        if self.cast.evil_leader || !self.devices.iter().any(Device::leads) {
+            return None;
+        }
+        for (sender, session) in self.honest() {
+            let me = session.me();
             for (stream, sealing) in &sender.elements.sealing {
-                for other in honest().filter(|other| other.me() != Some(me)) {
+                for (other, _) in self.honest().filter(|(_, session)| session.me() != me) {
                     let opens = other.elements.opening.get(&(me, *stream));
                     if !opens.is_some_and(|opening| opening.opens(sealing)) {
-                        return Some((&other.name, &sender.name));
+                        return Some(format!("{} does not hear {}", other.name, sender.name));
                     }
                 }
             }

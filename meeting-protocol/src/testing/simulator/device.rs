@@ -2,6 +2,7 @@
 
 use std::{
     collections::{BTreeMap, HashMap},
+    ops::Range,
     sync::Arc,
 };
 
@@ -26,8 +27,8 @@ pub(super) struct Device {
     pub path: Path,
     offset: u64,
     ppm: i64,
-    /// When its clock stood still, what it showed, and for how long.
-    stood: Vec<(u64, BootTime, u64)>,
+    /// When its clock stood still.
+    stood: Vec<Range<u64>>,
     /// None before the first stay and between two.
     pub session: Option<Session>,
     /// Eve's stay before, with all that she had in it.
@@ -130,38 +131,8 @@ impl Device {
 
     /// The local clock.
     pub fn local(&self, now: u64) -> BootTime {
-        BootTime((self.offset + now).saturating_add_signed(now as i64 * self.ppm / 1_000_000))
-    }
-
-    /// Nothing runs until then, and the clock does not go on either: a virtual machine was held.
-    pub fn stand_still(&mut self, now: u64, until: u64) {
-        (self.asleep, self.awake_since) = (until, now);
-        let (shown, long) = (self.local(now), (until - now).min(self.offset));
-        self.offset -= long;
-        self.stood.push((now, shown, long));
-    }
-
-    /// It is awake from now on, whatever was to come.
-    pub fn go_on(&mut self, now: u64) {
-        if let Some((at, _, long)) = self.stood.last_mut().filter(|(at, _, long)| *at + *long > now) {
-            self.offset += *at + *long - now;
-            *long = now - *at;
-        }
-        self.asleep = now;
-    }
-
-    /// For how long its clock has stood still since then.
-    pub fn stood_since(&self, then: u64) -> u64 {
-        self.stood.iter().filter(|(at, ..)| *at >= then).map(|(.., long)| long).sum()
-    }
-
-    /// For how long its clock has stood still since the leader's word was signed that it goes by, or since it last compared the
-    /// leader's clock with it: of that nothing in it can know.
-    pub fn stood(&self) -> u64 {
-        let unknown = |(at, shown, _): &&(u64, BootTime, u64)| {
-            self.proved.is_none_or(|proved| *at >= proved) || *shown >= self.anchor
-        };
-        self.stood.iter().filter(unknown).map(|(.., long)| long).sum()
+        let gone = now - self.stood_within(0, now);
+        BootTime((self.offset + gone).saturating_add_signed(gone as i64 * self.ppm / 1_000_000))
     }
 
     /// The first moment at which the local clock shows this.
@@ -173,12 +144,43 @@ impl Device {
             return now;
         }
         let span = local.0.saturating_sub(self.offset) as i128;
-        let mut at = (span * 1_000_000 / i128::from(1_000_000 + self.ppm)) as u64;
-        at = at.saturating_sub(2).max(now);
+        let gone = (span * 1_000_000 / i128::from(1_000_000 + self.ppm)) as u64;
+        let mut at = (gone + self.stood_within(0, u64::MAX)).saturating_sub(2).max(now);
         while self.local(at) < local {
             at += 1;
         }
         at
+    }
+
+    /// Nothing runs until then, and the clock does not go on either: a virtual machine was held.
+    pub fn stand_still(&mut self, now: u64, until: u64) {
+        (self.asleep, self.awake_since) = (until, now);
+        self.stood.push(now..until);
+    }
+
+    /// It is awake from now on, whatever was to come.
+    pub fn go_on(&mut self, now: u64) {
+        self.asleep = now;
+        if let Some(last) = self.stood.last_mut() {
+            last.end = last.end.min(now);
+        }
+    }
+
+    /// For how long its clock has stood still since then.
+    pub fn stood_since(&self, then: u64) -> u64 {
+        self.stood_within(then, u64::MAX)
+    }
+
+    fn stood_within(&self, from: u64, to: u64) -> u64 {
+        self.stood.iter().map(|stood| stood.end.min(to).saturating_sub(stood.start.max(from))).sum()
+    }
+
+    /// For how long its clock has stood still since the leader's word was signed that it goes by, or since it last compared the
+    /// leader's clock with it: of that nothing in it can know.
+    pub fn stood(&self) -> u64 {
+        let compared = self.stood.iter().find(|stood| self.local(stood.start) >= self.anchor);
+        let proved = self.proved.unwrap_or(0);
+        self.stood_since(compared.map_or(proved, |stood| stood.start.min(proved)))
     }
 
     /// A stay begins.

@@ -72,6 +72,28 @@ fn who_wakes_after_a_minute_seals_nothing_before_the_leader_was_heard() {
 }
 
 #[test]
+fn a_key_is_not_used_for_half_a_second_more_where_the_leader_overslept_its_end() {
+    let mut meeting = Meeting::of(3, 0x5112, Successors::Nobody);
+    let camera = meeting.stream(1, "camera");
+    meeting.run(s(100));
+    let old = meeting.epoch(1);
+    (meeting.nodes[0].connected, meeting.nodes[0].timeout) = (false, BootTime(u64::MAX));
+    // Longer, and it would take everybody for missing.
+    meeting.run(s(55));
+    assert_eq!(meeting.phase(1), Phase::Stale);
+    meeting.feed(0, Input::Timeout);
+    meeting.feed(0, Input::Disconnected);
+    meeting.connect(0);
+    // The newest key comes by a post of its own, so that there is a moment with the old one alone.
+    for _ in 0..5_000 {
+        meeting.run(std::time::Duration::from_millis(1));
+        let key = meeting.nodes[1].sealing(camera, meeting.local(1));
+        assert!(key.is_none_or(|key| key.epoch > old), "seals under a key of 155 s");
+    }
+    assert!(meeting.epoch(1) > old && meeting.hears(1, camera, 2));
+}
+
+#[test]
 fn two_histories_show_as_soon_as_two_people_compare() {
     let mut meeting = Meeting::of(3, 0xd1, Successors::Nobody);
     for node in [1, 2] {
