@@ -259,7 +259,12 @@ impl Watching {
 
     /// Pictures that somebody here has lost a part of, and reads on.
     pub fn cut(&self) -> BTreeSet<Source> {
-        self.lock().watchers.values().flat_map(|watcher| watcher.queue.cut()).collect()
+        let state = self.lock();
+        let cut = |watcher: &Watcher| {
+            let cut = watcher.queue.cut();
+            cut.into_iter().filter(|source| watcher.shown.contains(source)).collect::<Vec<_>>()
+        };
+        state.watchers.values().flat_map(cut).collect()
     }
 
     /// How much of a stream got here since the relay last offered it.

@@ -1,7 +1,7 @@
-//! A fence (Landlock) around what a running relay can reach: it reads its certificate, writes the files that its settings name,
-//! opens no TCP connection, and executes nothing.
+//! A fence (Landlock) around what a running relay can reach: it reads the folders of its certificate, writes those of the files
+//! that its settings name, opens no TCP connection, and executes nothing.
 //!
-//! A program that was made to obey somebody else finds no other file of its user's behind it.
+//! A program that was made to obey somebody else reads no other file of its user's.
 
 use std::path::{Path, PathBuf};
 
@@ -10,7 +10,7 @@ use landlock::{
     RulesetStatus, path_beneath_rules,
 };
 
-use crate::certificate;
+use crate::certificate::{self, Certificate};
 use crate::config::Config;
 use crate::error::Error;
 
@@ -25,7 +25,7 @@ pub fn raise(config: &Config) -> Result<bool, Error> {
             .handle_access(AccessFs::from_all(KNOWN))?
             .handle_access(AccessNet::from_all(KNOWN))?
             .create()?
-            .add_rules(path_beneath_rules(written(config), AccessFs::from_all(KNOWN) & !AccessFs::Execute))?
+            .add_rules(path_beneath_rules(written(config), put()))?
             .add_rules(path_beneath_rules(read(config), look()))?
             .restrict_self()
     };
@@ -37,21 +37,29 @@ fn look() -> BitFlags<AccessFs> {
     AccessFs::ReadFile | AccessFs::ReadDir
 }
 
-/// The folders of what is written: files are replaced in one step, so each needs its folder.
+/// Files are put in place of others, and of older ones cut off.
+fn put() -> BitFlags<AccessFs> {
+    AccessFs::WriteFile | AccessFs::Truncate | AccessFs::MakeReg | AccessFs::RemoveFile
+}
+
+/// The folders of what is written, the certificate of the relay's own making among it.
 fn written(config: &Config) -> Vec<PathBuf> {
     let files = [&config.ready_file, &config.stats, &config.record].into_iter().flatten();
     let state = config.certificate.is_none().then(|| config.state.clone());
-    files.map(|file| folder(file)).chain(state).collect()
+    files.flat_map(|file| folders(file)).chain(state).collect()
 }
 
-/// The folders of a certificate that the settings name: where a link to it stands, and where it leads, since renewal services put the
-/// next one beside it.
+/// The folders of the certificate: renewal services put the next one beside it.
 fn read(config: &Config) -> Vec<PathBuf> {
-    let files = config.certificate.iter().flat_map(|(chain, key)| [chain, key]);
-    files
-        .flat_map(|file| [Some(folder(file)), file.canonicalize().ok().map(|file| folder(&file))])
-        .flatten()
-        .collect()
+    let own = || Certificate::state_files(&config.state);
+    let files = config.certificate.clone().map_or_else(own, |(chain, key)| [chain, key]);
+    files.iter().flat_map(|file| folders(file)).collect()
+}
+
+/// Where a file stands, and where it leads if it is a link.
+fn folders(file: &Path) -> Vec<PathBuf> {
+    let target = file.canonicalize().ok();
+    [Some(folder(file)), target.map(|target| folder(&target))].into_iter().flatten().collect()
 }
 
 fn folder(file: &Path) -> PathBuf {

@@ -185,6 +185,7 @@ fn behind_the_fence_are_its_certificate_and_the_files_it_writes() {
         }
         fs::write(path.join("stats/new"), "1").expect("its counters");
         fs::rename(path.join("stats/new"), path.join("stats/now")).expect("put in place");
+        refused(File::open(path.join("stats/file")));
         refused(File::open(path.join("elsewhere/file")));
         refused(File::create(path.join("elsewhere/new")));
         refused(File::open("/etc/hosts"));

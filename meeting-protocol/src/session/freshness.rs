@@ -8,9 +8,10 @@
 //!
 //! The announce that asked to be let in is the first nonce: a link whose roster holds its entry returns it.
 //!
-//! No word counts from later than its coming. The leader sent T0 after we sent the nonce, so T - T0 of its time has passed since t0 at least: old heartbeats, however
+//! The leader sent T0 after we sent the nonce, so T - T0 of its time has passed since t0 at least: old heartbeats, however
 //! slowly they are let through, never move the deadline past what the leader's own clock vouches for. Drift between
-//! the clocks counts only since the last anchor, 30 s ago.
+//! the clocks counts only since the last anchor, 30 s ago. Nor does a word count from later than its coming: our clock may
+//! have stood still.
 
 use std::{collections::VecDeque, time::Duration};
 

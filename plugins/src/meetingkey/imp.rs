@@ -57,13 +57,20 @@ enum Source {
     Loopback(Arc<Loopback>),
 }
 
+/// A wait for the first keys, of which each start has its own.
+#[derive(Default)]
+struct Hold {
+    waits: bool,
+    number: u64,
+}
+
 #[derive(Default)]
 pub struct MeetingKey {
     settings: Mutex<Settings>,
     active: Mutex<Option<Active>>,
     shown: Mutex<MeetingState>,
     /// Whether preroll waits for the first keys.
-    holding: Mutex<bool>,
+    holding: Mutex<Hold>,
     /// Who says now that it waits no longer.
     telling: Mutex<Option<ThreadId>>,
     told: Condvar,
@@ -82,7 +89,7 @@ impl MeetingKey {
         lock(&self.shown)
     }
 
-    fn holding(&self) -> MutexGuard<'_, bool> {
+    fn holding(&self) -> MutexGuard<'_, Hold> {
         lock(&self.holding)
     }
 
@@ -114,27 +121,43 @@ impl MeetingKey {
 
     /// Lets preroll go on once sealing and opening are allowed.
     pub fn keys_changed(&self) {
-        if !self.has_lease() || !std::mem::take(&mut *self.holding()) {
+        if !self.has_lease() {
             return;
         }
-        // Not from here: whoever hears of it may take its time, and the next key comes by this thread.
-        self.obj().call_async(|element| {
-            let imp = element.imp();
-            *lock(&imp.telling) = Some(thread::current().id());
-            let _ = element.continue_state(gst::StateChangeReturn::Success);
-            let _ = element.post_message(gst::message::AsyncDone::builder().src(element).build());
-            *lock(&imp.telling) = None;
-            imp.told.notify_all();
-        });
+        let mut hold = self.holding();
+        if std::mem::take(&mut hold.waits) {
+            let number = hold.number;
+            // Not from here: whoever hears of it may take its time, and the next key comes by this thread.
+            self.obj().call_async(move |element| element.imp().waits_no_longer(number));
+        }
     }
 
-    /// Whoever plays as soon as it hears of PAUSED waits until the pipeline knows of it too, as for a sink that has prerolled: GStreamer
-    /// 1.22 says so first and takes note afterwards, and a pipeline that plays meanwhile never posts its end.
+    /// Says that a wait is over, unless the pipeline has left it meanwhile.
+    fn waits_no_longer(&self, number: u64) {
+        *lock(&self.telling) = Some(thread::current().id());
+        if self.holding().number == number {
+            let obj = self.obj();
+            let _ = obj.continue_state(gst::StateChangeReturn::Success);
+            let _ = obj.post_message(gst::message::AsyncDone::builder().src(&*obj).build());
+        }
+        lock(&self.telling).take_if(|teller| *teller == thread::current().id());
+        self.told.notify_all();
+    }
+
+    /// Whoever plays as soon as it hears of PAUSED waits until the pipeline knows of it too, as for a sink that has
+    /// prerolled: GStreamer 1.22 says so first and takes note afterwards, and a pipeline that plays meanwhile never
+    /// posts its end.
     fn let_it_be_told(&self) {
         let own = thread::current().id();
         let is_being_told = |teller: &mut Option<ThreadId>| teller.is_some_and(|teller| teller != own);
         let told = self.told.wait_timeout_while(lock(&self.telling), TELLING, is_being_told);
-        drop(told.unwrap_or_else(PoisonError::into_inner));
+        if told.unwrap_or_else(PoisonError::into_inner).1.timed_out() {
+            gst::warning!(
+                CAT,
+                imp = self,
+                "PAUSED is still being told of: the pipeline may not post its end"
+            );
+        }
     }
 
     fn has_lease(&self) -> bool {
@@ -384,14 +407,19 @@ impl ElementImpl for MeetingKey {
             return Err(gst::StateChangeError);
         }
         match transition {
-            gst::StateChange::PausedToReady => *self.holding() = false,
+            gst::StateChange::PausedToReady => {
+                let mut hold = self.holding();
+                (hold.waits, hold.number) = (false, hold.number + 1);
+                drop(hold);
+                self.let_it_be_told();
+            }
             gst::StateChange::PausedToPlaying => self.let_it_be_told(),
             _ => {}
         }
         let success = self.parent_change_state(transition)?;
         match transition {
             gst::StateChange::ReadyToPaused if self.settings().wait && !self.has_lease() => {
-                *self.holding() = true;
+                self.holding().waits = true;
                 let start = gst::message::AsyncStart::builder().src(&*self.obj()).build();
                 let _ = self.obj().post_message(start);
                 self.keys_changed();

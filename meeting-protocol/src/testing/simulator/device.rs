@@ -53,6 +53,8 @@ pub(super) struct Device {
     pub proved: Option<u64>,
     /// Since when, by its own clock, the leader's clock is measured.
     pub anchor: BootTime,
+    /// How late the first word of the leader's came that it took after its clock had stood still since then.
+    pub late: Option<u64>,
     /// Out of its own or the leader's will: it does not come back.
     pub gone: bool,
     /// Removed by a leader: it is not to come back.
@@ -114,6 +116,7 @@ impl Device {
             learned: Vec::new(),
             proved: None,
             anchor: BootTime(0),
+            late: None,
             gone: false,
             refused: false,
             head: None,
@@ -175,12 +178,28 @@ impl Device {
         self.stood.iter().map(|stood| stood.end.min(to).saturating_sub(stood.start.max(from))).sum()
     }
 
-    /// For how long its clock has stood still since the leader's word was signed that it goes by, or since it last compared the
-    /// leader's clock with it: of that nothing in it can know.
-    pub fn stood(&self) -> u64 {
-        let compared = self.stood.iter().find(|stood| self.local(stood.start) >= self.anchor);
-        let proved = self.proved.unwrap_or(0);
-        self.stood_since(compared.map_or(proved, |stood| stood.start.min(proved)))
+    /// It goes by another word of the leader's, which was signed at `proved`, and measures the leader's clock since `anchor`.
+    pub fn hears(&mut self, now: u64, proved: Option<u64>, anchor: BootTime) {
+        if std::mem::replace(&mut self.anchor, anchor) != anchor {
+            self.late = None;
+        }
+        if proved > self.proved {
+            self.proved = proved;
+            let stood = self.stood_since_anchor() > 0;
+            self.late = self.late.or_else(|| proved.filter(|_| stood).map(|proved| now - proved));
+        }
+    }
+
+    /// By how much the leader's word may be older than it can know: its clock has stood still since that was signed, or before,
+    /// and then the first word came late.
+    pub fn unknown(&self) -> u64 {
+        let late = self.late.map_or(0, |late| late.min(self.stood_since_anchor()));
+        self.stood_since(self.proved.unwrap_or(0)) + late
+    }
+
+    fn stood_since_anchor(&self) -> u64 {
+        let first = self.stood.iter().find(|stood| self.local(stood.start) >= self.anchor);
+        first.map_or(0, |first| self.stood_since(first.start))
     }
 
     /// A stay begins.
@@ -193,7 +212,7 @@ impl Device {
         self.told.clear();
         self.seen = None;
         self.learned.clear();
-        self.proved = None;
+        (self.proved, self.late) = (None, None);
         self.head = None;
         self.next_stream = 1;
         self.entered = now;

@@ -78,10 +78,11 @@ impl World {
                 Some(Message::Announce(announce)) => announce.unverified().participant,
                 _ => session.me(),
             };
-            if matches!(lie, Lie::Twin | Lie::Ghost)
+            let own = lie == Lie::Vote && victim == session.me();
+            if (own || matches!(lie, Lie::Twin | Lie::Ghost))
                 && let Some(message) = said
             {
-                // Who holds the link and a device's key may ask.
+                // Who holds the link and a device's key may ask, and whoever is in may vote.
                 self.book.said(self.now, slot, &message, |_| 0);
             }
             self.send_up(eve, Parcel::Post(Post { seq: 0, from, slot, body }));

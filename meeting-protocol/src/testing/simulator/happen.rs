@@ -208,8 +208,7 @@ impl World {
         if let Some((beat, anchor)) = heard {
             let word = beat.or((device.proved.is_none()).then_some(head));
             let at = word.and_then(|word| self.book.word(&name, &word));
-            device.proved = device.proved.max(at);
-            device.anchor = anchor;
+            device.hears(self.now, at, anchor);
         }
         if self.devices[number].head.replace(head) != Some(head)
             && let Some(digest) = self.devices[number].session.as_ref().and_then(|session| session.digest())

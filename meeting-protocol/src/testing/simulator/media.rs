@@ -64,7 +64,10 @@ impl World {
         let device = &self.devices[number];
         self.book.used(self.now, &device.name, &link, limits);
         if !device.evil {
-            let stood = |since| self.devices.iter().map(|device| device.stood_since(since)).sum();
+            let leader =
+                self.devices.iter().find(|other| other.me().is_some() && other.me() == device.leader);
+            let stood =
+                |since| [Some(device), leader].iter().flatten().map(|one| one.stood_since(since)).sum();
             self.book.lasts(self.now, &device.name, &link, stood);
         }
         self.book.frames.insert(frame, FrameFact { from, stream, link, sealed: self.now, forged: false });
@@ -94,7 +97,7 @@ impl World {
             return;
         }
         let age = self.now - device.proved.unwrap_or(0);
-        let limit = LIMIT + device.drift(self.now) + device.stood();
+        let limit = LIMIT + device.drift(self.now) + device.unknown();
         assert!(age <= limit, "{} {what} {age} ms after the leader's last word", device.name);
     }
 
@@ -106,7 +109,7 @@ impl World {
         }
         // A stale member that comes back opens what is late for two seconds from then, as `over` holds.
         let device = &self.devices[number];
-        let removal = if opens { u64::MAX } else { LIMIT + device.drift(self.now) + device.stood() };
+        let removal = if opens { u64::MAX } else { LIMIT + device.drift(self.now) + device.unknown() };
         Limits { opens, removal, replaced: None }
     }
 
