@@ -134,6 +134,8 @@ impl MeetingKey {
 
     /// Says that a wait is over, unless the pipeline has left it meanwhile.
     fn waits_no_longer(&self, number: u64) {
+        // The state change that is to be continued may not have returned yet, and a live pipeline goes on to the next one.
+        thread::sleep(SETTLE);
         *lock(&self.telling) = Some(thread::current().id());
         if self.holding().number == number {
             let obj = self.obj();
@@ -434,6 +436,8 @@ impl ElementImpl for MeetingKey {
     }
 }
 
+/// What a state change takes to return, with a margin.
+const SETTLE: Duration = Duration::from_millis(20);
 /// What the application does on hearing of it, where it is told in the same thread.
 const TELLING: Duration = Duration::from_secs(1);
 const LOST: &str = "agent-lost";
