@@ -42,10 +42,10 @@ pub(super) struct Kept {
 }
 
 impl Relay {
-    /// As a relay that lost its board; what it has seen it can still say.
+    /// As a relay that lost its board, and numbers the next one's posts as none before; what it has seen it can still say.
     pub fn restarted(&mut self) -> Self {
         let (posts, media) = (std::mem::take(&mut self.posts), std::mem::take(&mut self.media));
-        Self { posts, media, ..Self::default() }
+        Self { posts, media, seq: self.seq, ..Self::default() }
     }
 
     fn fates(&mut self, now: u64, to: usize, topic: Topic, dice: &mut Dice) -> Vec<Fate> {
