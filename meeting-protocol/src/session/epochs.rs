@@ -32,6 +32,8 @@ pub(super) struct Epochs {
     commitments: VecDeque<Hash>,
     /// The newest epoch that was signed by link or heartbeat, and when we first heard of it.
     retired_below: u64,
+    /// When sealing under them ends.
+    retires: BootTime,
     announced: BootTime,
     /// When the epochs below a number close; both grow.
     closing: VecDeque<(BootTime, u64)>,
@@ -71,6 +73,7 @@ impl Epochs {
             keys: VecDeque::new(),
             commitments: VecDeque::from([newest.commitment]),
             retired_below: newest.epoch,
+            retires: now,
             announced: now,
             closing: VecDeque::new(),
             closed_below: 0,
@@ -112,7 +115,8 @@ impl Epochs {
         }
         self.retired_below = before;
         self.announced = cx.now;
-        let at = if at_once { cx.now } else { cx.now + GRACE };
+        self.retires = if at_once { cx.now } else { cx.now + GRACE };
+        let at = self.retires;
         cx.out.keys(KeyChange::Retire { before, at });
         // Sealing under all of them ends then, so that none closes later than the last.
         let closes = at + CLOSING;
@@ -120,6 +124,15 @@ impl Epochs {
         self.closing.push_back((closes, before));
         if self.closing.len() > MAX_CLOSING {
             self.close_first(cx);
+        }
+    }
+
+    /// The leader has signed a heartbeat in the newest epoch at this `time` of its own: where that is long after it opened
+    /// the epoch, everybody else has left the one before, and we learn of it late.
+    pub fn beats(&mut self, time: u64, cx: &mut Cx<'_>) {
+        if time >= self.newest.time + GRACE.as_millis() as u64 && cx.now < self.retires {
+            self.retires = cx.now;
+            cx.out.keys(KeyChange::Retire { before: self.retired_below, at: cx.now });
         }
     }
 

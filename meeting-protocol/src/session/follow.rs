@@ -180,6 +180,8 @@ impl Follow {
         if heartbeat.epoch > group.epochs.newest.epoch {
             // The link is late or withheld, and it may have removed somebody: at once.
             group.epochs.retire(heartbeat.epoch, true, cx);
+        } else {
+            group.epochs.beats(heartbeat.time, cx);
         }
         self.seen_head = heartbeat.head_number;
         if heartbeat.head_number > group.head().body.number {

@@ -94,6 +94,25 @@ fn a_key_is_not_used_for_half_a_second_more_where_the_leader_overslept_its_end()
 }
 
 #[test]
+fn who_comes_back_seals_no_more_under_a_key_that_all_others_have_left() {
+    let mut meeting = Meeting::of(3, 0x5113, Successors::Nobody);
+    let camera = meeting.stream(1, "camera");
+    meeting.run(s(100));
+    let old = meeting.epoch(1);
+    meeting.feed(1, Input::Disconnected);
+    meeting.nodes[1].connected = false;
+    meeting.run(s(40));
+    assert!(meeting.epoch(0) > old && meeting.phase(1) == Phase::Stale);
+    meeting.connect(1);
+    for _ in 0..5_000 {
+        meeting.run(std::time::Duration::from_millis(1));
+        let key = meeting.nodes[1].sealing(camera, meeting.local(1));
+        assert!(key.is_none_or(|key| key.epoch > old), "seals under a key of long ago");
+    }
+    assert!(meeting.epoch(1) > old && meeting.hears(1, camera, 2));
+}
+
+#[test]
 fn two_histories_show_as_soon_as_two_people_compare() {
     let mut meeting = Meeting::of(3, 0xd1, Successors::Nobody);
     for node in [1, 2] {
